@@ -1,0 +1,99 @@
+"""Reading a configuration strictly: a dataclass of plain values in, the same dataclass out, unknown keys refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from zoo.errors import ConfigError, near_matches
+
+__all__ = ["from_dict", "to_dict"]
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a dataclass as plain values that survive JSON: tuples become lists, nested dataclasses become dicts."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
+    """Build the dataclass `cls` from plain values.
+
+    Args:
+        cls: A dataclass whose fields are annotated with plain types: int, float, bool, str, `Literal`, `tuple[x, ...]`,
+            `x | None`, or another such dataclass.
+        values: The values by field name, as JSON gives them.
+        where: What the values were read from, for error messages.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value has the wrong type. Nothing is guessed or converted but
+            list to tuple and int to float.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} must be a mapping of field names to values, got {type(values).__name__}.")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise ConfigError(f"{where} has the unknown key {key!r}; {near_matches(str(key), fields)}")
+    hints = typing.get_type_hints(cls)
+    ready = {}
+    for name, field in fields.items():
+        if name in values:
+            ready[name] = _checked(values[name], hints[name], f"{where}: {name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{where} lacks the key {name!r}, which has no default.")
+    return cls(**ready)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    """Return `value` as the annotated type, or raise."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        failures = []
+        for option in (option for option in options if option is not type(None)):
+            try:
+                return _checked(value, option, where)
+            except ConfigError as error:
+                failures.append(str(error))
+        raise ConfigError(failures[-1])
+    if origin is typing.Literal:
+        choices = typing.get_args(hint)
+        if value not in choices or type(value) is not type(choices[choices.index(value)]):
+            raise ConfigError(f"{where} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, got {value!r}.")
+        inner = typing.get_args(hint)
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            inner = (inner[0],) * len(value)
+        if len(inner) != len(value):
+            raise ConfigError(f"{where} must have {len(inner)} entries, got {len(value)}.")
+        return tuple(
+            _checked(item, kind, f"{where}[{i}]") for i, (item, kind) in enumerate(zip(value, inner, strict=True))
+        )
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not hint:
+        raise ConfigError(f"{where} must be {hint.__name__}, got {value!r} ({type(value).__name__}).")
+    if hint is float and not math.isfinite(value):
+        raise ConfigError(f"{where} must be a finite number, got {value!r}.")
+    return value

@@ -1,0 +1,73 @@
+"""The errors a user of the library can meet: one small hierarchy under `ZooError`.
+
+Every class is also the built-in error that a caller would expect (`ValueError`, `KeyError`, `OSError`, …), so code
+that has never heard of this library catches them too. Every message says what was wrong, what was expected and what
+to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "HubError",
+    "InputError",
+    "MissingExtraError",
+    "NotFittedError",
+    "TokenError",
+    "UnknownNameError",
+    "ZooError",
+    "near_matches",
+]
+
+
+class ZooError(Exception):
+    """Base of every error that the library raises on purpose."""
+
+
+class InputError(ZooError, ValueError):
+    """A signal that cannot be encoded: NaN, wrong rank, wrong rate, empty, unreadable file."""
+
+
+class TokenError(ZooError, ValueError):
+    """Tokens that cannot be used: ids out of range, wrong shape, made by another model, vocabulary overflow."""
+
+
+class ConfigError(ZooError, ValueError):
+    """A configuration with an unknown key, a value of the wrong type, or values that contradict each other."""
+
+
+class NotFittedError(ZooError, ValueError):
+    """A tokenizer that needs statistics of the data was used before `fit`."""
+
+
+class UnknownNameError(ZooError, KeyError):
+    """A name that is in no registry. The message lists near matches."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which turns a sentence into a quoted string.
+        return str(self.args[0]) if self.args else ""
+
+
+class CheckpointError(ZooError, OSError):
+    """A checkpoint that is missing, incomplete, damaged, or not what it says it is."""
+
+
+class HubError(ZooError, OSError):
+    """The Hub could not be reached, refused, or does not have what was asked for."""
+
+
+class MissingExtraError(ZooError, ImportError):
+    """An optional dependency is not installed. The message names the extra to install."""
+
+
+def near_matches(name: str, candidates: Iterable[str], limit: int = 3) -> str:
+    """Return a sentence fragment that names the candidates closest to `name`, or all of them if none is close."""
+    pool = sorted(set(candidates))
+    close = difflib.get_close_matches(name, pool, n=limit, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    return f"known: {', '.join(pool)}." if pool else "there are none."
