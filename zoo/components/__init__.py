@@ -1,0 +1,1 @@
+"""Parts that more than one family uses. No family is named in here."""

@@ -1,0 +1,1 @@
+"""Layers and bases shared by encoders and decoders."""

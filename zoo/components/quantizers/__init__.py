@@ -1,0 +1,1 @@
+"""Quantizers: from vectors to ids and back."""
