@@ -30,7 +30,7 @@ class KeepsPrecision(nn.Module):
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(fn(tensor.new_empty(0)).device)
 
-        moved: Self = super()._apply(move, recurse)
+        moved: Self = super()._apply(move, recurse)  # type: ignore[no-untyped-call]
         return moved
 
 
@@ -84,7 +84,7 @@ class ExactTimeMap(KeepsPrecision):
     def in_range(self, x: Tensor) -> bool:
         """Whether x is finite and small enough for exact sums. One reduction and one synchronisation."""
         worst = torch.linalg.vector_norm(x * self.input_scale, float("inf")).item()
-        return worst <= self.LIMIT * 2.0**_INPUT_BITS  # false for NaN
+        return bool(worst <= self.LIMIT * 2.0**_INPUT_BITS)  # false for NaN
 
     def describe_range(self, x: Tensor) -> str:
         """Say what is wrong with an x that is not `in_range`, for an error message."""

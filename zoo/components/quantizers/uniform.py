@@ -23,6 +23,7 @@ class UniformGrid(KeepsPrecision):
     Attributes:
         low: Lower bound of each slot, float64; NaN until `set_bounds`.
         high: Upper bound of each slot, float64.
+        is_set: Whether the bounds are known.
     """
 
     low: Tensor
@@ -33,11 +34,12 @@ class UniformGrid(KeepsPrecision):
     def __init__(self, shape: tuple[int, ...], codebook_size: int) -> None:
         super().__init__()
         self.codebook_size = codebook_size
+        self.is_set = False
         for name in ("low", "high"):
             self.register_buffer(name, torch.full(shape, torch.nan, dtype=torch.float64))
         for name in ("inverse_step", "origin"):
             self.register_buffer(name, torch.full(shape, torch.nan, dtype=torch.float64), persistent=False)
-        self.register_load_state_dict_post_hook(lambda module, _: module._derive())
+        self.register_load_state_dict_post_hook(lambda module, _: module._derive())  # type: ignore[no-untyped-call]
 
     def set_bounds(self, low: Tensor, high: Tensor) -> None:
         """Set the bounds, broadcast to the slots' shape; each high must exceed its low."""
@@ -46,17 +48,12 @@ class UniformGrid(KeepsPrecision):
         self._derive()
 
     @property
-    def is_set(self) -> bool:
-        """Whether the bounds are known."""
-        return not bool(self.low.isnan().any())
-
-    @property
     def step(self) -> Tensor:
         """Distance between neighbouring levels, per slot."""
         return (self.high - self.low) / (self.codebook_size - 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantise x (..., *shape): return the nearest levels, in x's dtype and with a straight-through gradient, and ids."""
+        """Quantise x (..., *shape): return the nearest levels, with a straight-through gradient, and the ids."""
         ids = self.ids(x)
         codes = self.values(ids, x.dtype)
         return x + (codes - x).detach() if x.requires_grad else codes, ids
@@ -84,3 +81,4 @@ class UniformGrid(KeepsPrecision):
     def _derive(self) -> None:
         self.inverse_step = 1.0 / self.step
         self.origin = -self.low * self.inverse_step
+        self.is_set = not self.low.is_meta and not bool(self.low.isnan().any())

@@ -1,0 +1,44 @@
+"""Affine normalisation of physical quantities."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from zoo.components.layers.exact import KeepsPrecision
+
+__all__ = ["RangeNormalizer"]
+
+_CONSTANT = 1e-8
+
+
+class RangeNormalizer(KeepsPrecision):
+    """Map [low, high] of each channel to [-1, 1]: affine only, nothing is clipped.
+
+    A channel whose range is below 1e-8 is shifted to 0 and keeps its scale.
+
+    Args:
+        num_channels: D.
+    """
+
+    centre: Tensor
+    half_range: Tensor
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.full((num_channels,), torch.nan, dtype=torch.float64))
+        self.register_buffer("half_range", torch.full((num_channels,), torch.nan, dtype=torch.float64))
+
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """Set the range of each channel, (D,) each."""
+        spread = high.double() - low.double()
+        self.centre = ((high.double() + low.double()) / 2).to(self.centre.device)
+        self.half_range = torch.where(spread < _CONSTANT, 1.0, spread / 2).to(self.centre.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (..., D): return float64, the same for each element whatever is around it."""
+        return (x.double() - self.centre).div_(self.half_range)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Undo `forward`: return x (..., D) in physical units, in x's dtype."""
+        return (x * self.half_range + self.centre).to(x.dtype)
