@@ -40,6 +40,7 @@ class Tokenizer(nn.Module, ABC):
     float_dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32,)
     asset_names: ClassVar[tuple[str, ...]] = ()
 
+    config: Any
     encoder: nn.Module
     quantizer: nn.Module
     decoder: nn.Module

@@ -108,12 +108,11 @@ class ActionTokenizer(Tokenizer):
     def as_episodes(self, episodes: Any) -> list[Tensor]:
         """Return data for fitting as float32 sequences (L_i, D) on the CPU, checked."""
         sequences = getattr(episodes, "episodes", episodes)
-        if isinstance(sequences, (Tensor, np.ndarray)):
-            if sequences.ndim != 3:
-                raise InputError(
-                    f"an array to fit on must be (B, L, D), got the shape {tuple(sequences.shape)}; pass a single "
-                    "sequence (L, D) as a list of one."
-                )
+        if isinstance(sequences, (Tensor, np.ndarray)) and sequences.ndim != 3:
+            raise InputError(
+                f"an array to fit on must be (B, L, D), got the shape {tuple(sequences.shape)}; pass a single "
+                "sequence (L, D) as a list of one."
+            )
         if not isinstance(sequences, Iterable):
             raise InputError(f"fit takes a list of sequences (L, D), got {type(episodes).__name__}.")
         ready = []
