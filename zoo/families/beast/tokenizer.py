@@ -1,0 +1,425 @@
+"""BEAST, the B-spline encoded action sequence tokenizer (Zhou et al., arXiv 2506.06072, NeurIPS 2025).
+
+A chunk of robot actions is smooth, so a few numbers describe it: BEAST fits a B-spline to each degree of freedom by
+ridge regression and quantises the spline's control points, each to one of 256 levels. The number of tokens is the same
+for every chunk, every sequence of ids decodes, the decoded motion is smooth between and, if asked, across chunks, and
+no network is trained. Fitting is one matrix product with a matrix that depends on the settings alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from zoo.components.action_tokenizer import ActionTokenizer, split
+from zoo.components.layers.normalization import RangeNormalizer
+from zoo.components.quantizers.uniform import UniformGrid
+from zoo.components.statistics import RunningRange
+from zoo.errors import ConfigError, InputError, TokenError
+from zoo.families.beast.config import BeastConfig
+from zoo.families.beast.spline import SplineDecoder, SplineEncoder
+from zoo.tokens import Tokens, TokenSpec
+
+__all__ = ["BeastTokenizer"]
+
+_MIN_WIDTH = 1e-6
+
+
+class BeastTokenizer(ActionTokenizer):
+    """Tokens of action chunks (B, T, D): the quantised control points of B-splines, J = F·D ids a chunk.
+
+    Ids are basis-major: id n·D + d is control point n of degree of freedom d, so that time runs along the ids. Longer
+    sequences are cut into consecutive chunks; of a shorter last one only the steps that are data are fitted.
+
+    Attributes:
+        encoder: Actions → control points (`SplineEncoder`).
+        quantizer: Control points → ids (`UniformGrid`), bounds in normalised units.
+        decoder: Control points → actions (`SplineDecoder`).
+        normalizer: Physical → normalised units.
+        action_low: Smallest value of each degree of freedom in the fitted data, (D,).
+        action_high: Largest value.
+    """
+
+    family: ClassVar[str] = "beast"
+    config_class: ClassVar[type] = BeastConfig
+
+    config: BeastConfig
+    encoder: SplineEncoder
+    quantizer: UniformGrid
+    decoder: SplineDecoder
+    action_low: Tensor
+    action_high: Tensor
+    point_low: Tensor
+    point_step: Tensor
+
+    def __init__(self, config: BeastConfig) -> None:
+        super().__init__(config)
+        slots = (config.num_free, config.num_dofs)
+        self.encoder = SplineEncoder(config)
+        self.quantizer = UniformGrid(slots, config.codebook_size)
+        self.decoder = SplineDecoder(config)
+        self.normalizer = RangeNormalizer(config.num_dofs)
+        for name in ("action_low", "action_high"):
+            self.register_buffer(name, torch.full((config.num_dofs,), torch.nan))
+        # Lowest level and distance of levels in physical units: what decoding multiplies ids with.
+        for name in ("point_low", "point_step"):
+            self.register_buffer(name, torch.full(slots, torch.nan), persistent=False)
+        num_tokens = config.num_free * config.num_dofs
+        rate = config.control_rate
+        self.spec = TokenSpec(
+            modality="action",
+            codebook_size=config.codebook_size,
+            num_tokens=num_tokens,
+            token_rate=None if rate is None else num_tokens * rate / config.horizon,
+            sample_rate=rate,
+            input_size=(config.horizon, config.num_dofs),
+        )
+        self.register_load_state_dict_post_hook(lambda module, _: module._refresh())  # type: ignore[no-untyped-call]
+        self.reset_fit()
+
+    # ------------------------------------------------------------------------------------------------- discrete tokens
+
+    def encode(self, x: Any, lengths: Any = None, *, start: Any = None) -> Tokens:
+        """Turn actions into tokens.
+
+        Args:
+            x: (B, L, D) or (L, D) actions in physical units, a path, an array, or a list of sequences.
+            lengths: (B,) valid steps of each sequence of a padded batch.
+            start: The commands sent before each sequence, needed if the boundary is not `free`: (B, D) the last one
+                for `value`, (B, 2, D) the last two, oldest first, for `value+velocity`.
+
+        Returns:
+            Ids (B, n·J) for sequences of up to n chunks.
+
+        Raises:
+            InputError: NaN, a wrong number of degrees of freedom, an empty sequence, a missing `start`, or values so
+                far from the fitted data that their unit must be wrong.
+            NotFittedError: There are no bounds yet.
+        """
+        with torch.no_grad():
+            x, lengths = self.as_actions(x, lengths)
+            batch, steps, _ = x.shape
+            before = self._before(start, batch)
+            if steps == self.horizon and lengths is None:
+                ids = self._chunk_ids(x, before)
+                return Tokens(ids, ids.new_full((batch,), ids.shape[1]), self.config.codebook_size, self.name)
+            chunks = split(x, lengths, self.horizon)
+            per_chunk = self.config.num_free * self.num_dofs
+            ids = x.new_zeros((*chunks.valid.shape, per_chunk), dtype=torch.int64)
+            history = self._history(chunks.values, before)
+            for valid in sorted(set(chunks.valid.flatten().tolist())):
+                if valid:
+                    rows = chunks.valid == valid
+                    previous = None if history is None else history[rows]
+                    ids[rows] = self._chunk_ids(chunks.values[rows], previous, valid)
+            signal = torch.full((batch,), steps, device=x.device) if lengths is None else lengths.to(x.device)
+            return Tokens(
+                ids.flatten(1),
+                chunks.per_item * per_chunk,
+                self.config.codebook_size,
+                self.name,
+                signal_lengths=signal,
+            )
+
+    def decode(
+        self,
+        tokens: Any,
+        lengths: Any = None,
+        *,
+        start: Any = None,
+        times: Any = None,
+        derivative: int = 0,
+        out_of_range: Literal["error", "clamp"] = "error",
+    ) -> Tensor:
+        """Turn tokens into actions.
+
+        Args:
+            tokens: What `encode` returned, or ids (B, n·J).
+            lengths: (B,) valid ids of each item, where bare ids of unequal lengths are given.
+            start: The commands sent before each sequence, as for `encode`. With a `free` boundary it is optional,
+                (B, D), and replaces the first control point of the smooth degrees of freedom of the first chunk, so
+                that the motion starts there.
+            times: (M,) positions in [0, 1] of each chunk to evaluate instead of its own T steps, such as
+                `torch.linspace(0, 1, 200)`; never rescaled.
+            derivative: 1 for the velocity, 2 for the acceleration …, per unit of chunk: divide by the chunk's duration
+                to the same power for physical units.
+            out_of_range: What to do with bare ids outside the codebook: raise, or take the nearest id.
+
+        Returns:
+            (B, n·T, D) float32, (B, n·M, D) with `times`, cut to the longest signal if the tokens know it; zero past
+            the end of shorter items.
+
+        Raises:
+            TokenError: Ids out of range, not a whole number of chunks, or another tokenizer's.
+            InputError: A missing or misshapen `start`, or `times` outside [0, 1].
+        """
+        self.require_ready()
+        with torch.no_grad():
+            if out_of_range not in ("error", "clamp"):
+                raise TokenError(f"out_of_range must be 'error' or 'clamp', got {out_of_range!r}.")
+            if out_of_range == "clamp" and not isinstance(tokens, Tokens):
+                tokens = torch.as_tensor(tokens).clamp(0, self.config.codebook_size - 1)
+            tokens = self.as_tokens(tokens, lengths)
+            ids, per_item = self.chunk_tokens(tokens)
+            points = torch.addcmul(
+                self.point_low, ids.view(-1, self.config.num_free, self.num_dofs).float(), self.point_step
+            )
+            curve = self._curve(points, ids.shape[:2], start, self._bases(times, derivative), derivative)
+            steps = curve.shape[1] // ids.shape[1]
+            ends = per_item * steps
+            if times is None and tokens.signal_lengths is not None:
+                ends = tokens.signal_lengths
+                curve = curve[:, : int(ends.max())]
+            elif ids.shape[1] == 1:
+                return curve
+            inside = torch.arange(curve.shape[1], device=curve.device) < ends[:, None]
+            return torch.where(inside[:, :, None], curve, 0.0)
+
+    def clipped_slots(self, x: Any, lengths: Any = None, *, start: Any = None) -> Tensor:
+        """Count the control points of actions that lie outside the bounds, and so are clipped, (F, D) int64.
+
+        Args:
+            x: As for `encode`; only whole chunks are counted.
+            lengths: As for `encode`.
+            start: As for `encode`.
+        """
+        with torch.no_grad():
+            x, lengths = self.as_actions(x, lengths)
+            chunks = split(x, lengths, self.horizon)
+            history = self._history(chunks.values, self._before(start, len(x)))
+            whole = chunks.valid == self.horizon
+            points = self._points(chunks.values[whole], None if history is None else history[whole])
+            return self.quantizer.is_clipped(points).sum(0)
+
+    # ----------------------------------------------------------------------------------------------- continuous tokens
+
+    def encode_continuous(self, x: Tensor, *, start: Tensor | None = None, clamp: bool = True) -> Tensor:
+        """Turn whole chunks into control points in [-1, 1], differentiably.
+
+        Args:
+            x: (B, T, D) actions in physical units.
+            start: As for `encode`.
+            clamp: Whether control points outside the bounds are clipped to ±1.
+
+        Returns:
+            (B, F, D) float32.
+        """
+        self.require_ready()
+        if x.ndim != 3 or x.shape[1:] != (self.horizon, self.num_dofs):
+            raise InputError(f"expected chunks (B, {self.horizon}, {self.num_dofs}), got the shape {tuple(x.shape)}.")
+        before = self._before(start, len(x))
+        extended = x if before is None else torch.cat([before, x], 1)
+        points = self.encoder.linear(extended.double() - self.normalizer.centre) / self.normalizer.half_range
+        low, high = self.quantizer.low, self.quantizer.high
+        z = ((points - low) / (high - low) * 2 - 1).to(torch.float32)
+        return z.clamp(-1, 1) if clamp else z
+
+    def decode_continuous(self, z: Tensor, *, start: Tensor | None = None, times: Any = None) -> Tensor:
+        """Turn control points (B, F, D) in [-1, 1] into actions (B, T, D), or (B, M, D) at `times`, differentiably."""
+        self.require_ready()
+        if z.ndim != 3 or z.shape[1:] != (self.config.num_free, self.num_dofs):
+            raise InputError(
+                f"expected control points (B, {self.config.num_free}, {self.num_dofs}), got the shape {tuple(z.shape)}."
+            )
+        points = self.point_low + (z + 1) * (self.point_step * ((self.config.codebook_size - 1) / 2))
+        return self._curve(points, (len(z), 1), start, self._bases(times, 0), 0)
+
+    # --------------------------------------------------------------------------------------------------------- fitting
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the bounds are known."""
+        return self.quantizer.is_set
+
+    @property
+    def device(self) -> torch.device:
+        """Where the bounds are."""
+        return self.point_low.device
+
+    def reset_fit(self) -> Self:
+        """Forget all data seen by `fit` and `partial_fit`; the bounds stay until the next data."""
+        quantiles = self.config.bounds == "quantile"
+        self._actions_seen = RunningRange()
+        self._points_seen = RunningRange(capacity=2**16 if quantiles else 1)
+        return self
+
+    def partial_fit(self, episodes: Any) -> Self:
+        """Add data to the statistics and refresh the bounds from all data seen since `reset_fit`.
+
+        Bounds come from the windows that start at every step of an episode; a window that runs past the end holds the
+        last action.
+
+        Args:
+            episodes: What `fit` takes.
+        """
+        fixed = self.config.num_fixed
+        for episode in self.as_episodes(episodes):
+            self._actions_seen.update(episode)
+            held = torch.cat([episode[:1].expand(fixed, -1), episode, episode[-1:].expand(self.horizon - 1, -1)])
+            windows = held.unfold(0, fixed + self.horizon, 1).transpose(1, 2)
+            self._points_seen.update(self.encoder.linear(windows.double().to(self.device)))
+        return self._set_statistics()
+
+    def merge_fit(self, other: BeastTokenizer) -> Self:
+        """Add the data that another tokenizer of the same settings has seen, such as that of another shard."""
+        if other.config != self.config:
+            raise ConfigError("only tokenizers with the same settings can share statistics.")
+        self._actions_seen.merge(other._actions_seen)
+        self._points_seen.merge(other._points_seen)
+        return self._set_statistics()
+
+    def set_bounds(self, low: Tensor, high: Tensor) -> Self:
+        """State the control points' bounds instead of fitting them, (F, D) or broadcast, in physical units.
+
+        Actions are then not normalised: normalised units are physical ones.
+        """
+        low, high = (torch.as_tensor(bound).double() for bound in (low, high))
+        if not (high > low).all():
+            raise InputError("every upper bound must exceed its lower bound.")
+        ones = torch.ones(self.num_dofs)
+        self.normalizer.set_range(-ones, ones)
+        self.quantizer.set_bounds(low, high)
+        self.action_low = self.quantizer.low.amin(0).float()
+        self.action_high = self.quantizer.high.amax(0).float()
+        self._refresh()
+        return self
+
+    def _set_statistics(self) -> Self:
+        config = self.config
+        self.action_low = self._actions_seen.low.float().to(self.device)
+        self.action_high = self._actions_seen.high.float().to(self.device)
+        self.normalizer.set_range(*(self._actions_seen.quantile(q) for q in config.action_quantiles))
+        if config.bounds == "minmax":
+            low, high = self._points_seen.low, self._points_seen.high
+        else:
+            low, high = (self._points_seen.quantile(q) for q in config.bounds_quantiles)
+        # Control points were gathered before the centre was known. The fit is linear, so it can be taken off now.
+        of_centre = self.encoder.linear(
+            self.normalizer.centre.expand(1, config.num_fixed + config.horizon, config.num_dofs)
+        )[0]
+        half = self.normalizer.half_range
+        low, high = ((bound.to(half) - of_centre) / half for bound in (low, high))
+        if config.per == "dof":
+            low, high = low.amin(0, keepdim=True), high.amax(0, keepdim=True)
+        extra = (high - low) * config.margin + torch.where(high - low < _MIN_WIDTH, _MIN_WIDTH / 2, 0.0)
+        self.quantizer.set_bounds(low - extra, high + extra)
+        self._refresh()
+        return self
+
+    def _refresh(self) -> None:
+        """Derive what encoding and decoding multiply with from the statistics."""
+        if not self.quantizer.is_set:
+            return
+        centre, half = self.normalizer.centre, self.normalizer.half_range
+        reach = torch.maximum((self.action_low - centre).abs(), (self.action_high - centre).abs())
+        self.encoder.set_units(torch.maximum(half, reach / 2), centre)
+        self.point_low = (self.quantizer.low * half + centre).float()
+        self.point_step = (self.quantizer.step * half).float()
+
+    # ----------------------------------------------------------------------------------------------------------- parts
+
+    def _points(self, x: Tensor, before: Tensor | None, valid: int | None = None) -> Tensor:
+        """Return the normalised control points (B, F, D) of chunks (B, T, D), of which `valid` steps are data."""
+        encoder = self.encoder
+        if valid is not None and valid < self.horizon:
+            encoder, x = self.encoder.partial(valid), x[:, :valid]
+        points: Tensor = encoder(x if before is None else torch.cat([before, x], 1))
+        return points.div_(self.normalizer.half_range)
+
+    def _chunk_ids(self, x: Tensor, before: Tensor | None, valid: int | None = None) -> Tensor:
+        return self.quantizer.ids(self._points(x, before, valid)).flatten(1)
+
+    def _before(self, start: Any, batch: int) -> Tensor | None:
+        """Check the commands before a sequence, and return them as (B, k, D); None for k = 0."""
+        fixed = self.config.num_fixed
+        if start is None:
+            if fixed:
+                shape = f"(B, {self.num_dofs})" if fixed == 1 else f"(B, 2, {self.num_dofs})"
+                raise InputError(
+                    f"boundary {self.config.boundary!r} continues the commands before: pass start= {shape}."
+                )
+            return None
+        if fixed == 0:
+            raise InputError("boundary 'free' takes nothing over from the commands before: leave start out.")
+        before = torch.as_tensor(start).to(self.device, torch.float32)
+        if fixed == 1 and before.ndim == 2:
+            before = before[:, None]
+        if before.shape != (batch, fixed, self.num_dofs):
+            wanted = (batch, self.num_dofs) if fixed == 1 else (batch, 2, self.num_dofs)
+            raise InputError(f"start must have the shape {wanted}, got {tuple(before.shape)}.")
+        if not before.isfinite().all():
+            raise InputError("start has NaN or infinite values.")
+        return before
+
+    def _history(self, chunks: Tensor, before: Tensor | None) -> Tensor | None:
+        """Return the commands before every chunk of (B, n, T, D): (B, n, k, D)."""
+        if before is None:
+            return None
+        earlier = chunks[:, :-1, -self.config.num_fixed :]
+        return torch.cat([before[:, None], earlier], 1)
+
+    def _bases(self, times: Any, derivative: int) -> tuple[Tensor, Tensor] | None:
+        if times is None and derivative == 0:
+            return None
+        if not isinstance(derivative, int) or derivative < 0:
+            raise InputError(f"derivative must be 0, 1, 2 …, got {derivative!r}.")
+        if times is not None:
+            times = torch.as_tensor(times).detach().double().cpu()
+            if times.ndim != 1 or not len(times) or not ((times >= 0) & (times <= 1)).all():
+                raise InputError(
+                    "times must be positions (M,) in [0, 1], 0 being a chunk's start and 1 its end; they are not "
+                    "rescaled."
+                )
+        smooth, switching = self.decoder.bases(times, derivative)
+        return smooth.to(self.device), switching.to(self.device)
+
+    def _curve(
+        self,
+        points: Tensor,
+        shape: tuple[int, int] | torch.Size,
+        start: Any,
+        bases: tuple[Tensor, Tensor] | None,
+        derivative: int,
+    ) -> Tensor:
+        """Evaluate control points (B·n, F, D) as (B, n·M, D), each chunk continuing the one before if asked."""
+        batch, chunks = shape
+        if self.config.num_fixed == 0:
+            if start is not None:
+                points = self._started(points, batch, chunks, start)
+            curve = self._finished(self.decoder(points, None, bases), derivative)
+            return curve.view(batch, -1, self.num_dofs)
+        before = self._before(start, batch)
+        parts = []
+        by_chunk = points.view(batch, chunks, *points.shape[1:])
+        for number in range(chunks):
+            parts.append(self._finished(self.decoder(by_chunk[:, number], before, bases), derivative))
+            if number < chunks - 1:
+                own = parts[-1] if bases is None else self._finished(self.decoder(by_chunk[:, number], before), 0)
+                before = own[:, -self.config.num_fixed :]
+        return torch.cat(parts, 1)
+
+    def _started(self, points: Tensor, batch: int, chunks: int, start: Any) -> Tensor:
+        first = torch.as_tensor(start).to(points)
+        if first.shape != (batch, self.num_dofs) or not first.isfinite().all():
+            raise InputError(f"start must be finite and of the shape {(batch, self.num_dofs)}, got {first.shape}.")
+        smooth = [d for d in range(self.num_dofs) if d not in self.config.gripper]
+        by_chunk = points.clone().view(batch, chunks, *points.shape[1:])
+        by_chunk[:, 0, 0, smooth] = first[:, smooth]
+        return by_chunk.flatten(0, 1)
+
+    def _finished(self, curve: Tensor, derivative: int) -> Tensor:
+        """Bring decoded grippers into their range, or to its ends."""
+        config, grippers = self.config, list(self.config.gripper)
+        if not grippers or derivative or not (config.gripper_threshold or config.gripper_mode == "spline"):
+            return curve
+        low, high = self.action_low[grippers], self.action_high[grippers]
+        values = curve[:, :, grippers]
+        if config.gripper_threshold:
+            values = torch.where(values > (low + high) / 2, high, low)
+        else:
+            values = values.clamp(low, high)
+        curve = curve.clone()
+        curve[:, :, grippers] = values
+        return curve
