@@ -1,0 +1,164 @@
+"""Reading and writing videos with FFmpeg."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.data._audio import claimed_seconds
+from zoo.data._image import Crop, Size, checked_8_bit, from_8_bit, output_size, resize
+from zoo.data._source import Source, describe, open_source, unreadable
+from zoo.errors import InputError, MissingExtraError
+
+__all__ = ["read_video", "write_mp4"]
+
+_ENCODERS = ("libx264", "libopenh264", "mpeg4")
+
+
+def read_video(
+    source: Source,
+    *,
+    size: Size | None = None,
+    crop: Crop = "center",
+    num_frames: int | None = None,
+    frame_rate: float | None = None,
+) -> tuple[Tensor, float]:
+    """Read a video as (3, T, H, W), float32, 0…1, upright.
+
+    Args:
+        source: A path, or a whole file in memory, of any format FFmpeg reads.
+        size: Resize to (H, W), or to a square, as `read_image` does; None keeps the size.
+        crop: "center" cuts the middle out, None stretches.
+        num_frames: Read this many frames from the start and no more; None reads all into memory.
+        frame_rate: Frames a second to return: at each instant the frame on show then, so frames are dropped or
+            repeated, never blended. None keeps the file's own frames.
+
+    Returns:
+        The clip and its frames a second (the average, if the file's rate varies).
+
+    Raises:
+        InputError: The file is missing, unreadable, truncated, has no video, or fewer than `num_frames` frames.
+    """
+    target = None if size is None else output_size(size, crop)
+    if num_frames is not None and num_frames < 1:
+        raise InputError(f"num_frames must be at least 1, got {num_frames}.")
+    if frame_rate is not None and not (frame_rate > 0 and math.isfinite(frame_rate)):
+        raise InputError(f"frame_rate must be positive, got {frame_rate}.")
+    import av
+
+    # Without protocols, a file that names other files (a playlist) cannot make FFmpeg open them.
+    options = {"protocol_whitelist": "none"}
+    frames: list[Tensor] = []
+    with open_source(source) as file, unreadable(source, "a video"), av.open(file, options=options) as container:
+        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not streams or container.format.name.endswith("_pipe"):
+            raise InputError(f"{describe(source)} is not a video: it has no moving picture.")
+        stream = streams[0]
+        stream.thread_type = "AUTO"
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        if rate <= 0:
+            raise InputError(f"{describe(source)} does not say how many frames a second it has: convert it.")
+        if container.format.name == "gif":
+            _check_gif_end(file, source)
+        decoded = _decode(container, stream, rate, source)
+        for frame in decoded if frame_rate is None else _at_rate(decoded, rate, frame_rate):
+            frames.append(_pixels(frame, target, crop))
+            if frames[-1].shape != frames[0].shape:
+                raise InputError(
+                    f"{describe(source)} changes its picture size after {len(frames) - 1} frames: pass size."
+                )
+            if len(frames) == num_frames:
+                break
+    if not frames:
+        raise InputError(f"{describe(source)} holds no frames.")
+    if num_frames is not None and len(frames) < num_frames:
+        raise InputError(f"{describe(source)} has {len(frames)} frames, {num_frames} were asked for.")
+    clip = torch.stack(frames, dim=1)
+    return (clip if clip.dtype.is_floating_point else from_8_bit(clip)), frame_rate or rate
+
+
+def write_mp4(path: str | os.PathLike[str], video: Tensor, frame_rate: float) -> None:
+    """Write a clip (3, T, H, W) in 0…1 as MP4, H.264 at high quality (MPEG-4 where the build of FFmpeg lacks H.264).
+
+    Raises:
+        InputError: The clip has another shape, odd height or width (its colours are stored for 2×2 pixels), or values
+            outside 0…1.
+        MissingExtraError: The build of FFmpeg has no encoder for MP4.
+    """
+    if video.ndim != 4 or video.shape[0] != 3 or video.numel() == 0 or video.shape[2] % 2 or video.shape[3] % 2:
+        raise InputError(f"a video to write is (3, T, H, W) with even H and W, got {tuple(video.shape)}.")
+    pixels = checked_8_bit(video).permute(1, 2, 3, 0).contiguous().numpy()
+    import av
+
+    encoder = next((name for name in _ENCODERS if name in av.codecs_available), None)
+    if encoder is None:
+        raise MissingExtraError(f"this build of av has none of the encoders {', '.join(_ENCODERS)}: pip install -U av.")
+    options = {"libx264": {"crf": "16"}, "mpeg4": {"qscale": "2"}}.get(encoder, {})
+    with av.open(os.fspath(path), "w", format="mp4") as container:
+        rate = Fraction(frame_rate).limit_denominator(1001)
+        stream: Any = container.add_stream(encoder, rate=rate, options=options)
+        stream.height, stream.width, stream.pix_fmt = video.shape[2], video.shape[3], "yuv420p"
+        for frame in pixels:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _decode(container: Any, stream: Any, rate: float, source: Source) -> Iterator[tuple[float, Any]]:
+    """Yield (seconds since the first frame, frame), and refuse a file that ends before its header says."""
+    first, previous, longest = None, 0.0, 1 / rate
+    for packet in container.demux(stream):
+        for frame in packet.decode():
+            if packet.is_corrupt or frame.is_corrupt:
+                raise InputError(f"{describe(source)} is damaged or truncated near {previous:.2f} s: get it again.")
+            time = previous + 1 / rate if frame.time is None else frame.time
+            first = time if first is None else first
+            time -= first
+            # Where the rate varies, the last frame may stay as long as any other.
+            longest = max(longest, time - previous)
+            previous = time
+            yield time, frame
+    claimed = claimed_seconds(container, stream)
+    if claimed is not None and previous + 2.5 * longest < claimed:
+        raise InputError(
+            f"{describe(source)} is truncated: {previous:.2f} s of video, the header says {claimed:.2f} s."
+        )
+
+
+def _at_rate(frames: Iterator[tuple[float, Any]], rate: float, new_rate: float) -> Iterator[tuple[float, Any]]:
+    """Hold each frame until the next one, and look at instants 0, 1/new_rate, 2/new_rate and so on."""
+    slack = 0.25 / max(rate, new_rate)  # files round their times, often to milliseconds
+    count, held, end = 0, None, 0.0
+    for time, frame in frames:
+        while held is not None and count / new_rate < time - slack:
+            yield count / new_rate, held
+            count += 1
+        held, end = frame, time + 1 / rate
+    while held is not None and count / new_rate < end - slack:
+        yield count / new_rate, held
+        count += 1
+
+
+def _pixels(timed: tuple[float, Any], target: tuple[int, int] | None, crop: Crop) -> Tensor:
+    """Return one frame upright as (3, H, W), uint8 unless it is resized, to hold a clip in a quarter of the memory."""
+    frame = timed[1]
+    pixels = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+    turns = round(frame.rotation / 90) % 4  # anticlockwise, from the file's display matrix
+    if turns:
+        pixels = torch.rot90(pixels, turns, dims=(1, 2))
+    return pixels if target is None else resize(from_8_bit(pixels), target, crop)
+
+
+def _check_gif_end(file: Any, source: Source) -> None:
+    """A GIF has neither a length nor an index; only its last byte tells that it is whole."""
+    position = file.tell()
+    file.seek(-16, os.SEEK_END)
+    tail = file.read().rstrip(b"\0")
+    file.seek(position)
+    if not tail.endswith(b";"):
+        raise InputError(f"{describe(source)} is truncated: the GIF has no end mark. Get it again.")
