@@ -149,6 +149,15 @@ class ActionTokenizer(Tokenizer):
             )
         return x.detach().to(self.device, torch.float32), lengths
 
+    def require_finite(self, x: Tensor) -> None:
+        """Raise `InputError` that names the first NaN or infinity of x (B, L, D), if there is any."""
+        finite = x.isfinite()
+        if not finite.all():
+            item, step, dof = (int(i) for i in (~finite).nonzero()[0])
+            raise InputError(
+                f"item {item}, step {step}, DoF {dof} is {float(x[item, step, dof])}: remove or repair such steps first."
+            )
+
     def num_chunks(self, length: int) -> int:
         """Return how many chunks a sequence of `length` steps is cut into."""
         if length < 1:
@@ -187,7 +196,7 @@ class ActionTokenizer(Tokenizer):
         if per_chunk is None:
             raise TokenError(f"{self.name} has chunks of variable length.")
         whole = tokens.lengths % per_chunk == 0
-        if not whole.all() or tokens.ids.shape[1] % per_chunk or not tokens.ids.shape[1]:
+        if not whole.all() or tokens.ids.shape[1] % per_chunk or not tokens.ids.numel():
             raise TokenError(
                 f"{self.name} decodes whole chunks of {per_chunk} tokens, got lengths {tokens.lengths.tolist()}"
                 f" in ids of shape {tuple(tokens.ids.shape)}."
