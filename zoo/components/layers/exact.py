@@ -20,8 +20,9 @@ from zoo.errors import InputError
 __all__ = ["ExactTimeMap", "KeepsPrecision"]
 
 _MANTISSA = 53
-_INPUT_BITS = 20
-_HEADROOM_BITS = 9
+_INPUT_BITS = 23
+_HEADROOM_BITS = 6
+_BLOCK = 2**17
 
 
 class KeepsPrecision(nn.Module):
@@ -37,50 +38,60 @@ class KeepsPrecision(nn.Module):
 
 
 class ExactTimeMap(KeepsPrecision):
-    """y[b, n, d] = Σ_t weight[n, t] · (x[b, t, d] - centre[d]), bit-equal for any batch, thread count and device.
+    """y[b, n, d] = Σ_t weight[n, t] · (x[b, t, d] - centre[d]) / scale[d], bit-equal whatever the batch or device.
 
-    Inputs are rounded to 2^-20 of a unit per channel, weights to as many bits as are left, which is 2^-18 or finer
-    for rows of absolute sum up to 64.
+    Inputs are rounded to 2^-23 of the largest usual magnitude, which is about what float32 resolves, weights to the
+    bits that are left: 2^-19 for rows of absolute sum up to 16.
 
     Args:
         weight: (N, T) float64.
         num_channels: D.
     """
 
-    LIMIT = float(2**_HEADROOM_BITS)
-    """Largest magnitude of an input, in units, for which sums are exact."""
+    LIMIT = 2**_HEADROOM_BITS
+    """How many times the largest usual magnitude an input may have for sums to be exact."""
 
     weight: Tensor
-    centre: Tensor
     input_scale: Tensor
-    resolution: Tensor
+    gain: Tensor
+    bias: Tensor
 
     def __init__(self, weight: Tensor, num_channels: int) -> None:
         super().__init__()
         weight = weight.double()
-        # Σ|w||x| < 2^53 must hold with |x| ≤ 2^(20+9) steps.
-        largest = float(weight.abs().sum(1).max()) if weight.device.type != "meta" else 1.0
-        self._weight_bits = _MANTISSA - _INPUT_BITS - _HEADROOM_BITS - max(0, math.ceil(math.log2(largest + 1e-9)) + 1)
-        self.register_buffer("weight", (weight * 2.0**self._weight_bits).round(), persistent=False)
-        self.register_buffer("centre", torch.zeros(num_channels), persistent=False)
-        self.register_buffer("input_scale", torch.ones(num_channels), persistent=False)
-        self.register_buffer("resolution", torch.ones(num_channels, dtype=torch.float64), persistent=False)
-        self.set_units(torch.ones(num_channels))
+        shape = (len(weight), num_channels)
+        # Σ|w||x| < 2^53 must hold for inputs of up to 2^29 steps.
+        largest = 1.0 if weight.is_meta else float(weight.abs().sum(1).max())
+        bits = _MANTISSA - 1 - _INPUT_BITS - _HEADROOM_BITS - max(0, math.ceil(math.log2(largest + 1e-9)))
+        self._weight_step = 2.0**-bits
+        self.register_buffer("weight", (weight * 2.0**bits).round(), persistent=False)
+        # Expanded over time and over rows, because broadcasting along a short last axis is slow.
+        self.register_buffer("input_scale", torch.ones(weight.shape[1], num_channels), persistent=False)
+        self.register_buffer("gain", torch.ones(shape, dtype=torch.float64), persistent=False)
+        self.register_buffer("bias", torch.zeros(shape, dtype=torch.float64), persistent=False)
+        ones = torch.ones(num_channels)
+        self.set_scale(ones, torch.zeros(num_channels), ones)
 
-    def set_units(self, units: Tensor, centre: Tensor | None = None) -> None:
-        """State where inputs usually lie in each channel: about `centre`, with a magnitude of `units`, (D,) each.
+    def set_scale(self, largest: Tensor, centre: Tensor, scale: Tensor) -> None:
+        """State what the inputs of each channel look like, (D,) each.
 
-        Units are rounded up to powers of two.
+        Args:
+            largest: Their usual largest magnitude; rounded up to a power of two.
+            centre: What to subtract from them.
+            scale: What to divide them by then.
         """
-        powers = torch.exp2(torch.ceil(torch.log2(units.double()))).to(self.weight.device)
-        self.centre = (torch.zeros_like(powers) if centre is None else centre.to(self.weight.device)).float()
-        self.input_scale = (2.0**_INPUT_BITS / powers).float()
-        self.resolution = powers * 2.0 ** -(_INPUT_BITS + self._weight_bits)
+        device = self.weight.device
+        steps = torch.exp2(_INPUT_BITS - torch.ceil(torch.log2(largest.double().clamp(min=2.0**-60)))).to(device)
+        centre, scale = centre.double().to(device), scale.double().to(device)
+        self.input_scale = steps.float().expand_as(self.input_scale).contiguous()
+        self.gain = (self._weight_step / steps / scale).expand_as(self.gain).contiguous()
+        # The map is linear, so the centre can be taken off afterwards, from few outputs instead of many inputs.
+        self.bias = -self.weight.sum(1, keepdim=True) * self._weight_step * centre / scale
 
     @property
     def exact_weight(self) -> Tensor:
         """The weight as it is applied, (N, T) float64."""
-        return self.weight * 2.0**-self._weight_bits
+        return self.weight * self._weight_step
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, D) float32 to (B, N, D) float64.
@@ -88,12 +99,24 @@ class ExactTimeMap(KeepsPrecision):
         Raises:
             InputError: x is not finite, or so large that sums would not be exact.
         """
-        # Elementwise operations, each rounded on its own, so that nothing depends on how they are vectorised.
-        steps = (x - self.centre).mul_(self.input_scale).round_()
-        worst = torch.linalg.vector_norm(steps, torch.inf).item()
-        if not worst <= self.LIMIT * 2.0**_INPUT_BITS:  # also false for NaN
+        per_item = self.input_scale.numel()
+        if x.numel() <= _BLOCK or x.is_cuda:
+            sums = self._sums(x)
+        else:
+            # Blocks that stay in the cache; their results are the same, since sums are exact.
+            sums = x.new_empty((len(x), *self.gain.shape), dtype=torch.float64)
+            rows = max(1, _BLOCK // per_item)
+            for part, target in zip(x.split(rows), sums.split(rows), strict=True):
+                target.copy_(self._sums(part))
+        # Elementwise operations, each rounded on its own: a fused one would depend on how it is vectorised.
+        return sums.mul_(self.gain).add_(self.bias)
+
+    def _sums(self, x: Tensor) -> Tensor:
+        steps = (x * self.input_scale).round_()
+        low, high = steps.aminmax()
+        if not max(high.item(), -low.item()) <= self.LIMIT * 2.0**_INPUT_BITS or math.isnan(low.item()):
             raise InputError(self._complaint(x))
-        return (self.weight @ steps.double()).mul_(self.resolution)
+        return self.weight @ steps.double()
 
     def _complaint(self, x: Tensor) -> str:
         finite = x.isfinite()
@@ -103,14 +126,13 @@ class ExactTimeMap(KeepsPrecision):
                 f"item {where[0]}, step {where[1]}, DoF {where[2]} is {float(x[tuple(where)])}: remove or repair "
                 "such steps first."
             )
-        excess = ((x - self.centre).abs() * self.input_scale / 2.0**_INPUT_BITS).amax((0, 1))
+        excess = (x.abs() * self.input_scale / 2.0**_INPUT_BITS).amax((0, 1))
         channel = int(excess.argmax())
-        worst = x[..., channel].flatten()[(x[..., channel] - self.centre[channel]).abs().argmax()]
         return (
-            f"DoF {channel} reaches {float(worst):.4g}, which is {float(excess[channel]):.4g} times the range of "
-            "the data that the statistics were fitted on: check its unit, or fit on data like it."
+            f"DoF {channel} reaches {float(x[..., channel].abs().max()):.4g}, some {float(excess[channel]):.3g} times "
+            "the largest value that the statistics were fitted on: check its unit, or fit on data like it."
         )
 
     def extra_repr(self) -> str:
         """Return the shape, for `repr`."""
-        return f"{self.weight.shape[1]} → {self.weight.shape[0]}, {self.input_scale.shape[0]} channels"
+        return f"{self.weight.shape[1]} → {self.weight.shape[0]}, {self.gain.shape[1]} channels"

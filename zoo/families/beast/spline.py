@@ -67,7 +67,7 @@ class SplineEncoder(KeepsPrecision):
         self.switching = (
             ExactTimeMap(self._switching_weight(config.horizon), len(self.grippers)) if self.grippers else None
         )
-        self._scale: tuple[Tensor, Tensor] | None = None
+        self._scale: tuple[Tensor, Tensor, Tensor] | None = None
         self._partial: dict[int, SplineEncoder] = {}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -75,19 +75,19 @@ class SplineEncoder(KeepsPrecision):
         moved: Self = super()._apply(fn, recurse)
         return moved
 
-    def set_units(self, units: Tensor, centre: Tensor) -> None:
-        """State where actions usually lie, (D,) each: about `centre`, with a magnitude of `units`."""
-        self._scale = (units, centre)
+    def set_scale(self, largest: Tensor, centre: Tensor, scale: Tensor) -> None:
+        """State what actions look like, (D,) each: their largest magnitude, and what maps to 0 and ±1."""
+        self._scale = (largest, centre, scale)
         self._partial.clear()
-        self.smooth.set_units(units, centre)
+        self.smooth.set_scale(largest, centre, scale)
         if self.switching is not None:
-            self.switching.set_units(units[self.grippers], centre[self.grippers])
+            self.switching.set_scale(largest[self.grippers], centre[self.grippers], scale[self.grippers])
 
     def forward(self, x: Tensor) -> Tensor:
         """Fit chunks x (B, k + T, D) float32 in physical units: the k commands before each, then the chunk.
 
         Returns:
-            (B, F, D) float64 control points relative to the centre, in physical units.
+            (B, F, D) float64 control points in normalised units.
         """
         points: Tensor = self.smooth(x)
         if self.switching is not None:
@@ -115,7 +115,7 @@ class SplineEncoder(KeepsPrecision):
             )
             shorter._partial = {}
             if self._scale is not None:
-                shorter.set_units(*self._scale)
+                shorter.set_scale(*self._scale)
             self._partial[valid] = shorter
         return self._partial[valid]
 

@@ -313,8 +313,7 @@ class BeastTokenizer(ActionTokenizer):
         if not self.quantizer.is_set:
             return
         centre, half = self.normalizer.centre, self.normalizer.half_range
-        reach = torch.maximum((self.action_low - centre).abs(), (self.action_high - centre).abs())
-        self.encoder.set_units(torch.maximum(half, reach / 2), centre)
+        self.encoder.set_scale(torch.maximum(self.action_low.abs(), self.action_high.abs()), centre, half)
         self.point_low = (self.quantizer.low * half + centre).float()
         self.point_step = (self.quantizer.step * half).float()
 
@@ -326,7 +325,7 @@ class BeastTokenizer(ActionTokenizer):
         if valid is not None and valid < self.horizon:
             encoder, x = self.encoder.partial(valid), x[:, :valid]
         points: Tensor = encoder(x if before is None else torch.cat([before, x], 1))
-        return points.div_(self.normalizer.half_range)
+        return points
 
     def _chunk_ids(self, x: Tensor, before: Tensor | None, valid: int | None = None) -> Tensor:
         return self.quantizer.ids(self._points(x, before, valid)).flatten(1)

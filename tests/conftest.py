@@ -1,0 +1,3 @@
+"""Fixtures and settings shared by all tests."""
+
+pytest_plugins = ["hub_env"]
