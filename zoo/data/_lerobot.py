@@ -1,0 +1,251 @@
+"""Robot actions out of a LeRobotDataset folder, versions 2.0, 2.1 and 3.0, without the lerobot package.
+
+Version 2 has one Parquet file per episode and lists the episodes in `meta/episodes.jsonl`; version 3 packs many
+episodes into a file and lists them in `meta/episodes/*/*.parquet`. Videos and statistics are not looked at.
+
+Source: the format as documented at https://huggingface.co/docs/lerobot/lerobot-dataset-v3 and written by lerobot.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from zoo.data._parquet import read_columns, read_parquet
+from zoo.data._source import unreadable
+from zoo.errors import InputError, near_matches
+
+__all__ = ["LeRobotActions", "read_lerobot"]
+
+_VERSIONS = ("v2.0", "v2.1", "v3.0")
+_DEFAULT_FEATURES = ("action", "actions")
+_V3_DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+_FIELD = re.compile(r"\{([a-z_]+)(?::0?([0-9]{1,2})d)?\}")
+
+
+@dataclass(frozen=True)
+class LeRobotActions:
+    """What a folder holds: arrays [L_i, D], their names, commands a second, and the names of the D joints if known."""
+
+    arrays: list[Any]
+    names: list[str]
+    control_rate: float
+    dof_names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class _Episode:
+    index: int
+    length: int
+    file: str
+
+
+def read_lerobot(root: Path, column: str | Sequence[str] | None = None, split: str | None = None) -> LeRobotActions:
+    """Read the actions of a dataset.
+
+    Args:
+        root: The folder that holds `meta/` and `data/`.
+        column: The feature with the actions, `action` or `actions` by default; or several features of one number each.
+        split: An entry of `splits` in `meta/info.json`; the whole dataset by default.
+
+    Raises:
+        InputError: A file is missing or damaged, or the metadata contradict each other or the files.
+        MissingExtraError: pyarrow is not installed.
+    """
+    info = _json(root / "meta" / "info.json")
+    where = str(root / "meta" / "info.json")
+    version = info.get("codebase_version")
+    if version not in _VERSIONS:
+        raise InputError(
+            f"{where!r} is of version {version!r}; versions {', '.join(_VERSIONS)} are read. Convert older datasets "
+            "with lerobot's own scripts."
+        )
+    rate = info.get("fps")
+    if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate < 1e9:
+        raise InputError(f"{where!r}: fps must be a positive number, got {rate!r}.")
+    features = info.get("features")
+    if not isinstance(features, dict):
+        raise InputError(f"{where!r} lacks 'features', the description of the columns.")
+    names = _choose(features, column, where)
+    episodes = _episodes_v3(root, info, where) if version == "v3.0" else _episodes_v2(root, info, where)
+    _check_totals(episodes, info, where)
+    if split is not None:
+        episodes = _in_split(episodes, info, split, where)
+    arrays = _read(root, episodes, names[0] if len(names) == 1 else names)
+    found = _dof_names(features[names[0]].get("names")) if len(names) == 1 else tuple(names)
+    # Datasets in the wild carry one name for a whole vector; that names no joint.
+    dof_names = found if found is not None and all(len(found) == array.shape[1] for array in arrays) else None
+    return LeRobotActions(arrays, [f"episode_{episode.index:06d}" for episode in episodes], float(rate), dof_names)
+
+
+def _choose(features: dict[str, Any], column: str | Sequence[str] | None, where: str) -> list[str]:
+    if column is None:
+        names = [next((name for name in _DEFAULT_FEATURES if name in features), _DEFAULT_FEATURES[0])]
+    else:
+        names = [column] if isinstance(column, str) else list(column)
+    for name in names:
+        if name not in features or not isinstance(features[name], dict):
+            raise InputError(f"{where!r} describes no column {name!r}; it has {', '.join(map(repr, features))}.")
+    if not names:
+        raise InputError("column= is empty: name at least one column.")
+    return names
+
+
+def _episodes_v2(root: Path, info: dict[str, Any], where: str) -> list[_Episode]:
+    template = info.get("data_path")
+    size = _integer(info.get("chunks_size"), f"{where!r}: chunks_size", 1)
+    listing = root / "meta" / "episodes.jsonl"
+    episodes = []
+    for number, line in enumerate(_text(listing).splitlines(), start=1):
+        if not line.strip():
+            continue
+        at = f"line {number} of {str(listing)!r}"
+        entry = _parse(line, at)
+        index = _integer(entry.get("episode_index"), f"{at}: episode_index", 0)
+        length = _integer(entry.get("length"), f"{at}: length", 0)
+        file = _fill(template, {"episode_chunk": index // size, "episode_index": index}, where)
+        episodes.append(_Episode(index, length, file))
+    return episodes
+
+
+def _episodes_v3(root: Path, info: dict[str, Any], where: str) -> list[_Episode]:
+    template = info.get("data_path", _V3_DATA_PATH)
+    files = sorted((root / "meta" / "episodes").glob("*/*.parquet"))
+    if not files:
+        missing = str(root / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
+        raise InputError(f"{missing!r} is missing: the folder is not a complete LeRobotDataset.")
+    columns = ["episode_index", "length", "data/chunk_index", "data/file_index"]
+    columns += ["dataset_from_index", "dataset_to_index"]
+    episodes = []
+    for path in files:
+        table = read_columns(path, columns)
+        for row in zip(*(table[name].to_pylist() for name in columns), strict=True):
+            at = f"{str(path)!r}, episode {row[0]!r}"
+            index, length, chunk, number, start, stop = (
+                _integer(value, f"{at}: {name}", 0) for name, value in zip(columns, row, strict=True)
+            )
+            if stop - start != length:
+                raise InputError(
+                    f"{at}: {length} frames, but dataset_from_index to dataset_to_index is {stop - start}."
+                )
+            file = _fill(template, {"chunk_index": chunk, "file_index": number}, where)
+            episodes.append(_Episode(index, length, file))
+    return episodes
+
+
+def _check_totals(episodes: list[_Episode], info: dict[str, Any], where: str) -> None:
+    indices = [episode.index for episode in episodes]
+    if len(set(indices)) < len(indices):
+        raise InputError(f"{where!r}: the list of episodes names an episode twice.")
+    found = {"total_episodes": len(episodes), "total_frames": sum(episode.length for episode in episodes)}
+    for name, count in found.items():
+        if name in info and info[name] != count:
+            raise InputError(
+                f"{where!r} says {name} = {info[name]!r}, the list of episodes has {count}: the dataset is incomplete "
+                "or was edited by hand."
+            )
+
+
+def _in_split(episodes: list[_Episode], info: dict[str, Any], split: str, where: str) -> list[_Episode]:
+    splits = info.get("splits") or {}
+    if not isinstance(splits, dict) or split not in splits:
+        raise InputError(f"{where!r} has no split {split!r}; {near_matches(split, map(str, splits))}")
+    match = re.fullmatch(r"([0-9]+):([0-9]+)", str(splits[split]))
+    if match is None:
+        raise InputError(f"{where!r}: the split {split!r} must be like '0:50' (episodes), got {splits[split]!r}.")
+    return [episode for episode in episodes if int(match[1]) <= episode.index < int(match[2])]
+
+
+def _read(root: Path, episodes: list[_Episode], column: str | Sequence[str]) -> list[Any]:
+    """Return the rows of every episode; a file with many episodes is read once."""
+    held: dict[int, Any] = {}
+    files: dict[str, list[_Episode]] = {}
+    for episode in episodes:
+        files.setdefault(episode.file, []).append(episode)
+    for file, inside in files.items():
+        path = root / file
+        with unreadable(path, "a file of the dataset"):
+            missing = not path.is_file()
+        if missing:
+            raise InputError(
+                f"{str(path)!r}, which holds episode {inside[0].index}, is missing: download all of data/."
+            )
+        actions, rows_of = read_parquet(path, column)
+        for episode in inside:
+            if rows_of is None and len(inside) > 1:
+                raise InputError(f"{str(path)!r} holds {len(inside)} episodes and no column 'episode_index'.")
+            rows = actions if rows_of is None else actions[rows_of.get(episode.index, slice(0, 0))]
+            if len(rows) != episode.length:
+                raise InputError(
+                    f"Episode {episode.index} has {episode.length} frames by the metadata and {len(rows)} rows in "
+                    f"{str(path)!r}: the dataset is incomplete or was edited by hand."
+                )
+            held[episode.index] = rows
+    return [held[episode.index] for episode in episodes]
+
+
+def _dof_names(names: Any) -> tuple[str, ...] | None:
+    """Return the joint names of `features.action.names`: a list, a mapping to positions, or lists under headings."""
+    if isinstance(names, dict):
+        if names and all(isinstance(value, int) for value in names.values()):
+            names = sorted(names, key=names.__getitem__)
+        else:
+            names = [name for group in names.values() for name in (group if isinstance(group, list) else [group])]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names)
+
+
+def _fill(template: Any, values: dict[str, int], where: str) -> str:
+    """Fill in a path template of the dataset, which comes from a stranger.
+
+    `str.format` would follow attributes, and a path may lead out of the folder: only whole fields of known names are
+    replaced, and the result must stay inside.
+    """
+    if not isinstance(template, str):
+        raise InputError(f"{where!r}: data_path must be a template of a path, got {template!r}.")
+
+    def one(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise InputError(f"{where!r}: data_path has the unknown field {match[0]!r}; known: {', '.join(values)}.")
+        return f"{values[match[1]]:0{int(match[2] or 0)}d}"
+
+    filled = _FIELD.sub(one, template)
+    rooted = PurePosixPath(filled).is_absolute() or PureWindowsPath(filled).anchor
+    if rooted or ".." in re.split(r"[/\\]", filled) or "{" in filled or "}" in filled or "\0" in filled:
+        raise InputError(
+            f"{where!r}: data_path {template!r} is not a path inside the dataset, with fields like "
+            "{episode_index:06d}."
+        )
+    return filled
+
+
+def _integer(value: Any, what: str, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        raise InputError(f"{what} must be an integer of at least {least}, got {value!r}.")
+    return value
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"{str(path)!r} is missing: the folder is not a complete LeRobotDataset.")
+    with unreadable(path, "UTF-8 text"):
+        return path.read_text(encoding="utf-8")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return _parse(_text(path), repr(str(path)))
+
+
+def _parse(text: str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{what} is not JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{what} must be a JSON object, got {type(value).__name__}.")
+    return value
