@@ -326,6 +326,13 @@ def test_parquet_that_cannot_be_used(tmp_path, columns, message):
         read_actions(tmp_path / "x.parquet")
 
 
+def test_parquet_with_one_name_twice(tmp_path):
+    table = pa.Table.from_arrays([pa.array([[1.0]]), pa.array([[2.0]])], names=["action", "action"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="more than one column named 'action'"):
+        read_actions(tmp_path / "x.parquet")
+
+
 def test_parquet_mixing_lists_and_numbers(tmp_path):
     write_table(tmp_path / "x.parquet", action=[[1.0, 2.0]], grip=[1.0])
     with pytest.raises(InputError, match="must hold one number each"):
@@ -567,6 +574,22 @@ def test_lerobot_v2_listing_that_cannot_be_used(tmp_path, listing, message):
 def test_lerobot_v3_listing_that_cannot_be_used(tmp_path, table, message):
     lerobot_v3(tmp_path, table=table)
     with pytest.raises(InputError, match=message):
+        read_actions(tmp_path)
+
+
+def test_lerobot_v2_listing_may_have_empty_lines(tmp_path):
+    lines = [json.dumps({"episode_index": n, "length": length}) for n, length in enumerate(LENGTHS)]
+    episodes = lerobot_v2(tmp_path, listing="\n\n".join(lines))
+    same(read_actions(tmp_path).episodes, episodes)
+
+
+def test_lerobot_columns_that_cannot_be_chosen(tmp_path):
+    lerobot_v3(tmp_path)
+    with pytest.raises(InputError, match="name at least one column"):
+        read_actions(tmp_path, column=[])
+    for path in (tmp_path / "data").rglob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns("episode_index"), path)
+    with pytest.raises(InputError, match="holds 2 episodes and no column 'episode_index'"):
         read_actions(tmp_path)
 
 
