@@ -1,0 +1,162 @@
+"""What a suite found: JSON to keep, a table to look at, a section for a model card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ConfigError
+
+__all__ = ["COLUMNS", "Figure", "Report", "card_section", "read_report", "table", "write_report"]
+
+_FORMAT = "tokenizer-zoo-results"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured number, with the interval it lies in if there is one."""
+
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of one run of a suite.
+
+    Args:
+        suite: The suite's kind.
+        title: The suite's title.
+        protocol: How the figures were made, for people.
+        data: What they were made on.
+        environment: Versions and machine.
+        models: Figures by name, by model.
+        settings: The configuration of each model.
+    """
+
+    suite: str
+    title: str
+    protocol: str
+    data: dict[str, Any]
+    environment: dict[str, Any]
+    models: dict[str, dict[str, Figure]] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table."""
+
+    key: str
+    title: str
+    form: str
+    has_interval: bool = True
+
+
+COLUMNS = (
+    Column("tokens_per_chunk", "tokens a chunk", "{:.1f}"),
+    Column("bits_per_second", "bit/s", "{:.0f}"),
+    Column("compression", "values a token", "{:.2f}"),
+    Column("mse", "MSE", "{:.2e}"),
+    Column("q99", "99 % of errors below", "{:.3f}"),
+    Column("jerk_ratio", "jerk, decoded / data", "{:.2f}"),
+    Column("join_jump", "jump at joins / step", "{:.2f}"),
+    Column("repeated", "repeated commands at joins", "{:.3f}"),
+    Column("gripper_accuracy", "gripper side right", "{:.3f}"),
+    Column("encode_us", "encode µs", "{:.0f}", False),
+    Column("decode_us", "decode µs", "{:.0f}", False),
+    Column("encode_batch_us", "encode µs a chunk, batch 1024", "{:.2f}", False),
+    Column("decode_batch_us", "decode µs a chunk, batch 1024", "{:.2f}", False),
+)
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write a report as JSON."""
+    values = {
+        "format": _FORMAT,
+        "suite": report.suite,
+        "title": report.title,
+        "protocol": report.protocol,
+        "data": report.data,
+        "environment": report.environment,
+        "settings": report.settings,
+        "models": {
+            name: {
+                key: figure.estimate if figure.low is None else [figure.estimate, figure.low, figure.high]
+                for key, figure in figures.items()
+            }
+            for name, figures in report.models.items()
+        },
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_report(path: Path) -> Report:
+    """Read what `write_report` wrote.
+
+    Raises:
+        ConfigError: The file is not a report.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("format") != _FORMAT:
+            raise ValueError("another format")
+        models = {
+            name: {
+                key: Figure(*figure) if isinstance(figure, list) else Figure(figure) for key, figure in figures.items()
+            }
+            for name, figures in values.pop("models").items()
+        }
+        return Report(models=models, **values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is not a results file of this library: {error}.") from error
+
+
+def _cells(figures: dict[str, Figure], interval: bool) -> list[str]:
+    cells = []
+    for column in COLUMNS:
+        figure = figures.get(column.key)
+        if figure is None or figure.estimate != figure.estimate:
+            cells.append("–")
+            continue
+        text = column.form.format(figure.estimate)
+        if interval and column.has_interval and figure.low is not None and figure.high is not None:
+            text += f" ({column.form.format(figure.low)} … {column.form.format(figure.high)})"
+        cells.append(text)
+    return cells
+
+
+def table(report: Report) -> Any:
+    """Return the report as a rich table, models across and figures down, so that it fits a terminal."""
+    from rich.table import Table
+
+    grid = Table(title=report.title, caption=report.protocol, show_lines=False)
+    grid.add_column("")
+    for name in report.models:
+        grid.add_column(name, justify="right", overflow="fold")
+    columns = [_cells(figures, True) for figures in report.models.values()]
+    for row, column in enumerate(COLUMNS):
+        grid.add_row(column.title, *(cells[row] for cells in columns))
+    return grid
+
+
+def card_section(report: Report) -> str:
+    """Return the report as Markdown for a model card: every model of the comparison, one a column."""
+    names = list(report.models)
+    columns = [_cells(figures, True) for figures in report.models.values()]
+    lines = [
+        f"**{report.title}.** {report.protocol}",
+        "",
+        f"| | {' | '.join(names)} |",
+        f"|---|{'---:|' * len(names)}",
+    ]
+    lines += [
+        f"| {column.title} | {' | '.join(cells[row] for cells in columns)} |" for row, column in enumerate(COLUMNS)
+    ]
+    environment = ", ".join(f"{key} {value}" for key, value in report.environment.items())
+    lines += ["", f"Data: `{report.data['file']}`, SHA-256 `{report.data['sha256'][:16]}…`. Machine: {environment}."]
+    return "\n".join(lines)
