@@ -447,6 +447,7 @@ def test_lerobot(tmp_path, version):
     part = read_actions(tmp_path, split="test")
     same(part.episodes, episodes[2:])
     assert part.names == ["episode_000002"]
+    same(read_actions(tmp_path, split="train").episodes, episodes[:2])
     assert read_actions(tmp_path, column="observation.state").num_dofs == 2
 
 

@@ -354,7 +354,7 @@ METRICS = {
     "gripper": (
         GripperAgreement,
         lambda p, t, n: gripper_agreement(p, t, lengths=n),
-        lambda p, t, n: (p[..., 0], t[..., 0], n),
+        lambda p, t, n: (p[..., 0].roll(1, 1), t[..., 0], n),  # late by a step, so that there are distances
     ),
     "tokens": (
         lambda **k: TokenStatistics(vocab_size=32, num_slots=8, num_values=24, duration=0.4, **k),
