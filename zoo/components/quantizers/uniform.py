@@ -79,6 +79,6 @@ class UniformGrid(KeepsPrecision):
         return (x < self.low) | (x > self.high)
 
     def _derive(self) -> None:
-        self.inverse_step = 1.0 / self.step
+        self.inverse_step = (self.codebook_size - 1) / (self.high - self.low)
         self.origin = -self.low * self.inverse_step
         self.is_set = not self.low.is_meta and not bool(self.low.isnan().any())

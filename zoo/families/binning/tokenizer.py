@@ -1,0 +1,222 @@
+"""Binning, the action tokens of RT-1, RT-2 and OpenVLA (arXiv 2212.06817, 2307.15818, 2406.09246).
+
+Each value of an action chunk becomes a token on its own: the range that nearly all values of a degree of freedom lie
+in, from the 1 % to the 99 % quantile, is cut into 256 equal bins, and values beyond are clipped to its ends. Nothing is
+shared between steps, so that a chunk costs T·D tokens however slow the motion is, every sequence of ids decodes, and
+one wrong id spoils one value of one step. This is the baseline that tokenizers of whole chunks are compared with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from zoo.components.action_tokenizer import ActionTokenizer, split
+from zoo.components.layers.normalization import RangeNormalizer
+from zoo.components.quantizers.uniform import UniformGrid
+from zoo.components.statistics import RunningRange
+from zoo.errors import ConfigError
+from zoo.families.binning.quantizer import EdgeGrid
+from zoo.tokens import PAD_ID, Tokens, TokenSpec
+
+__all__ = ["BinningConfig", "BinningTokenizer"]
+
+
+@dataclass(frozen=True)
+class BinningConfig:
+    """Settings of a binning tokenizer.
+
+    Args:
+        num_dofs: Degrees of freedom, D.
+        horizon: Steps in a chunk, T.
+        codebook_size: Codes of each value, V.
+        rule: `openvla`: V edges over [-1, 1] and V - 1 bins between them, decoded to their centres; 0 is a centre.
+            Our code is OpenVLA's bin number less one, so that the id in a language model is the same (see
+            `zoo.components.vocabulary.to_llm_ids`). `linear`: V levels from -1 to 1, decoded exactly to the level; 0
+            lies between two.
+        action_quantiles: Quantiles of the actions that are mapped to -1 and +1, or None if inputs are in [-1, 1]
+            already and nothing is to be fitted.
+        control_rate: Commands per second, Hz, if known.
+    """
+
+    num_dofs: int
+    horizon: int
+    codebook_size: int = 256
+    rule: Literal["openvla", "linear"] = "openvla"
+    action_quantiles: tuple[float, float] | None = (0.01, 0.99)
+    control_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("num_dofs", self.num_dofs, 1), ("horizon", self.horizon, 1)):
+            if value < least:
+                raise ConfigError(f"binning: {name} must be {least} or more, got {value}.")
+        if not 2 <= self.codebook_size <= 2**20:
+            raise ConfigError(f"binning: codebook_size must be in 2 … 2^20, got {self.codebook_size}.")
+        if self.rule not in ("openvla", "linear"):
+            raise ConfigError(f"binning: rule must be 'openvla' or 'linear', got {self.rule!r}.")
+        if self.action_quantiles is not None:
+            low, high = self.action_quantiles
+            if not 0 <= low < high <= 1:
+                raise ConfigError(f"binning: action_quantiles must be 0 ≤ low < high ≤ 1, got {low}, {high}.")
+        if self.control_rate is not None and not self.control_rate > 0:
+            raise ConfigError(f"binning: control_rate must be above 0, got {self.control_rate}.")
+
+
+class BinningTokenizer(ActionTokenizer):
+    """Tokens of action chunks (B, T, D): the bin of every value, T·D ids a chunk.
+
+    Ids are time-major: id t·D + d is step t of degree of freedom d. Clipping to the fitted quantiles is part of the
+    method; `count_clipped` says how much of it happens.
+
+    Attributes:
+        encoder: The identity: values are quantised as they are.
+        quantizer: Normalised values ↔ ids (`EdgeGrid` or `UniformGrid`).
+        decoder: The identity.
+        normalizer: Physical → normalised units, or None if inputs are normalised already.
+    """
+
+    family: ClassVar[str] = "binning"
+    config_class: ClassVar[type] = BinningConfig
+
+    config: BinningConfig
+    encoder: nn.Identity
+    quantizer: EdgeGrid | UniformGrid
+    decoder: nn.Identity
+    normalizer: RangeNormalizer | None
+
+    def __init__(self, config: BinningConfig) -> None:
+        super().__init__(config)
+        self.encoder = nn.Identity()
+        if config.rule == "openvla":
+            self.quantizer = EdgeGrid(config.codebook_size)
+        else:
+            self.quantizer = UniformGrid((), config.codebook_size)
+            self.quantizer.set_bounds(torch.tensor(-1.0), torch.tensor(1.0))
+        self.decoder = nn.Identity()
+        self.normalizer = None if config.action_quantiles is None else RangeNormalizer(config.num_dofs)
+        num_tokens = config.horizon * config.num_dofs
+        self.spec = TokenSpec(
+            modality="action",
+            codebook_size=config.codebook_size,
+            num_tokens=num_tokens,
+            token_rate=None if config.control_rate is None else config.num_dofs * config.control_rate,
+            sample_rate=config.control_rate,
+            input_size=(config.horizon, config.num_dofs),
+        )
+        self._is_fitted = config.action_quantiles is None
+        self.register_load_state_dict_post_hook(lambda module, _: module._refresh())  # type: ignore[no-untyped-call]
+        self.reset_fit()
+
+    def encode(self, x: Any, lengths: Any = None) -> Tokens:
+        """Turn actions into tokens.
+
+        Args:
+            x: (B, L, D) or (L, D) actions in physical units, a path, an array, or a list of sequences.
+            lengths: (B,) valid steps of each sequence of a padded batch.
+
+        Returns:
+            Ids (B, n·T·D) for sequences of up to n chunks. A last chunk that is not full holds its last action.
+
+        Raises:
+            InputError: NaN, a wrong number of degrees of freedom, or an empty sequence.
+            NotFittedError: There are no quantiles yet.
+        """
+        with torch.no_grad():
+            x, lengths = self.as_actions(x, lengths)
+            self.require_finite(x)
+            chunks = split(x, lengths, self.horizon)
+            ids = self.quantizer.ids(self.encoder(self._normalised(chunks.values)))
+            ids = ids.masked_fill(chunks.valid[:, :, None, None] == 0, PAD_ID)
+            signal = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths.to(x.device)
+            return Tokens(
+                ids.flatten(1),
+                chunks.per_item * self.horizon * self.num_dofs,
+                self.config.codebook_size,
+                self.name,
+                signal_lengths=signal,
+            )
+
+    def decode(self, tokens: Any, lengths: Any = None) -> Tensor:
+        """Turn tokens into actions. Every sequence of whole chunks decodes.
+
+        Args:
+            tokens: What `encode` returned, or ids (B, n·T·D).
+            lengths: (B,) valid ids of each item, where bare ids of unequal lengths are given.
+
+        Returns:
+            (B, n·T, D) float32 in physical units, cut to the longest signal if the tokens know it; zero past the end of
+            shorter items.
+
+        Raises:
+            TokenError: Ids out of range, not a whole number of chunks, or another tokenizer's.
+        """
+        self.require_ready()
+        with torch.no_grad():
+            tokens = self.as_tokens(tokens, lengths)
+            ids, _ = self.chunk_tokens(tokens)
+            ends = self.output_lengths(tokens)
+            ids = ids.view(len(tokens), -1, self.num_dofs)[:, : int(ends.max())]
+            actions: Tensor = self.decoder(self.quantizer.values(ids, torch.float64))
+            if self.normalizer is not None:
+                actions = self.normalizer.restore(actions)
+            inside = torch.arange(actions.shape[1], device=actions.device) < ends[:, None]
+            return torch.where(inside[:, :, None], actions.float(), 0.0)
+
+    def count_clipped(self, x: Any, lengths: Any = None) -> Tensor:
+        """Count the values that `encode` would clip to the fitted range, (B, D) int64.
+
+        Args:
+            x: As for `encode`.
+            lengths: As for `encode`.
+        """
+        with torch.no_grad():
+            x, lengths = self.as_actions(x, lengths)
+            self.require_finite(x)
+            clipped = self.quantizer.is_clipped(self._normalised(x))
+            if lengths is not None:
+                clipped &= (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[:, :, None]
+            return clipped.sum(1)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the quantiles are known, or none are needed."""
+        return self._is_fitted
+
+    def reset_fit(self) -> Self:
+        """Forget all data seen by `fit` and `partial_fit`; the quantiles stay until the next data."""
+        self._seen = RunningRange()
+        return self
+
+    def partial_fit(self, episodes: Any) -> Self:
+        """Add data and refresh the quantiles from all data seen since `reset_fit` (a loaded tokenizer has seen none).
+
+        Args:
+            episodes: What `fit` takes.
+        """
+        for episode in self.as_episodes(episodes):
+            self._seen.update(episode)
+        return self._set_statistics()
+
+    def merge_fit(self, other: BinningTokenizer) -> Self:
+        """Add the data that another tokenizer of the same settings has seen, such as that of another shard."""
+        if other.config != self.config:
+            raise ConfigError("only tokenizers with the same settings can share statistics.")
+        self._seen.merge(other._seen)
+        return self._set_statistics()
+
+    def _set_statistics(self) -> Self:
+        if self.normalizer is not None and self.config.action_quantiles is not None and self._seen.count:
+            self.normalizer.set_range(*(self._seen.quantile(q) for q in self.config.action_quantiles))
+            self._refresh()
+        return self
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """Return x (..., D) in normalised units, float64."""
+        return x.double() if self.normalizer is None else self.normalizer(x)
+
+    def _refresh(self) -> None:
+        if self.normalizer is not None:
+            self._is_fitted = not bool(self.normalizer.half_range.isnan().any())
