@@ -8,46 +8,33 @@ unexpected, a wrongly shaped and a non-finite tensor are all errors, and nothing
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import re
-import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from zoo import _weights, registry
 from zoo import config as configs
-from zoo.errors import CheckpointError, ConfigError
+from zoo._manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
+from zoo.errors import CheckpointError, ConfigError, ZooError
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["CONFIG", "FORMAT", "WEIGHTS", "is_checkpoint", "load", "read_manifest", "save"]
 
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-FORMAT = "tokenizer-zoo"
-FORMAT_VERSION = 1
 
-_MANIFEST_KEYS = {
-    "format": str,
-    "format_version": int,
-    "library_version": str,
-    "family": str,
-    "name": str,
-    "licence": str,
-    "trained_on": str,
-    "config": dict,
-    "files": dict,
-}
-_MAX_CONFIG_BYTES = 2**20
-# A plain file name: no folder, no leading dot, so that no name can leave the folder.
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.(safetensors|json)")
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".joblib")
+_STAGING = ".saving-"
+# Tables that a constructor computes are not in the file, so nothing else bounds what a config can make them take.
+_MAX_DERIVED_BYTES = 2**30
 
 
 def save(
@@ -61,6 +48,9 @@ def save(
 ) -> Path:
     """Write a tokenizer as a checkpoint folder, all of it or nothing.
 
+    A process that is killed while it overwrites leaves the old checkpoint, the new one, or, if the kill falls between
+    the last two renames, a folder that `load` refuses; never a mixture that loads.
+
     Args:
         tokenizer: What to save. Its weights are written in the dtype they have.
         folder: Where to; created if it does not exist.
@@ -69,98 +59,63 @@ def save(
         trained_on: What the weights were made from, for people.
         overwrite: Replace a checkpoint that is there. Other files in the folder, such as a card, are kept.
 
+    Returns:
+        The folder.
+
     Raises:
-        CheckpointError: The folder already has a checkpoint and `overwrite` is not set, or cannot be written.
+        CheckpointError: The folder already has such files and `overwrite` is not set, or it cannot be written, or the
+            weights could not be loaded again: NaN, or another shape or dtype than the config says.
+        ConfigError: The config has values that do not survive JSON, or the name is not one of the family.
         NotFittedError: The tokenizer is not usable yet.
     """
     from zoo import __version__
 
     tokenizer.require_ready()
-    folder = Path(folder)
-    if (folder / CONFIG).exists() and not overwrite:
-        raise CheckpointError(f"{folder} already holds a checkpoint: choose another folder, or pass overwrite=True.")
+    cls = type(tokenizer)
+    assets = tokenizer.assets()
+    tensors = _weights.collect(tokenizer)
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "library_version": __version__,
+        "family": cls.family,
+        "name": tokenizer.name if name is None else name,
+        "licence": tokenizer.spec.licence if licence is None else licence,
+        "trained_on": tokenizer.trained_on if trained_on is None else trained_on,
+        "config": configs.to_dict(tokenizer.config),
+        "files": {},
+    }
+    # What load would refuse is not written.
+    _require_name(manifest["name"], cls.family, "save")
+    if set(assets) != set(cls.asset_names):
+        raise ConfigError(f"{cls.__name__}.assets() gives {sorted(assets)}, asset_names says {list(cls.asset_names)}.")
+    expected = _expected(cls, manifest, assets, "save")
+    _weights.require_fit(expected, _weights.kinds(tensors), f"this {tokenizer.name} tokenizer")
     try:
+        folder = Path(folder).expanduser()
+        there = [file for file in (CONFIG, WEIGHTS, *assets) if os.path.lexists(folder / file)]
+        if there and not overwrite:
+            raise CheckpointError(
+                f"{folder} already holds a checkpoint ({', '.join(there)}): choose another folder, or pass "
+                "overwrite=True."
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING) as scratch:
             staged = Path(scratch)
-            tensors = {key: value.detach().cpu().contiguous() for key, value in tokenizer.state_dict().items()}
             save_file(tensors, staged / WEIGHTS, metadata={"format": "pt"})
-            for asset, content in tokenizer.assets().items():
+            for asset, content in assets.items():
                 (staged / asset).write_bytes(content)
-            manifest = {
-                "format": FORMAT,
-                "format_version": FORMAT_VERSION,
-                "library_version": __version__,
-                "family": tokenizer.family,
-                "name": name or tokenizer.name,
-                "licence": licence or tokenizer.spec.licence,
-                "trained_on": tokenizer.trained_on if trained_on is None else trained_on,
-                "config": configs.to_dict(tokenizer.config),
-                "files": {
-                    path.name: {"size": path.stat().st_size, "sha256": _digest(path)}
-                    for path in sorted(staged.iterdir())
-                },
-            }
-            (staged / CONFIG).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            manifest["files"] = {path.name: _facts(path) for path in sorted(staged.iterdir())}
+            (staged / CONFIG).write_bytes(encode(manifest))
+            read_manifest(staged)
             # The config goes last: until it is in place the digests do not match and the folder does not load.
             for path in sorted(staged.iterdir(), key=lambda path: path.name == CONFIG):
-                shutil.move(path, folder / path.name)
-    except OSError as error:
-        if isinstance(error, CheckpointError):
+                path.replace(folder / path.name)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, ZooError):
             raise
         raise CheckpointError(f"cannot write a checkpoint to {folder}: {error}.") from error
     return folder
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """Whether `folder` has a `config.json` in this library's format (not whether it is intact)."""
-    try:
-        values = _read_json(folder / CONFIG)
-    except CheckpointError:
-        return False
-    return values.get("format") == FORMAT
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read and check `config.json` without looking at the weights.
-
-    Raises:
-        CheckpointError: It is missing, not JSON, or of another format.
-        ConfigError: It has unknown or missing keys, or values of the wrong type.
-    """
-    manifest = _read_json(folder / CONFIG)
-    where = folder / CONFIG
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(
-            f'{where} is not in this library\'s format (its "format" is {manifest.get("format")!r}, not {FORMAT!r}). '
-            "For the authors' released files of a system pass family=."
-        )
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{where} has the format version {version!r}; this library reads version {FORMAT_VERSION}: update it "
-            "(pip install -U tokenizer-zoo)."
-        )
-    for key in manifest:
-        if key not in _MANIFEST_KEYS:
-            raise ConfigError(f"{where} has the unknown key {key!r}; known: {', '.join(_MANIFEST_KEYS)}.")
-    for key, kind in _MANIFEST_KEYS.items():
-        if type(manifest.get(key)) is not kind:
-            raise ConfigError(f"{where}: {key} must be {kind.__name__}, got {manifest.get(key)!r:.80}.")
-    for name, facts in manifest["files"].items():
-        if not _SAFE_NAME.fullmatch(name) or name == CONFIG:
-            raise ConfigError(
-                f"{where} lists the file {name!r}: only plain names ending in .safetensors or .json are read, "
-                "no folders and no pickles."
-            )
-        if not (
-            isinstance(facts, dict)
-            and set(facts) == {"size", "sha256"}
-            and type(facts["size"]) is int
-            and isinstance(facts["sha256"], str)
-        ):
-            raise ConfigError(f'{where}: files[{name!r}] must be {{"size": int, "sha256": str}}, got {facts!r:.80}.')
-    return manifest
 
 
 def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
@@ -171,25 +126,34 @@ def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
         ConfigError: The config has unknown keys or unusable values.
     """
     manifest = read_manifest(folder)
+    where = f"{folder / CONFIG}"
     if manifest["family"] != cls.family:
         raise CheckpointError(f"{folder} holds a {manifest['family']} checkpoint, not one of {cls.family}.")
+    _require_name(manifest["name"], cls.family, where)
     files = manifest["files"]
     expected = {WEIGHTS, *cls.asset_names}
     if set(files) != expected:
         raise CheckpointError(
-            f"{folder / CONFIG} lists the files {', '.join(sorted(files)) or 'none'}; a {cls.family} checkpoint has "
+            f"{where} lists the files {', '.join(sorted(files)) or 'none'}; a {cls.family} checkpoint has "
             f"{', '.join(sorted(expected))}."
         )
-    for name, facts in files.items():
-        _verify(folder / name, facts["size"], facts["sha256"])
-    assets = {name: (folder / name).read_bytes() for name in cls.asset_names}
-    weights = folder / WEIGHTS
-    # Shapes are compared on the meta device first: a config that asks for terabytes is refused before any allocation.
-    with torch.device("meta"):
-        shapes = {key: (value.shape, value.dtype) for key, value in _build(cls, manifest, assets).state_dict().items()}
-    _compare(weights, shapes)
-    tokenizer = _build(cls, manifest, assets)
-    tokenizer.load_state_dict(_read_tensors(weights), strict=True)
+    try:
+        assets = {name: _read(folder / name, files[name]) for name in cls.asset_names}
+        weights = folder / WEIGHTS
+        before = _stamp(weights, files[WEIGHTS])
+        _verify(weights, files[WEIGHTS], _digest(weights))
+        # Shapes are compared first, without data: a config that asks for terabytes is refused before any allocation.
+        _weights.require_fit(_expected(cls, manifest, assets, where), _weights.header(weights), f"{weights}")
+        with _fresh(torch.device("cpu")):
+            tokenizer = _build(cls, manifest, assets, where)
+            tokenizer.load_state_dict(_weights.read(weights), strict=True)
+        if _stamp(weights, files[WEIGHTS]) != before:
+            raise CheckpointError(f"{weights} was replaced while it was being read: load it again.")
+    except OSError as error:
+        if isinstance(error, ZooError):
+            raise
+        raise CheckpointError(f"{folder} cannot be read: {error}.") from error
+    _weights.require_finite(tokenizer.state_dict(), f"{weights}")
     tokenizer.name = manifest["name"]
     tokenizer.spec = replace(tokenizer.spec, licence=manifest["licence"])
     tokenizer.trained_on = manifest["trained_on"]
@@ -197,36 +161,59 @@ def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
     return tokenizer.eval()
 
 
-def _build(cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes]) -> Tokenizer:
-    return cls.from_config(manifest["config"], assets) if cls.asset_names else cls.from_config(manifest["config"])
+def _require_name(name: str, family: str, where: str) -> None:
+    if not re.fullmatch(rf"{re.escape(family)}(\.{registry.VARIANT})?", name):
+        raise ConfigError(f"{where}: a name is {family}.variant, such as {family}.nano, got {name!r:.80}.")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else None
-        if there is None:
-            raise CheckpointError(f"{path.parent} is not a folder.")
-        pickles = [name for name in there if name.endswith(_PICKLES)]
-        remedy = (
-            f"It has {', '.join(pickles)}, which are not read because unpickling can execute code: convert them to "
-            "safetensors."
-            if pickles
-            else f"It has {', '.join(there) or 'nothing'}."
+def _expected(
+    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str
+) -> _weights.Kinds:
+    """Return shape and dtype of every tensor that a checkpoint of this config has, allocating none."""
+    with _fresh(torch.device("meta")):
+        skeleton = _build(cls, manifest, assets, where)
+    tensors: dict[str, Tensor] = skeleton.state_dict()
+    derived = sum(buffer.nbytes for name, buffer in skeleton.named_buffers() if name not in tensors)
+    if derived > _MAX_DERIVED_BYTES:
+        raise ConfigError(
+            f"{where}: its config asks for tables of {derived:.1e} bytes beside the weights; at most "
+            f"{_MAX_DERIVED_BYTES} are plausible."
         )
-        raise CheckpointError(f"{path.parent} has no {path.name}, so it is not a checkpoint folder. {remedy}")
-    if path.stat().st_size > _MAX_CONFIG_BYTES:
-        raise CheckpointError(f"{path} has {path.stat().st_size} bytes; a config has at most {_MAX_CONFIG_BYTES}.")
+    return _weights.kinds(tensors)
+
+
+def _build(cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str) -> Tokenizer:
+    config = manifest["config"]
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not {type(values).__name__}.")
-    return values
+        return cls.from_config(config, assets) if cls.asset_names else cls.from_config(config)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except ZooError:
+        raise
+    except Exception as error:  # values and assets of a stranger, in whatever code of the family they break
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"{where}: no {cls.family} tokenizer can be built from its config ({type(error).__name__}: {reason:.200})."
+        ) from error
 
 
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number")
+@contextmanager
+def _fresh(device: torch.device) -> Iterator[None]:
+    """Build modules as in a fresh process: the caller's default dtype and device must not change the weights' own.
+
+    The caller's random numbers are left alone as well, although constructors draw initial weights.
+    """
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]), device:
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": _digest(path)}
 
 
 def _digest(path: Path) -> str:
@@ -234,54 +221,33 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _verify(path: Path, size: int, digest: str) -> None:
+def _stamp(path: Path, facts: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return what changes when a file is replaced or rewritten, after comparing its size."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: the checkpoint is incomplete. Download or copy it again.")
-    actual = path.stat().st_size
-    if actual != size:
-        kind = "truncated" if actual < size else "larger than it should be"
+    status = path.stat()
+    if status.st_size != facts["size"]:
+        kind = "truncated" if status.st_size < facts["size"] else "larger than it should be"
         raise CheckpointError(
-            f"{path} is {kind}: {actual} bytes instead of the {size} that {CONFIG} states. Download or copy it again."
+            f"{path} is {kind}: {status.st_size} bytes instead of the {facts['size']} that {CONFIG} states. "
+            f"{_remedy(path)}"
         )
-    if _digest(path) != digest:
-        raise CheckpointError(
-            f"{path} is damaged: its SHA-256 is not the one that {CONFIG} states. Delete it, and download or copy it "
-            "again."
-        )
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _compare(path: Path, shapes: Mapping[str, tuple[torch.Size, torch.dtype]]) -> None:
-    """Compare the header of a safetensors file with what the model expects."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
-            found = {key: tuple(part.get_shape()) for key, part in slices.items()}
-            floats = {key: part.get_dtype().startswith(("F", "BF")) for key, part in slices.items()}
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a safetensors file ({error}). Pickled weights are not read, whatever their name."
-        ) from error
-    complaints = [f"{key} is missing" for key in shapes if key not in found]
-    complaints += [f"{key} is unexpected" for key in found if key not in shapes]
-    complaints += [
-        f"{key} has the shape {found[key]} instead of {tuple(shape)}"
-        for key, (shape, _) in shapes.items()
-        if key in found and found[key] != tuple(shape)
-    ]
-    complaints += [
-        f"{key} holds {'floating' if floats[key] else 'integer'} values, {dtype} was expected"
-        for key, (_, dtype) in shapes.items()
-        if key in found and floats[key] != dtype.is_floating_point
-    ]
-    if complaints:
-        shown = "; ".join(complaints[:8]) + (f"; and {len(complaints) - 8} more" if len(complaints) > 8 else "")
-        raise CheckpointError(f"the tensors of {path} do not fit its config: {shown}.")
+def _verify(path: Path, facts: Mapping[str, Any], digest: str) -> None:
+    if digest != facts["sha256"]:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one that {CONFIG} states. {_remedy(path)}")
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    broken = [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
-    if broken:
-        raise CheckpointError(f"{path} has NaN or infinite values in {', '.join(broken)}: the weights are unusable.")
-    return tensors
+def _read(path: Path, facts: Mapping[str, Any]) -> bytes:
+    _stamp(path, facts)
+    content = path.read_bytes()
+    _verify(path, facts, hashlib.sha256(content).hexdigest())
+    return content
+
+
+def _remedy(path: Path) -> str:
+    if any(path.parent.glob(f"{_STAGING}*")):
+        return "A save into this folder was interrupted, or is still running: save it again."
+    return "Delete it, and download or copy it again."

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from zoo.errors import ConfigError, near_matches
+from zoo.errors import ConfigError, near_matches, shown
 
 __all__ = ["from_dict", "to_dict"]
 
@@ -39,7 +39,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise ConfigError(f"{where} has the unknown key {key!r}; {near_matches(str(key), fields)}")
+            raise ConfigError(f"{where} has the unknown key {shown(key)}; {near_matches(str(key)[:80], fields)}")
     hints = typing.get_type_hints(cls)
     ready = {}
     for name, field in fields.items():
@@ -71,15 +71,15 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
                 return _checked(value, option, where)
             except ConfigError as error:
                 failures.append(str(error))
-        raise ConfigError(failures[-1])
+        raise ConfigError("; or ".join(failures))
     if origin is typing.Literal:
         choices = typing.get_args(hint)
         if value not in choices or type(value) is not type(choices[choices.index(value)]):
-            raise ConfigError(f"{where} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+            raise ConfigError(f"{where} must be one of {', '.join(map(repr, choices))}, got {shown(value)}.")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where} must be a list, got {value!r}.")
+            raise ConfigError(f"{where} must be a list, got {shown(value)}.")
         inner = typing.get_args(hint)
         if len(inner) == 2 and inner[1] is Ellipsis:
             inner = (inner[0],) * len(value)
@@ -90,10 +90,12 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         )
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if origin is not None or not isinstance(hint, type):
+        raise TypeError(f"{where}: a config cannot hold {hint}, see from_dict for the types it can.")
+    if hint is float and type(value) is int and abs(value) < 2**1023:
         value = float(value)
     if type(value) is not hint:
-        raise ConfigError(f"{where} must be {hint.__name__}, got {value!r} ({type(value).__name__}).")
+        raise ConfigError(f"{where} must be {hint.__name__}, got {shown(value)} ({type(value).__name__}).")
     if hint is float and not math.isfinite(value):
         raise ConfigError(f"{where} must be a finite number, got {value!r}.")
     return value

@@ -8,7 +8,9 @@ to do about it.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "CheckpointError",
@@ -21,7 +23,11 @@ __all__ = [
     "UnknownNameError",
     "ZooError",
     "near_matches",
+    "shown",
 ]
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 80
 
 
 class ZooError(Exception):
@@ -67,7 +73,13 @@ class MissingExtraError(ZooError, ImportError):
 def near_matches(name: str, candidates: Iterable[str], limit: int = 3) -> str:
     """Return a sentence fragment that names the candidates closest to `name`, or all of them if none is close."""
     pool = sorted(set(candidates))
-    close = difflib.get_close_matches(name, pool, n=limit, cutoff=0.5)
+    folded = {candidate.lower(): candidate for candidate in pool}
+    close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=limit, cutoff=0.5)]
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"
     return f"known: {', '.join(pool)}." if pool else "there are none."
+
+
+def shown(value: Any) -> str:
+    """Return a short repr, for messages about values of strangers, however large or deeply nested they are."""
+    return _short.repr(value)

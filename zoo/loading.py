@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import torch
 
-from zoo import checkpoint, registry, resources
-from zoo.errors import CheckpointError, UnknownNameError, ZooError, near_matches
+from zoo import checkpoint, registry
+from zoo.errors import CheckpointError, ConfigError, UnknownNameError, ZooError, near_matches, shown
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["load"]
+
+_HUB = "hf://"
 
 
 def load(
@@ -40,48 +43,90 @@ def load(
     Raises:
         UnknownNameError: No such model or family; the message lists near matches.
         CheckpointError: The checkpoint is missing, incomplete, damaged or of another family.
-        ConfigError: Its config has unknown keys, or `dtype` would change the ids.
+        ConfigError: Its config has unknown keys, `dtype` would change the ids, or `revision` is given for a folder.
         HubError: The Hub cannot be reached or refuses, or the model is not in the cache in offline mode.
     """
+    place = _device(device)
     text = os.fspath(name)
     if not isinstance(name, str) or _is_path(text):
         if revision is not None:
-            raise ZooError(f"revision is for Hub repositories, and {text!r} is a folder.")
-        tokenizer = _from_folder(Path(text).expanduser(), family)
-    elif text.startswith("hf://"):
+            raise ConfigError(f"revision is for Hub repositories, and {text!r} is a folder: leave it out.")
+        tokenizer = _from_folder(_expanded(text), family)
+    elif text.startswith(_HUB):
         tokenizer = _from_hub(text, family, revision, token)
     else:
         tokenizer = _from_name(text, family, revision, token)
     if dtype is not None:
         tokenizer = tokenizer.to_dtype(dtype)
-    return tokenizer if device is None else tokenizer.to(device)
+    return tokenizer if place is None else tokenizer.to(place)
+
+
+def _device(device: torch.device | str | None) -> torch.device | None:
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"there is no device {device!r}: give one such as 'cpu', 'cuda' or 'cuda:1'.") from error
 
 
 def _is_path(text: str) -> bool:
-    return text.startswith(("/", "./", "../", "~")) or text in (".", "..") or (os.sep in text and Path(text).is_dir())
+    marked = text in (".", "..") or text.startswith(("/", "./", "../", ".\\", "..\\", "~"))
+    return marked or Path(text).is_absolute() or (os.sep in text and _is_dir(text))
+
+
+def _is_dir(text: str) -> bool:
+    try:
+        return bool(text) and Path(text).is_dir()
+    except OSError:  # a name too long for the file system, or a folder that may not be looked into
+        return False
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(f"{text} names a home folder that cannot be found: write the path out.") from error
 
 
 def _from_name(name: str, family: str | None, revision: str | None, token: str | None) -> Tokenizer:
     try:
         entry = registry.model(name)
-    except UnknownNameError:
-        if Path(name).is_dir():
-            raise UnknownNameError(
-                f"there is no model {name!r}, but a folder of that name: write zoo.load('./{name}') for the folder."
-            ) from None
-        if "/" in name:
-            raise UnknownNameError(
-                f"there is neither a folder nor a model {name!r}: a Hub repository is written 'hf://{name}', a folder "
-                f"'./{name}'."
-            ) from None
-        raise
+    except UnknownNameError as error:
+        raise UnknownNameError(_explain(name) or str(error)) from None
     if family is not None and family != entry.family:
-        raise UnknownNameError(f"{name!r} is a model of the family {entry.family!r}, not {family!r}.")
+        raise UnknownNameError(
+            f"{name!r} is a model of the family {entry.family!r}, not {family!r}: leave family out, or take another "
+            "model."
+        )
     if entry.is_shipped:
         if revision is not None:
-            raise ZooError(f"revision is for Hub repositories, and {name!r} ships with the library.")
-        return _from_folder(resources.path("checkpoints", entry.source), entry.family)
-    return _from_hub(entry.source, entry.family, revision, token)
+            raise ConfigError(f"revision is for Hub repositories, and {name!r} ships with the library: leave it out.")
+        tokenizer = _from_folder(entry.folder, entry.family)
+    else:
+        address = entry.source if revision is None else entry.source.partition("@")[0]
+        tokenizer = _from_hub(address, entry.family, revision, token)
+    if tokenizer.name == tokenizer.family:  # the authors' files, or a checkpoint that was saved without a name
+        tokenizer.name = entry.name
+    if tokenizer.name != entry.name:
+        raise CheckpointError(f"{tokenizer.source} is mislabelled: it should be {entry.name}, and is {tokenizer.name}.")
+    return tokenizer
+
+
+def _explain(name: str) -> str:
+    """Say what a name that is no model may have been meant as, or nothing."""
+    if not name:
+        return f"a name is empty; {near_matches(name, registry.list_models())} A folder is written './folder'."
+    if "://" in name or name.lower().startswith("hf:"):
+        page = re.match(r"(?:https?://(?:huggingface|hf)\.co/|hf:/*)([\w.-]+/[\w.-]+)", name, re.IGNORECASE)
+        repository = page[1] if page else "owner/repo"
+        return f"{name!r} is an address that is not read: a Hub repository is written '{_HUB}{repository}'."
+    if _is_dir(name):
+        return f"there is no model {name!r}, but a folder of that name: write zoo.load('./{name}') for the folder."
+    if "/" in name or "\\" in name:
+        return (
+            f"there is neither a folder nor a model {name!r}: a Hub repository is written '{_HUB}{name}', a folder "
+            f"'./{name}'."
+        )
+    return ""
 
 
 def _from_hub(address: str, family: str | None, revision: str | None, token: str | None) -> Tokenizer:
@@ -90,33 +135,48 @@ def _from_hub(address: str, family: str | None, revision: str | None, token: str
     location = hub.parse_uri(address, revision=revision)
     snapshot = hub.download(location, token=token)
     tokenizer = _from_folder(snapshot.folder, family)
-    tokenizer.source = f"hf://{snapshot.repo_id}@{snapshot.commit}"
+    tokenizer.source = f"{_HUB}{snapshot.repo_id}@{snapshot.commit}"
     return tokenizer
 
 
 def _from_folder(folder: Path, family: str | None) -> Tokenizer:
-    if not folder.is_dir():
-        kind = "a file, not a folder" if folder.exists() else "not there"
+    if not _is_dir(str(folder)):
+        # lexists also sees links that lead nowhere, and never raises
+        kind = "a file or a broken link, not a folder" if os.path.lexists(folder) else "not there"
         raise CheckpointError(
-            f"{folder} is {kind}: give a checkpoint folder (config.json and model.safetensors), a model name "
-            f"({near_matches('', registry.families())}) or hf://owner/repo."
+            f"{folder} is {kind}: give a folder with {checkpoint.CONFIG} and {checkpoint.WEIGHTS}, the name of a model "
+            f"(zoo.list_models() has them), or {_HUB}owner/repo."
         )
     if checkpoint.is_checkpoint(folder):
         found = checkpoint.read_manifest(folder)["family"]
         if family is not None and family != found:
             raise CheckpointError(f"{folder} holds a {found} checkpoint, not one of {family}: leave family out.")
+        if found not in registry.families():
+            raise CheckpointError(
+                f"{folder / checkpoint.CONFIG} is of the family {shown(found)}, which is not there; "
+                f"{near_matches(found[:80], registry.families())} If another package brings it, install that."
+            )
         return checkpoint.load(registry.family(found), folder)
-    candidates = [family] if family is not None else registry.families()
-    for candidate in candidates:
-        cls = registry.family(candidate)
+    return _from_official(folder, family)
+
+
+def _from_official(folder: Path, family: str | None) -> Tokenizer:
+    broken = []
+    for candidate in registry.families() if family is None else [family]:
+        try:
+            cls = registry.family(candidate)
+        except ZooError as error:  # one package that cannot be imported must not keep the others from reading
+            if family is not None:
+                raise
+            broken.append(f" {error}")
+            continue
         if cls.recognises(folder):
             tokenizer = cls.from_official(folder).eval()
             tokenizer.source = str(folder)
             return tokenizer
-    if family is not None:
-        raise CheckpointError(
-            f"{folder} holds neither a {family} checkpoint of this library nor the authors' released files: it has "
-            f"{', '.join(sorted(entry.name for entry in folder.iterdir())) or 'nothing'}."
-        )
-    checkpoint.read_manifest(folder)  # says what is wrong with config.json
-    raise CheckpointError(f"no family recognises the files in {folder}: name one with family=.")
+    try:
+        checkpoint.read_manifest(folder)
+    except CheckpointError as error:
+        who = f"the {family} authors' released files" if family else "released files that a family recognises"
+        raise CheckpointError(f"{error} Nor does it hold {who}.{''.join(broken)}") from None
+    raise CheckpointError(f"{folder} changed while it was being read: load it again.")

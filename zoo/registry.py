@@ -6,22 +6,28 @@ the entry-point group `zoo.families`, or either kind at run time through `regist
 
 from __future__ import annotations
 
-import importlib
+import inspect
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoo import config, resources
-from zoo.errors import ConfigError, UnknownNameError, near_matches
-from zoo.tokens import MODALITIES, Modality
+from zoo.errors import ConfigError, UnknownNameError, ZooError, near_matches
+from zoo.spec import MODALITIES, Modality
 
 if TYPE_CHECKING:
     from zoo.tokenizer import Tokenizer
 
-__all__ = ["ModelEntry", "families", "family", "info", "list_models", "model", "register"]
+__all__ = ["VARIANT", "ModelEntry", "families", "family", "info", "list_models", "model", "register"]
+
+VARIANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""Pattern of what follows `family.` in a name."""
+
+_GROUP = "zoo.families"
 
 # Where the library's own families are. A string each, so that naming a family imports nothing.
 _BUILT_IN = {
@@ -44,7 +50,8 @@ class ModelEntry:
         name: `family.variant`.
         family: Which family reads the checkpoint.
         modality: What is tokenized.
-        source: A folder of `checkpoints/` that ships, or `hf://owner/repo@revision`.
+        source: A folder of `checkpoints/` that ships, `hf://owner/repo@revision`, or the absolute path of a folder that
+            another package brings.
         licence: SPDX identifier of the licence of the weights.
         description: One line for people.
         trained_on: What the weights or statistics were made from.
@@ -64,8 +71,13 @@ class ModelEntry:
 
     @property
     def is_shipped(self) -> bool:
-        """Whether the checkpoint comes with the library, so that it loads without a network."""
+        """Whether the checkpoint comes with this or another package, so that it loads without a network."""
         return not self.source.startswith("hf://")
+
+    @property
+    def folder(self) -> Path:
+        """Where a shipped checkpoint is."""
+        return Path(self.source) if Path(self.source).is_absolute() else resources.path("checkpoints", self.source)
 
 
 def register(item: Item, *, replace: bool = False) -> Item:
@@ -79,22 +91,37 @@ def register(item: Item, *, replace: bool = False) -> Item:
         `item`.
 
     Raises:
-        ConfigError: The name is taken or malformed.
+        ConfigError: The name is taken or malformed, the class lacks something, or the family has another default.
+        UnknownNameError: The model's family is not there: register it first.
     """
     if isinstance(item, ModelEntry):
-        _check_name(item)
-        if item.name in _models() and not replace:
-            raise ConfigError(f"the model {item.name!r} is registered already: pass replace=True to take its place.")
-        family(item.family)
-        _added_models[item.name] = item
-        return item
-    name = getattr(item, "family", None)
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ConfigError(f"{item!r} needs a class attribute `family` that is an identifier, got {name!r}.")
-    if (name in _BUILT_IN or name in _added_families) and not replace:
-        raise ConfigError(f"the family {name!r} is registered already: pass replace=True to take its place.")
-    _added_families[name] = item
+        _add_model(item, replace)
+    else:
+        _add_family(item, replace)
     return item
+
+
+def _add_model(entry: ModelEntry, replace: bool) -> None:
+    config.from_dict(ModelEntry, config.to_dict(entry), "model entry")
+    _check_entry(entry)
+    if entry.family not in families():
+        raise UnknownNameError(f"there is no family {entry.family!r}; {near_matches(entry.family, families())}")
+    taken = [entry.name] if entry.name in _models() else []
+    if entry.is_default:
+        taken += [other.name for other in _models().values() if other.family == entry.family and other.is_default]
+    if taken and not replace:
+        what = "is registered already" if entry.name in taken else f"is the default of {entry.family!r} already"
+        raise ConfigError(f"the model {taken[0]!r} {what}: pass replace=True to take its place.")
+    _added_models.pop(entry.name, None)
+    _added_models[entry.name] = entry
+
+
+def _add_family(cls: Any, replace: bool) -> None:
+    name = _check_class(cls)
+    own_entry_point = _plugins().get(name) == f"{cls.__module__}:{cls.__qualname__}"
+    if name in families() and not replace and not own_entry_point:
+        raise ConfigError(f"the family {name!r} is registered already: pass replace=True to take its place.")
+    _added_families[name] = cls
 
 
 def families() -> tuple[str, ...]:
@@ -107,14 +134,25 @@ def family(name: str) -> type[Tokenizer]:
 
     Raises:
         UnknownNameError: No such family.
+        ConfigError: Another package's entry point cannot be imported, or is not that family.
     """
     if name in _added_families:
         return _added_families[name]
     target = _BUILT_IN.get(name) or _plugins().get(name)
     if target is None:
         raise UnknownNameError(f"there is no family {name!r}; {near_matches(name, families())}")
-    module, _, attribute = target.partition(":")
-    loaded: type[Tokenizer] = getattr(importlib.import_module(module), attribute)
+    try:
+        loaded: type[Tokenizer] = EntryPoint(name, target, _GROUP).load()
+        found = _check_class(loaded)
+    except ZooError:
+        raise
+    except Exception as error:  # whatever another package does when it is imported
+        raise ConfigError(
+            f"the family {name!r} cannot be imported from {target!r} ({type(error).__name__}: {error}): repair or "
+            "uninstall the package that brings it."
+        ) from error
+    if found != name:
+        raise ConfigError(f"the entry point {name!r} of {_GROUP} names {target!r}, whose family is {found!r}.")
     return loaded
 
 
@@ -127,9 +165,12 @@ def model(name: str) -> ModelEntry:
     models = _models()
     if name in models:
         return models[name]
-    for entry in models.values():
-        if entry.family == name and entry.is_default:
-            return entry
+    defaults = [entry for entry in models.values() if entry.family == name and entry.is_default]
+    if defaults:
+        return defaults[-1]  # a replaced default comes before the one that took its place
+    variants = sorted(entry.name for entry in models.values() if entry.family == name)
+    if variants:
+        raise UnknownNameError(f"{name!r} has no default variant: name one of {', '.join(variants)}.")
     candidates = {*models, *(entry.family for entry in models.values())}
     raise UnknownNameError(f"there is no model {name!r}; {near_matches(name, candidates)} `zoo list` shows them all.")
 
@@ -162,21 +203,43 @@ def info(name: str) -> dict[str, Any]:
 
 
 def _models() -> dict[str, ModelEntry]:
-    return {**_shipped_models(), **_added_models}
+    # Added ones last, also where they take the place of a shipped one: the last default counts.
+    shipped = {name: entry for name, entry in _shipped_models().items() if name not in _added_models}
+    return {**shipped, **_added_models}
 
 
 @cache
 def _shipped_models() -> dict[str, ModelEntry]:
+    path = resources.path("checkpoints", "registry.yaml")
+    return parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def parse(text: str, where: str = "registry.yaml") -> dict[str, ModelEntry]:
+    """Read registry entries from YAML: a mapping of names to the fields of `ModelEntry`.
+
+    Raises:
+        ConfigError: It is not YAML, a field is unknown, missing or of the wrong type, a name is malformed, or a family
+            has two defaults.
+    """
     import yaml
 
-    path = resources.path("checkpoints", "registry.yaml")
-    entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    models = {
-        name: config.from_dict(ModelEntry, {"name": name, **values}, f"{path.name}: {name}")
-        for name, values in entries.items()
-    }
-    for entry in models.values():
-        _check_name(entry)
+    try:
+        entries = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+    entries = {} if entries is None else entries
+    if not isinstance(entries, dict):
+        raise ConfigError(f"{where} must map names to entries, got {type(entries).__name__}.")
+    models = {}
+    defaults: dict[str, str] = {}
+    for name, values in entries.items():
+        if not isinstance(values, dict) or "name" in values:
+            raise ConfigError(f"{where}: {name} must be a mapping of fields, without a name of its own.")
+        entry = config.from_dict(ModelEntry, {"name": name, **values}, f"{where}: {name}")
+        _check_entry(entry)
+        if entry.is_default and (other := defaults.setdefault(entry.family, entry.name)) != entry.name:
+            raise ConfigError(f"{where}: {other} and {entry.name} are both the default of {entry.family!r}.")
+        models[entry.name] = entry
     return models
 
 
@@ -184,14 +247,36 @@ def _shipped_models() -> dict[str, ModelEntry]:
 def _plugins() -> dict[str, str]:
     """Return family → target of other packages' entry points. Importing one waits until it is asked for."""
     found: dict[str, str] = {}
-    for point in entry_points(group="zoo.families"):
+    for point in entry_points(group=_GROUP):
         if point.name in _BUILT_IN or point.name in found:
-            warnings.warn(f"ignoring the second zoo.families entry point {point.name!r} ({point.value})", stacklevel=2)
+            warnings.warn(f"ignoring the second {_GROUP} entry point {point.name!r} ({point.value})", stacklevel=2)
             continue
         found[point.name] = point.value
     return found
 
 
-def _check_name(entry: ModelEntry) -> None:
-    if not re.fullmatch(rf"{re.escape(entry.family)}\.[A-Za-z0-9][A-Za-z0-9._-]*", entry.name):
+def _check_entry(entry: ModelEntry) -> None:
+    if not re.fullmatch(rf"{re.escape(entry.family)}\.{VARIANT}", entry.name):
         raise ConfigError(f"a model is named family.variant, such as {entry.family}.nano, got {entry.name!r}.")
+    local = not entry.source.startswith("hf://") and not Path(entry.source).is_absolute()
+    if local and not re.fullmatch(VARIANT, entry.source):
+        raise ConfigError(
+            f"{entry.name}: the source is a folder of checkpoints/, hf://owner/repo@revision, or an absolute path, got "
+            f"{entry.source!r}."
+        )
+
+
+def _check_class(cls: Any) -> str:
+    """Return the family that a class names, or say what it lacks."""
+    from zoo.tokenizer import Tokenizer
+
+    if not (isinstance(cls, type) and issubclass(cls, Tokenizer)):
+        raise ConfigError(f"a family is a subclass of zoo.Tokenizer, got {cls!r:.80}.")
+    name = getattr(cls, "family", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigError(f"{cls.__name__} needs a class attribute `family` that is an identifier, got {name!r}.")
+    if not is_dataclass(getattr(cls, "config_class", None)):
+        raise ConfigError(f"{cls.__name__} needs a class attribute `config_class` that is a dataclass.")
+    if inspect.isabstract(cls):
+        raise ConfigError(f"{cls.__name__} does not implement {', '.join(sorted(cls.__abstractmethods__))}.")
+    return name

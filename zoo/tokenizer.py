@@ -21,8 +21,9 @@ class Tokenizer(nn.Module, ABC):
     """A discrete tokenizer: `encoder` → `quantizer` → `decoder`, three attributes of those names.
 
     A family subclasses it, names itself in `family`, describes itself with a dataclass of plain values in
-    `config_class`, sets `spec` in its constructor, and implements `encode`, `decode` and `num_tokens`. Loading, saving,
-    publishing, the command line and evaluation then work without another line.
+    `config_class`, sets `spec` in its constructor, and implements `encode`, `decode`, `num_tokens` and
+    `output_lengths`. Loading, saving, publishing, the command line and evaluation then work without another line. The
+    constructor must also run under `torch.device("meta")`, where checkpoints are compared with their config.
 
     Attributes:
         family: The registry name of the family.
@@ -187,17 +188,22 @@ class Tokenizer(nn.Module, ABC):
                 )
             # The ids may have been edited, or built without checks; a bad id must not become an index.
             checked = tokens
-            if tokens.ids.numel():
-                low, high = tokens.ids.aminmax()
-                if int(low) < 0 or int(high) >= tokens.codebook_size:
-                    checked = Tokens.from_ids(tokens.ids, codebook_size=self.spec.codebook_size)
+            if not _is_plausible(tokens):
+                checked = Tokens.from_ids(
+                    tokens.ids,
+                    codebook_size=tokens.codebook_size,
+                    lengths=tokens.lengths,
+                    model=tokens.model,
+                    grid=tokens.grid,
+                    signal_lengths=tokens.signal_lengths,
+                )
         else:
             checked = Tokens.from_ids(tokens, codebook_size=self.spec.codebook_size, lengths=lengths, model=self.name)
-        if checked.num_codebooks != self.spec.num_codebooks:
+        if checked.num_codebooks != self.spec.num_codebooks or checked.ids.ndim != 2 + (self.spec.num_codebooks > 1):
             shape = "(B, T)" if self.spec.num_codebooks == 1 else f"(B, T, {self.spec.num_codebooks})"
             raise TokenError(
-                f"{self.name} has {self.spec.num_codebooks} codebook(s), these ids have {checked.num_codebooks}: "
-                f"expected the shape {shape}."
+                f"{self.name} has {self.spec.num_codebooks} codebook(s), these ids have the shape "
+                f"{tuple(checked.ids.shape)}: expected {shape}."
             )
         device = self.device
         return checked if checked.ids.device == device else checked.to(device)
@@ -224,3 +230,12 @@ class Tokenizer(nn.Module, ABC):
             mix_down=mix_down,
             device=self.device,
         )
+
+
+def _is_plausible(tokens: Tokens) -> bool:
+    """Whether every id is in the codebook and every length within the ids."""
+    ids, lengths = tokens.ids, tokens.lengths
+    if ids.dtype != torch.int64 or ids.ndim not in (2, 3) or lengths.shape != ids.shape[:1]:
+        return False
+    bounds = [(ids, tokens.codebook_size - 1), (lengths, ids.shape[1])]
+    return all(int(low) >= 0 and int(high) <= most for x, most in bounds if x.numel() for low, high in [x.aminmax()])

@@ -1,9 +1,10 @@
-"""`Tokens`, what every tokenizer's `encode` returns and every `decode` takes, and `TokenSpec`, the facts about them."""
+"""`Tokens`: what every tokenizer's `encode` returns and every `decode` takes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,74 +13,16 @@ import torch
 from torch import Tensor
 
 from zoo import bits
-from zoo.errors import ConfigError, InputError, TokenError
+from zoo._ids import as_ids, as_lengths, as_rows
+from zoo.errors import TokenError
+from zoo.spec import Modality, TokenSpec
 
 __all__ = ["PAD_ID", "Modality", "TokenSpec", "Tokens"]
-
-Modality = Literal["speech", "image", "video", "action"]
-MODALITIES: tuple[str, ...] = ("speech", "image", "video", "action")
 
 PAD_ID = 0
 """The code at padding positions: a valid index, so that an embedding table can be read without a mask."""
 
-_MAX_ID = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class TokenSpec:
-    """The facts that a token model needs from its tokenizer.
-
-    Args:
-        modality: What is tokenized.
-        codebook_size: Number of different ids in each codebook, V.
-        num_codebooks: Codebooks read in parallel at each position, K. Ids are (B, T) for one, (B, T, K) for several.
-        num_tokens: Positions for an input of `input_size`, or None if the count varies from item to item.
-        token_rate: Positions per second of signal, or None where there is no time axis or no known rate.
-        sample_rate: Samples (speech), frames (video) or commands (actions) per second, or None.
-        input_size: Size of one input: (H, W) of an image, (T, H, W) of a clip, (T, D) of an action chunk; None if free.
-        is_ordered: Whether every prefix of an item's tokens is itself a valid, coarser code.
-        licence: SPDX identifier of the licence of the weights.
-    """
-
-    modality: Modality
-    codebook_size: int
-    num_codebooks: int = 1
-    num_tokens: int | None = None
-    token_rate: float | None = None
-    sample_rate: float | None = None
-    input_size: tuple[int, ...] | None = None
-    is_ordered: bool = False
-    licence: str = "Apache-2.0"
-
-    def __post_init__(self) -> None:
-        if self.modality not in MODALITIES:
-            raise ConfigError(f"modality must be one of {', '.join(MODALITIES)}, got {self.modality!r}.")
-        if self.codebook_size < 2 or self.num_codebooks < 1:
-            raise ConfigError(
-                f"a spec needs at least 2 codes in at least 1 codebook, got codebook_size={self.codebook_size}, "
-                f"num_codebooks={self.num_codebooks}."
-            )
-
-    @property
-    def is_fixed_length(self) -> bool:
-        """Whether every input of `input_size` gives the same number of tokens."""
-        return self.num_tokens is not None
-
-    @property
-    def bits_per_token(self) -> float:
-        """Information in one position: num_codebooks · log2(codebook_size) bits."""
-        return self.num_codebooks * math.log2(self.codebook_size)
-
-    @property
-    def bit_rate(self) -> float | None:
-        """Bits per second of signal, or None without a token rate."""
-        return None if self.token_rate is None else self.token_rate * self.bits_per_token
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the spec as plain values, `bits_per_token` and `bit_rate` included."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain["input_size"] = None if self.input_size is None else list(self.input_size)
-        return {**plain, "bits_per_token": self.bits_per_token, "bit_rate": self.bit_rate}
+_MAX_VOCABULARY = 2**63
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -117,14 +60,15 @@ class Tokens:
         lengths: Any = None,
         model: str = "",
         grid: tuple[int, ...] | None = None,
-        signal_lengths: Tensor | None = None,
+        signal_lengths: Any = None,
     ) -> Tokens:
         """Check ids from anywhere and wrap them.
 
         Args:
-            ids: Integers: a tensor or array (T,), (B, T) or (B, T, K), or a list of lists of possibly unequal length.
+            ids: Integers: a tensor or array (T,), (B, T) or (B, T, K), or a list of lists, arrays or tensors, one an
+                item, of possibly unequal length.
             codebook_size: V; ids must be in 0 … V - 1.
-            lengths: (B,) valid positions of each item; all of them if None (ragged lists bring their own).
+            lengths: (B,) valid positions of each item; all that it has if None.
             model: Name of the tokenizer the ids belong to.
             grid: Arrangement of the positions.
             signal_lengths: (B,) length of each decoded signal.
@@ -132,14 +76,9 @@ class Tokens:
         Raises:
             TokenError: Ids that are not integers, out of range or of the wrong rank, or lengths that do not fit.
         """
-        ids, ragged = _as_ids(ids)
-        if ids.ndim == 1:
-            ids = ids[None]
-        if ids.ndim not in (2, 3):
-            raise TokenError(f"ids must be (B, T) or (B, T, K), got the shape {tuple(ids.shape)}.")
-        if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
-            raise TokenError(f"ids must be integers, got {ids.dtype}; a model's logits need an argmax first.")
-        ids = ids.to(torch.int64)
+        if type(codebook_size) is not int or codebook_size < 2:
+            raise TokenError(f"codebook_size must be a Python integer of at least 2, got {codebook_size!r}.")
+        ids, own_lengths = as_ids(ids)
         if ids.numel():
             low, high = (int(x) for x in ids.aminmax())
             if low < 0 or high >= codebook_size:
@@ -148,17 +87,17 @@ class Tokens:
                     "language model's vocabulary, subtract the offset first (and remove special tokens)."
                 )
         batch, positions = ids.shape[:2]
-        if lengths is None:
-            lengths = ragged if ragged is not None else torch.full((batch,), positions, device=ids.device)
-        lengths = torch.as_tensor(lengths, device=ids.device)
-        if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
-            raise TokenError(
-                f"lengths must be {batch} integers, one an item, got {lengths.dtype} of shape {tuple(lengths.shape)}."
-            )
-        if batch and (int(lengths.min()) < 0 or int(lengths.max()) > positions):
-            raise TokenError(f"lengths must be in 0 … {positions}, got {lengths.tolist()}.")
-        tokens = cls(ids, lengths.to(torch.int64), codebook_size, model, grid, signal_lengths)
-        return tokens._cleared()
+        own = as_lengths([positions] * batch if own_lengths is None else own_lengths, batch, ids.device)
+        checked = own if lengths is None else as_lengths(lengths, batch, ids.device)
+        if bool(((checked < 0) | (checked > own)).any()):
+            raise TokenError(f"lengths must be 0 … {own.tolist()}, got {checked.tolist()}.")
+        if grid is not None and math.prod(grid) != positions:
+            raise TokenError(f"a grid of {grid} has {math.prod(grid)} positions, the ids have {positions}.")
+        if signal_lengths is not None:
+            signal_lengths = as_lengths(signal_lengths, batch, ids.device)
+            if bool((signal_lengths < 0).any()):
+                raise TokenError(f"signal lengths must be 0 or more, got {signal_lengths.tolist()}.")
+        return cls(ids, checked, codebook_size, model, grid, signal_lengths)._cleared()
 
     @property
     def batch_size(self) -> int:
@@ -198,46 +137,54 @@ class Tokens:
     def __getitem__(self, index: Any) -> Tokens:
         """Select items, then a range of positions, then leading codebooks: `tokens[2:5, :16]`.
 
-        An integer selects one item and keeps the batch dimension. Positions and codebooks take slices of step 1;
-        codebooks start at 0, since each refines those before it.
+        An integer selects one item and keeps the batch dimension; slices, lists of integers and masks (B,) select
+        several. Positions and codebooks take slices of step 1; codebooks start at 0, since each refines those before.
+
+        Raises:
+            IndexError: Anything else; negative positions where items differ in length, since they would count from the
+                end of the longest.
         """
-        parts = index if isinstance(index, tuple) else (index,)
-        if len(parts) > self.ids.ndim:
+        items, *rest = index if isinstance(index, tuple) and index else (index,)
+        if 1 + len(rest) > self.ids.ndim:
             raise IndexError(f"tokens of shape {tuple(self.ids.shape)} take at most {self.ids.ndim} indices.")
-        tokens = self._select(parts[0])
-        if len(parts) > 1 and parts[1] != slice(None):
-            tokens = tokens._positions(parts[1])
-        if len(parts) > 2 and parts[2] != slice(None):
-            start, stop, step = _bounds(parts[2], self.ids.shape[2])
-            if start != 0 or step != 1 or stop < 1:
+        whole = isinstance(items, slice) and items == slice(None)
+        tokens = self if whole else self._items(as_rows(items, len(self), self.ids.device))
+        if rest:
+            tokens = tokens._positions(rest[0])
+        if len(rest) > 1:
+            _, stop = _bounds(rest[1], self.num_codebooks, "codebooks")
+            if (rest[1].start or 0) != 0 or stop < 1:
                 raise IndexError("codebooks are refinements of those before them: slice them as [:, :, :k], k ≥ 1.")
             tokens = replace(tokens, ids=tokens.ids[:, :, :stop])
         return tokens
 
-    def truncate(self, num_tokens: int | Tensor) -> Tokens:
+    def truncate(self, num_tokens: int | Sequence[int] | Tensor) -> Tokens:
         """Keep at most the first `num_tokens` positions: one number for all, or (B,) integers, one an item."""
         limit = torch.as_tensor(num_tokens, device=self.ids.device)
-        if limit.is_floating_point() or limit.shape not in ((), (len(self),)):
+        if limit.is_floating_point() or limit.dtype == torch.bool or limit.shape not in ((), (len(self),)):
             raise TokenError(f"truncate takes one integer or {len(self)}, got {limit.dtype} {tuple(limit.shape)}.")
         if limit.numel() and int(limit.min()) < 0:
             raise TokenError(f"truncate needs counts of 0 or more, got {limit.tolist()}.")
-        lengths = torch.minimum(self.lengths, limit)
+        lengths = torch.minimum(self.lengths, limit.long())
         longest = int(lengths.max()) if len(self) else 0
+        grid = self.grid if longest == self.ids.shape[1] else None
         if torch.equal(lengths, self.lengths):
-            return replace(self, ids=self.ids[:, :longest])
-        cut = replace(self, ids=self.ids[:, :longest], lengths=lengths, grid=None, signal_lengths=None)
-        return cut._cleared()
+            return replace(self, ids=self.ids[:, :longest], grid=grid)
+        return replace(self, ids=self.ids[:, :longest], lengths=lengths, grid=None, signal_lengths=None)._cleared()
 
     @staticmethod
-    def cat(parts: Sequence[Tokens], dim: Literal["batch", "time"] = "batch") -> Tokens:
+    def cat(parts: Iterable[Tokens], dim: Literal["batch", "time"] = "batch") -> Tokens:
         """Join tokens of one tokenizer: more items (`batch`), or each item continued by the next part's (`time`).
 
         Raises:
             TokenError: Nothing to join, or parts that differ in codebooks, model or offset, or in the number of items
                 when joined in time.
         """
+        parts = list(parts)
         if not parts:
             raise TokenError("there is nothing to concatenate: give at least one Tokens.")
+        if dim not in ("batch", "time"):
+            raise TokenError(f"tokens are joined along 'batch' or 'time', got dim={dim!r}.")
         first = parts[0]
         for other in parts[1:]:
             for fact in ("codebook_size", "num_codebooks", "model", "base"):
@@ -246,6 +193,10 @@ class Tokens:
                         f"only tokens of one kind can be concatenated, but {fact} is {getattr(first, fact)!r} in one "
                         f"part and {getattr(other, fact)!r} in another."
                     )
+            if other.ids.ndim != first.ids.ndim:
+                raise TokenError(
+                    f"ids (B, T) and (B, T, 1) cannot be joined: got {first.ids.ndim} and {other.ids.ndim} axes."
+                )
             if dim == "time" and len(other) != len(first):
                 raise TokenError(f"in time, parts need equal batch sizes, got {len(first)} and {len(other)}.")
         signals = [part.signal_lengths for part in parts]
@@ -279,24 +230,36 @@ class Tokens:
         Several codebooks get disjoint ranges: codebook k's id i becomes i + k·V + amount.
 
         Args:
-            amount: What to add. The total of all shifts must not become negative.
+            amount: What to add. Shifts that add up to 0 give back the original ids.
             vocab_size: Size of the language model's vocabulary, checked if given.
 
         Raises:
-            TokenError: The shifted ids would be negative, exceed `vocab_size`, or overflow int64.
+            TokenError: The shifted ids would be negative, exceed `vocab_size`, or overflow int64; or an amount of 0
+                for several codebooks, which could not be told from no shift.
         """
+        try:
+            amount = operator.index(amount)
+        except TypeError:
+            raise TokenError(f"an offset is an integer, got {amount!r}.") from None
         base = self.base + amount
-        end = base + self.codebook_size * self.num_codebooks
-        limit = _MAX_ID if vocab_size is None else vocab_size
+        books = self.num_codebooks
+        if amount == 0 == self.base and books > 1:
+            raise TokenError(
+                f"an offset of 0 would leave the ids of {books} codebooks on top of each other: reserve at least one "
+                "id before them, and use an offset of 1 or more."
+            )
         if base < 0:
             raise TokenError(f"an offset of {amount} would make ids negative: these tokens are shifted by {self.base}.")
-        if end > limit:
+        span = self.codebook_size * (books if base else 1)
+        limit = _MAX_VOCABULARY if vocab_size is None else min(vocab_size, _MAX_VOCABULARY)
+        if base + span > limit:
+            room = f", or choose an offset of at most {limit - span - self.base}" if limit >= span else ""
             raise TokenError(
-                f"ids shifted by {base} reach {end - 1}, past the vocabulary's last id {limit - 1}. Enlarge the "
-                f"vocabulary to {end}, or choose an offset of at most {limit - (end - base)}."
+                f"ids shifted by {base} reach {base + span - 1}, past the vocabulary's last id {limit - 1}: enlarge "
+                f"the vocabulary to {base + span}{room}."
             )
         ids = self.ids + amount
-        if self.num_codebooks > 1 and (self.base == 0) != (base == 0):
+        if books > 1 and (self.base == 0) != (base == 0):
             ids = ids + self._spread() if self.base == 0 else ids - self._spread()
         return replace(self, ids=ids, base=base)
 
@@ -305,15 +268,19 @@ class Tokens:
         return [sequence.tolist() for sequence in self._sequences()]
 
     def numpy(self) -> np.ndarray:
-        """Return the padded ids in the smallest unsigned dtype that holds the (shifted) vocabulary."""
-        top = self.base + self.codebook_size * (self.num_codebooks if self.base else 1) - 1
-        return self.ids.cpu().numpy().astype(bits.smallest_dtype(top))
+        """Return the padded ids in the smallest unsigned dtype that holds the (shifted) vocabulary.
+
+        Raises:
+            TokenError: Ids outside the vocabulary.
+        """
+        end = self.base + self.codebook_size * (self.num_codebooks if self.base else 1)
+        return bits.shrink(self.ids.cpu().numpy(), end)
 
     def pack(self) -> list[bytes]:
         """Return each item's valid ids as packed bits, ceil(log2 V) a code, most significant bit first.
 
         Raises:
-            TokenError: The tokens are shifted by `offset`.
+            TokenError: The tokens are shifted by `offset`, or outside the codebook.
         """
         self.require_unshifted("pack")
         return [bits.pack(sequence.flatten().cpu().numpy(), self.codebook_size) for sequence in self._sequences()]
@@ -322,7 +289,7 @@ class Tokens:
     def unpack(
         cls,
         packed: Sequence[bytes],
-        lengths: Sequence[int],
+        lengths: Sequence[int] | Tensor,
         *,
         codebook_size: int,
         num_codebooks: int = 1,
@@ -340,15 +307,14 @@ class Tokens:
         Raises:
             TokenError: A byte string that is too short or too long for its length, or an id out of range.
         """
-        rows = [
-            bits.unpack(data, length * num_codebooks, codebook_size)
-            for data, length in zip(packed, lengths, strict=True)
-        ]
-        ids = np.zeros((len(rows), max(lengths, default=0), num_codebooks), dtype=np.int64)
-        for row, values, length in zip(ids, rows, lengths, strict=True):
-            row[:length] = values.reshape(length, num_codebooks)
+        counts = [int(length) for length in lengths]
+        if len(counts) != len(packed) or min(counts, default=0) < 0:
+            raise TokenError(f"unpack needs a length of 0 or more for each of {len(packed)} items, got {counts}.")
+        ids = np.zeros((len(counts), max(counts, default=0), num_codebooks), dtype=np.int64)
+        for row, data, count in zip(ids, packed, counts, strict=True):
+            row[:count] = bits.unpack(data, count * num_codebooks, codebook_size).reshape(count, num_codebooks)
         shaped = ids if num_codebooks > 1 else ids[:, :, 0]
-        return cls.from_ids(torch.from_numpy(shaped), codebook_size=codebook_size, lengths=list(lengths), model=model)
+        return cls.from_ids(shaped, codebook_size=codebook_size, lengths=counts, model=model)
 
     def equal(self, other: Tokens) -> bool:
         """Whether both hold the same ids and lengths over the same vocabulary, padding aside."""
@@ -369,18 +335,20 @@ class Tokens:
     def _sequences(self) -> list[Tensor]:
         return [row[:length] for row, length in zip(self.ids, self.lengths.tolist(), strict=True)]
 
-    def _select(self, index: Any) -> Tokens:
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"item {index} of {len(self)}.")
-            index = slice(index % len(self), index % len(self) + 1)
-        signal = None if self.signal_lengths is None else self.signal_lengths[index]
-        return replace(self, ids=self.ids[index], lengths=self.lengths[index], signal_lengths=signal)
+    def _items(self, rows: slice | Tensor) -> Tokens:
+        signal = None if self.signal_lengths is None else self.signal_lengths[rows]
+        return replace(self, ids=self.ids[rows], lengths=self.lengths[rows], signal_lengths=signal)
 
     def _positions(self, index: Any) -> Tokens:
-        start, stop, step = _bounds(index, self.ids.shape[1])
-        if step != 1:
-            raise IndexError("positions take a slice of step 1, such as tokens[:, :16]; for single ids use tokens.ids.")
+        size = self.ids.shape[1]
+        start, stop = _bounds(index, size, "positions")
+        if start == 0 and stop == size:
+            return self
+        if ((index.start or 0) < 0 or (index.stop or 0) < 0) and bool((self.lengths != size).any()):
+            raise IndexError(
+                "negative positions would count from the end of the longest item, and these items differ in length: "
+                "use positions from 0, or tokens.truncate(tokens.lengths - n)."
+            )
         lengths = (self.lengths.clamp(max=stop) - start).clamp(min=0)
         return replace(self, ids=self.ids[:, start:stop], lengths=lengths, grid=None, signal_lengths=None)
 
@@ -397,35 +365,8 @@ class Tokens:
         return torch.arange(self.num_codebooks, device=self.ids.device) * self.codebook_size
 
 
-def _bounds(index: Any, size: int) -> tuple[int, int, int]:
-    if not isinstance(index, slice):
-        raise IndexError(f"positions and codebooks take slices, got {index!r}; for single ids use tokens.ids.")
-    start, stop, step = index.indices(size)
-    return start, max(start, stop), step
-
-
-def _as_ids(ids: Any) -> tuple[Tensor, list[int] | None]:
-    """Return ids as a tensor, and the lengths if they came as unequal lists."""
-    if isinstance(ids, Tensor):
-        return ids, None
-    if isinstance(ids, np.ndarray):
-        wide = ids.astype(np.int64) if ids.dtype.kind == "u" else ids
-        return torch.as_tensor(wide), None
-    try:
-        if isinstance(ids, (list, tuple)) and ids and all(isinstance(row, (list, tuple)) for row in ids):
-            lengths = [len(row) for row in ids]
-            if len(set(lengths)) > 1:
-                rows = [torch.as_tensor(row) for row in ids]
-                shape = next(row for row in rows if len(row)).shape[1:]
-                padded = torch.zeros((len(rows), max(lengths), *shape), dtype=torch.int64)
-                for target, row in zip(padded, rows, strict=True):
-                    if len(row):
-                        if row.is_floating_point() or row.dtype == torch.bool:
-                            raise TokenError(f"ids must be integers, got {row.dtype}.")
-                        target[: len(row)] = row
-                return padded, lengths
-        return torch.as_tensor(ids), None
-    except (TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, (TokenError, InputError)):
-            raise
-        raise TokenError(f"ids must be integers in a tensor, an array or nested lists, got {ids!r:.80}.") from error
+def _bounds(index: Any, size: int, what: str) -> tuple[int, int]:
+    if not isinstance(index, slice) or index.step not in (None, 1):
+        raise IndexError(f"{what} take a slice of step 1, such as tokens[:, :16], got {index!r}; see also tokens.ids.")
+    start, stop, _ = index.indices(size)
+    return start, max(start, stop)
