@@ -1,0 +1,165 @@
+"""`make demo`: every tokenizer that ships encodes and decodes a real sample, and the results can be looked at.
+
+    python -m zoo.demo --out demo
+
+Prints a table, and writes pictures and sounds of input and reconstruction side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import zoo
+from zoo import registry
+from zoo.data.actions import ActionEpisodes, read_actions
+from zoo.tokenizer import Tokenizer
+from zoo.tokens import Tokens
+
+SAMPLES = Path(__file__).parent / "data" / "samples"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the demo's table."""
+
+    model: str
+    input: str
+    tokens: int
+    bits: float
+    compression: float
+    error: str
+    seconds: float
+    files: list[Path]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m zoo.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for pictures and sounds (%(default)s)")
+    out = parser.parse_args(arguments).out
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    for name in registry.list_models():
+        entry = registry.model(name)
+        if entry.is_shipped:
+            rows += SHOWS[entry.modality](zoo.load(name), out)
+    _print(rows, out)
+    return 0
+
+
+def show_actions(tokenizer: Tokenizer, out: Path) -> list[Row]:
+    """Encode and decode expert episodes; draw the longest one, the data's curve under the decoded one."""
+    episodes = read_actions(SAMPLES / "metaworld_expert.npz")
+    rate = episodes.control_rate or 1.0
+    start = time.perf_counter()
+    tokens = tokenizer.encode([torch.from_numpy(episode) for episode in episodes.episodes])
+    decoded = tokenizer.decode(tokens)
+    seconds = time.perf_counter() - start
+    numbers = sum(episode.size for episode in episodes.episodes)
+    error = math.sqrt(
+        sum(
+            float((decoded[i, : len(episode)] - torch.from_numpy(episode)).double().square().sum())
+            for i, episode in enumerate(episodes.episodes)
+        )
+        / numbers
+    )
+    longest = max(range(len(episodes.episodes)), key=lambda i: len(episodes.episodes[i]))
+    picture = out / f"{tokenizer.name}.png"
+    _draw_actions(tokenizer, episodes, longest, tokens[longest], decoded[longest], picture)
+    bits = float(tokens.num_bits.sum())
+    spread = torch.cat([torch.from_numpy(episode) for episode in episodes.episodes]).std()
+    return [
+        Row(
+            tokenizer.name,
+            f"{len(episodes.episodes)} robot episodes, {episodes.num_steps / rate:.1f} s, {episodes.num_dofs} DoF",
+            int(tokens.lengths.sum()),
+            bits,
+            numbers * 32 / bits,
+            f"RMSE {error:.3f} ({error / float(spread):.0%} of std)",
+            seconds,
+            [picture],
+        )
+    ]
+
+
+def _draw_actions(
+    tokenizer: Tokenizer, episodes: ActionEpisodes, index: int, tokens: Tokens, decoded: Tensor, path: Path
+) -> None:
+    """Draw an episode's degrees of freedom above its tokens."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    episode = episodes.episodes[index]
+    names = episodes.dof_names or tuple(f"DoF {d}" for d in range(episode.shape[1]))
+    rate = episodes.control_rate or 1.0
+    seconds = torch.arange(len(episode)) / rate
+    figure, axes = plt.subplots(
+        episode.shape[1] + 1, 1, figsize=(9, 1.6 * (episode.shape[1] + 1)), sharex=True, constrained_layout=True
+    )
+    for dof, axis in enumerate(axes[:-1]):
+        axis.plot(seconds, episode[:, dof], color="0.6", linewidth=3, label="data")
+        axis.plot(seconds, decoded[: len(episode), dof], color="tab:red", linewidth=1.2, label="decoded")
+        axis.set_ylabel(names[dof])
+        axis.margins(x=0.01)
+    axes[0].legend(loc="upper right", ncols=2, frameon=False)
+    ids = tokens.tolist()[0]
+    # Tokens stand where their share of the sequence is, which for fixed-length chunks is where they act.
+    places = (torch.arange(len(ids)) + 0.5) / len(ids) * len(episode) / rate
+    axes[-1].scatter(places, ids, s=4, color="tab:blue")
+    axes[-1].set_ylabel("token id")
+    axes[-1].set_xlabel("seconds")
+    figure.suptitle(
+        f"{tokenizer.name}: {episodes.names[index]}, {episode.size} numbers as {len(ids)} tokens "
+        f"({float(tokens.num_bits[0]) / 8:.0f} bytes)"
+    )
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+SHOWS: dict[str, Callable[[Tokenizer, Path], list[Row]]] = {"action": show_actions}
+"""How the sample of a modality is shown."""
+
+
+def _print(rows: list[Row], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table: Any = Table(title="Every tokenizer that ships, on a real sample")
+    for title, justify in (
+        ("model", "left"),
+        ("input", "left"),
+        ("tokens", "right"),
+        ("bytes", "right"),
+        ("smaller by", "right"),
+        ("error", "left"),
+        ("seconds", "right"),
+    ):
+        table.add_column(title, justify=justify)
+    for row in rows:
+        table.add_row(
+            row.model,
+            row.input,
+            f"{row.tokens:,}",
+            f"{row.bits / 8:,.0f}",
+            f"{row.compression:.1f} ×",
+            row.error,
+            f"{row.seconds:.3f}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"Look at {', '.join(str(path) for row in rows for path in row.files)}.", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
