@@ -57,9 +57,12 @@ class BeastTokenizer(ActionTokenizer):
     def __init__(self, config: BeastConfig) -> None:
         super().__init__(config)
         slots = (config.num_free, config.num_dofs)
-        self.encoder = SplineEncoder(config)
+        # Both maps follow from the settings and hold no weights, so they are computed for real even where a caller,
+        # such as the shape check before loading, only wants an outline on the meta device.
+        with torch.device("cpu"):
+            self.encoder = SplineEncoder(config)
+            self.decoder = SplineDecoder(config)
         self.quantizer = UniformGrid(slots, config.codebook_size)
-        self.decoder = SplineDecoder(config)
         self.normalizer = RangeNormalizer(config.num_dofs)
         for name in ("action_low", "action_high"):
             self.register_buffer(name, torch.full((config.num_dofs,), torch.nan))
