@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from zoo.components.action_tokenizer import ActionTokenizer, split
 from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
 from zoo.data.actions import ActionEpisodes, read_actions
-from zoo.errors import InputError
+from zoo.errors import InputError, TokenError
 from zoo.evaluation.report import Figure, Report
 from zoo.evaluation.suite import ActionSuite, Progress
 from zoo.metrics import _motion
@@ -58,8 +59,11 @@ def measure(suite: ActionSuite, models: Sequence[str] | None, path: Path, progre
                 f"{name} takes {tokenizer.num_dofs} degrees of freedom, the suite's data has "
                 f"{normalizer.centre.numel()}."
             )
-        figures = _quality(tokenizer, test_data, normalizer, suite)
-        report.models[name] = {**figures, **_latency(tokenizer, test_data, suite.latency_seconds)}
+        report.models[name] = {
+            **_quality(tokenizer, test_data, normalizer, suite),
+            **_robustness(tokenizer, test_data, normalizer, suite),
+            **_latency(tokenizer, test_data, suite.latency_seconds),
+        }
         report.settings[name] = config.to_dict(tokenizer.config)
     return report
 
@@ -101,7 +105,9 @@ def _quality(
 
     def interval(key: str, statistic: Callable[[NDArray[np.float64]], Any]) -> Figure:
         boot = suite.bootstrap
-        return Figure(*bootstrap_interval(np.array(rows[key]), statistic, boot.confidence, boot.seed, boot.num_resamples))
+        return Figure(
+            *bootstrap_interval(np.array(rows[key]), statistic, boot.confidence, boot.seed, boot.num_resamples)
+        )
 
     def ratio(over: int, under: int) -> Callable[[NDArray[np.float64]], float]:
         return lambda r: float(r[:, over].sum() / r[:, under].sum()) if r[:, under].sum() else math.nan
@@ -115,6 +121,7 @@ def _quality(
         "jerk_ratio": interval("jerk", lambda r: math.sqrt(r[:, 0].sum() / r[:, 1].sum())),
         "join_jump": interval("joins", lambda r: (r[:, 0].sum() / r[:, 1].sum()) / (r[:, 2].sum() / r[:, 3].sum())),
         "repeated": interval("joins", ratio(4, 1)),
+        "repeated_data": interval("joins", ratio(5, 1)),
     }
     if suite.gripper:
         figures["gripper_accuracy"] = interval("gripper", ratio(0, 1))
@@ -123,18 +130,21 @@ def _quality(
 
 def _round_trip(tokenizer: ActionTokenizer, x: Tensor) -> tuple[int, Tensor]:
     """Return the number of tokens of an episode (1, L, D) and what they decode to."""
-    options = {}
-    fixed = getattr(tokenizer.config, "num_fixed", 0)
-    if fixed:
-        # A robot at rest sends the first command before the episode begins.
-        first = x[:, :1].expand(-1, fixed, -1)
-        options["start"] = first[:, 0] if fixed == 1 else first
+    options = _start_options(tokenizer, x)
     tokens = tokenizer.encode(x, **options)
     return int(tokens.lengths.sum()), tokenizer.decode(tokens, **options)
 
 
+def _start_options(tokenizer: ActionTokenizer, x: Tensor) -> dict[str, Tensor]:
+    """Return the commands before x (B, L, D), for tokenizers that continue them: a robot at rest sent the first one."""
+    fixed = getattr(tokenizer.config, "num_fixed", 0)
+    if not fixed:
+        return {}
+    return {"start": x[:, 0] if fixed == 1 else x[:, :1].expand(-1, fixed, -1)}
+
+
 def _joins(tokenizer: ActionTokenizer, result: Tensor, target: Tensor) -> tuple[float, ...]:
-    """Return (Σ jump error, joins, Σ data's steps, steps, repeated commands), degrees of freedom added up."""
+    """Return (Σ jump error, joins, Σ data's steps, steps, repeated commands, of them in the data)."""
     chunks = split(target, None, tokenizer.horizon)
     decoded = split(result, None, tokenizer.horizon)
     sums = _motion.joins_sums(decoded.values[0], chunks.values[0], 1.0, chunks.valid[0], None, 1e-6)
@@ -145,6 +155,7 @@ def _joins(tokenizer: ActionTokenizer, result: Tensor, target: Tensor) -> tuple[
         float(sums["step"].sum()),
         float(sums["num_steps"]) * dofs,
         float(sums["repeated"].sum()),
+        float(sums["repeated_target"].sum()),
     )
 
 
@@ -161,6 +172,35 @@ def _quantile(errors: list[NDArray[np.float64]], q: float, suite: ActionSuite) -
     return Figure(estimate, float(low), float(high))
 
 
+def _robustness(
+    tokenizer: ActionTokenizer, data: ActionEpisodes, normalizer: RangeNormalizer, suite: ActionSuite
+) -> dict[str, Figure]:
+    """Change one token of each episode's first chunk at random: does it still decode, and how far does motion move?"""
+    generator = torch.Generator().manual_seed(suite.bootstrap.seed)
+    valid, damage = [], []
+    for episode in data.episodes:
+        options = _start_options(tokenizer, torch.from_numpy(episode)[None])
+        tokens = tokenizer.encode(torch.from_numpy(episode[: tokenizer.horizon])[None], **options)
+        intact = normalizer(tokenizer.decode(tokens, **options))
+        place = int(torch.randint(int(tokens.lengths[0]), (), generator=generator))
+        ids = tokens.ids.clone()
+        shift = torch.randint(1, tokens.codebook_size, (), generator=generator)
+        ids[0, place] = (ids[0, place] + shift) % tokens.codebook_size
+        try:
+            decoded = normalizer(tokenizer.decode(replace(tokens, ids=ids), **options))
+        except TokenError:
+            valid.append(0.0)
+            continue
+        valid.append(1.0)
+        damage.append(float((decoded - intact).abs().mean()))
+    boot = suite.bootstrap
+    figures = {"decodes": Figure(*bootstrap_interval(valid, np.mean, boot.confidence, boot.seed, boot.num_resamples))}
+    if damage:
+        interval = bootstrap_interval(damage, np.mean, boot.confidence, boot.seed, boot.num_resamples)
+        figures["damage"] = Figure(*interval)
+    return figures
+
+
 def _latency(tokenizer: ActionTokenizer, data: ActionEpisodes, seconds: float) -> dict[str, Figure]:
     """Return median and 99th percentile of one call on one chunk, and the time a chunk takes in batches of 1024."""
     windows = np.concatenate(
@@ -172,12 +212,10 @@ def _latency(tokenizer: ActionTokenizer, data: ActionEpisodes, seconds: float) -
     )
     chosen = np.random.default_rng(0).choice(len(windows), 1024, replace=len(windows) < 1024)
     x = torch.from_numpy(np.ascontiguousarray(windows[chosen].swapaxes(1, 2)))
-    fixed = getattr(tokenizer.config, "num_fixed", 0)
     figures = {}
     for size, name in ((1, ""), (1024, "_batch")):
         part = x[:size]
-        before = part[:, :fixed] if fixed > 1 else part[:, 0]
-        options = {"start": before} if fixed else {}
+        options = _start_options(tokenizer, part)
         tokens = tokenizer.encode(part, **options)
         for verb, call in (
             ("encode", lambda part=part, options=options: tokenizer.encode(part, **options)),
