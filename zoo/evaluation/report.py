@@ -119,7 +119,7 @@ def read_report(path: Path) -> Report:
         raise ConfigError(f"{path} is not a results file of this library: {error}.") from error
 
 
-def _cells(figures: dict[str, Figure], interval: bool) -> list[str]:
+def _cells(figures: dict[str, Figure], gap: str) -> list[str]:
     cells = []
     for column in COLUMNS:
         figure = figures.get(column.key)
@@ -127,8 +127,8 @@ def _cells(figures: dict[str, Figure], interval: bool) -> list[str]:
             cells.append("–")
             continue
         text = column.form.format(figure.estimate)
-        if interval and column.has_interval and figure.low is not None and figure.high is not None:
-            text += f" ({column.form.format(figure.low)} … {column.form.format(figure.high)})"
+        if column.has_interval and figure.low is not None and figure.high is not None:
+            text += f"{gap}({column.form.format(figure.low)} … {column.form.format(figure.high)})"
         cells.append(text)
     return cells
 
@@ -137,11 +137,11 @@ def table(report: Report) -> Any:
     """Return the report as a rich table, models across and figures down, so that it fits a terminal."""
     from rich.table import Table
 
-    grid = Table(title=report.title, caption=report.protocol, show_lines=False)
+    grid = Table(title=report.title, caption=report.protocol, show_lines=True)
     grid.add_column("")
     for name in report.models:
         grid.add_column(name, justify="right", overflow="fold")
-    columns = [_cells(figures, True) for figures in report.models.values()]
+    columns = [_cells(figures, "\n") for figures in report.models.values()]
     for row, column in enumerate(COLUMNS):
         grid.add_row(column.title, *(cells[row] for cells in columns))
     return grid
@@ -150,7 +150,7 @@ def table(report: Report) -> Any:
 def card_section(report: Report) -> str:
     """Return the report as Markdown for a model card: every model of the comparison, one a column."""
     names = list(report.models)
-    columns = [_cells(figures, True) for figures in report.models.values()]
+    columns = [_cells(figures, " ") for figures in report.models.values()]
     lines = [
         f"**{report.title}.** {report.protocol}",
         "",
