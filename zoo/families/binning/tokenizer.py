@@ -20,7 +20,8 @@ from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError
 from zoo.families.binning.quantizer import EdgeGrid
-from zoo.tokens import PAD_ID, Tokens, TokenSpec
+from zoo.spec import TokenSpec
+from zoo.tokens import PAD_ID, Tokens
 
 __all__ = ["BinningConfig", "BinningTokenizer"]
 
