@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zoo
@@ -65,6 +65,7 @@ def test_equals_numpy_also_on_every_edge(size):
     assert (ids == np.round((inside + 1) / 2 * (size - 1))).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=50), st.sampled_from(RULES))
 def test_error_inside_the_range(values, rule):
     tokenizer = identity(rule, horizon=len(values))
@@ -75,6 +76,7 @@ def test_error_inside_the_range(values, rule):
     assert torch.equal(tokenizer.decode(tokenizer.encode(decoded)), decoded)
 
 
+@settings(deadline=None)
 @given(st.data(), st.sampled_from(RULES))
 def test_every_sequence_of_ids_decodes(data, rule):
     tokenizer = identity(rule, num_dofs=2, horizon=3)

@@ -94,7 +94,7 @@ def write(tokenizer: FastTokenizer, folder: Path) -> Path:
     values = {
         "action_dim": config.num_dofs,
         "min_token": int(tokenizer.quantizer.min_token),
-        "scale": config.scale,
+        "scale": int(config.scale) if config.scale.is_integer() else config.scale,
         "time_horizon": config.horizon,
         "vocab_size": config.bpe_vocab_size,
     }

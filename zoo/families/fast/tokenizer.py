@@ -129,8 +129,8 @@ class FastTokenizer(ActionTokenizer):
         Args:
             tokens: What `encode` returned, or ids (B, N).
             lengths: (B,) valid ids of each item, where bare ids are given.
-            num_chunks: Chunks that each item must have. If None, what the signal's length says, if the tokens know it,
-                and else any whole number; state it for ids that a policy generated.
+            num_chunks: Chunks that each item must have: state it for ids that a policy generated. If None, what the
+                signals' lengths say, if the tokens know them, and else any whole number.
             malformed: What to do with an item whose ids do not spell whole chunks: raise an error; `pad` it with zero
                 coefficients, or cut it, unreadable coefficients becoming zero; or give the whole item the neutral
                 action, normalised `zeros`. Ids carry no borders, so that one malformed chunk makes all chunks of its
@@ -377,11 +377,16 @@ class FastTokenizer(ActionTokenizer):
         """Read the ids of each item as integers, and compare their number with what is expected."""
         if num_chunks is not None and num_chunks < 1:
             raise TokenError(f"num_chunks must be 1 or more, got {num_chunks}.")
-        known = None if tokens.signal_lengths is None else tokens.signal_lengths.tolist()
+        expected = [num_chunks] * len(tokens)
+        if tokens.signal_lengths is not None:
+            expected = [self.num_chunks(length) for length in tokens.signal_lengths.tolist()]
+            if num_chunks is not None and set(expected) != {num_chunks}:
+                raise TokenError(
+                    f"num_chunks is {num_chunks}, but the signals' lengths make it {expected}: leave it out."
+                )
         shape = (self.horizon, self.num_dofs)
         return [
-            parse(self.quantizer, ids, shape, num_chunks or (self.num_chunks(known[number]) if known else None))
-            for number, ids in enumerate(tokens.tolist())
+            parse(self.quantizer, ids, shape, chunks) for ids, chunks in zip(tokens.tolist(), expected, strict=True)
         ]
 
     def _ends(self, tokens: Tokens, parsed: list[Parsed] | None) -> Tensor:
