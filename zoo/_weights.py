@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.errors import CheckpointError
 
-__all__ = ["Kinds", "collect", "header", "kinds", "read", "require_finite", "require_fit"]
+__all__ = ["Kinds", "collect", "header", "kinds", "opened", "read", "require_finite", "require_fit"]
 
 Kinds = dict[str, tuple[tuple[int, ...], torch.dtype | str]]
 """Shape and dtype of each tensor by name; a dtype that this library does not read has its name in the file."""
@@ -55,30 +57,39 @@ def kinds(tensors: Mapping[str, Tensor]) -> Kinds:
     return {key: (tuple(value.shape), value.dtype) for key, value in tensors.items()}
 
 
-def header(path: Path) -> Kinds:
-    """Return shape and dtype of each tensor of a safetensors file, reading no values.
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file.
 
     Raises:
         CheckpointError: It is another kind of file, whatever its name.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
-            return {
-                key: (tuple(part.get_shape()), _DTYPES.get(part.get_dtype(), part.get_dtype()))
-                for key, part in parts.items()
-            }
+        handle = safe_open(path, framework="pt")
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a safetensors file ({error}). Pickled weights are not read, whatever their name: "
             "unpickling can execute code."
         ) from error
+    except RuntimeError as error:  # torch maps the file once more, by its name
+        raise CheckpointError(
+            f"{path} cannot be opened ({error}): if another process replaced it just now, load it again."
+        ) from error
+    with handle as file:
+        yield file
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file."""
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+def header(file: Any) -> Kinds:
+    """Return shape and dtype of each tensor of an open file, reading no values."""
+    parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+    return {
+        key: (tuple(part.get_shape()), _DTYPES.get(part.get_dtype(), part.get_dtype())) for key, part in parts.items()
+    }
+
+
+def read(file: Any) -> dict[str, Tensor]:
+    """Return the tensors of an open file."""
+    return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -107,6 +108,8 @@ def save(
                 (staged / asset).write_bytes(content)
             manifest["files"] = {path.name: _facts(path) for path in sorted(staged.iterdir())}
             (staged / CONFIG).write_bytes(encode(manifest))
+            # safetensors makes files that only their owner can read; a checkpoint is as public as its folder.
+            shutil.copymode(staged / CONFIG, staged / WEIGHTS)
             read_manifest(staged)
             # The config goes last: until it is in place the digests do not match and the folder does not load.
             for path in sorted(staged.iterdir(), key=lambda path: path.name == CONFIG):
@@ -142,13 +145,13 @@ def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
         weights = folder / WEIGHTS
         before = _stamp(weights, files[WEIGHTS])
         _verify(weights, files[WEIGHTS], _digest(weights))
-        # Shapes are compared first, without data: a config that asks for terabytes is refused before any allocation.
-        _weights.require_fit(_expected(cls, manifest, assets, where), _weights.header(weights), f"{weights}")
-        with _fresh(torch.device("cpu")):
+        with _fresh(torch.device("cpu")), _weights.opened(weights) as file:
+            _require_same(weights, files[WEIGHTS], before)  # so what was verified is what is open
+            # Shapes come first, without data: a config that asks for terabytes is refused before any allocation.
+            _weights.require_fit(_expected(cls, manifest, assets, where), _weights.header(file), f"{weights}")
             tokenizer = _build(cls, manifest, assets, where)
-            tokenizer.load_state_dict(_weights.read(weights), strict=True)
-        if _stamp(weights, files[WEIGHTS]) != before:
-            raise CheckpointError(f"{weights} was replaced while it was being read: load it again.")
+            tokenizer.load_state_dict(_weights.read(file), strict=True)
+            _require_same(weights, files[WEIGHTS], before)
     except OSError as error:
         if isinstance(error, ZooError):
             raise
@@ -233,6 +236,11 @@ def _stamp(path: Path, facts: Mapping[str, Any]) -> tuple[int, int, int]:
             f"{_remedy(path)}"
         )
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _require_same(path: Path, facts: Mapping[str, Any], before: tuple[int, int, int]) -> None:
+    if _stamp(path, facts) != before:
+        raise CheckpointError(f"{path} was replaced while it was being read: load it again.")
 
 
 def _verify(path: Path, facts: Mapping[str, Any], digest: str) -> None:
