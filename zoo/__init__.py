@@ -17,8 +17,9 @@ from zoo.errors import ZooError
 if TYPE_CHECKING:
     from zoo.loading import load
     from zoo.registry import ModelEntry, info, list_models, register
+    from zoo.spec import TokenSpec
     from zoo.tokenizer import Tokenizer
-    from zoo.tokens import Tokens, TokenSpec
+    from zoo.tokens import Tokens
 
 __version__ = "0.1.0"
 
@@ -39,7 +40,7 @@ __all__ = [
 # Resolved on first use, so that `import zoo`, and with it `zoo --help`, does not wait for torch.
 _HOMES = {
     "ModelEntry": "zoo.registry",
-    "TokenSpec": "zoo.tokens",
+    "TokenSpec": "zoo.spec",
     "Tokenizer": "zoo.tokenizer",
     "Tokens": "zoo.tokens",
     "info": "zoo.registry",

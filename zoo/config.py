@@ -71,7 +71,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
                 return _checked(value, option, where)
             except ConfigError as error:
                 failures.append(str(error))
-        raise ConfigError("; or ".join(failures))
+        raise ConfigError("; or ".join(failure.removesuffix(".") for failure in failures) + ".")
     if origin is typing.Literal:
         choices = typing.get_args(hint)
         if value not in choices or type(value) is not type(choices[choices.index(value)]):
