@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.components.layers.exact import KeepsPrecision
 from zoo.errors import InputError, NotFittedError, TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
@@ -47,11 +48,12 @@ def split(x: Tensor, lengths: Tensor | None, horizon: int) -> Chunks:
     return Chunks(values.view(batch, num_chunks, horizon, dofs), valid, -(-lengths // horizon))
 
 
-class ActionTokenizer(Tokenizer):
+class ActionTokenizer(KeepsPrecision, Tokenizer):
     """A tokenizer of action sequences (B, L, D), in physical units, that works on chunks of `horizon` steps.
 
     Sequences of any length are cut into consecutive chunks, and their tokens follow one another. The statistics a
-    tokenizer needs are fitted once, explicitly, and then frozen: `encode` changes nothing.
+    tokenizer needs are fitted once, explicitly, and then frozen: `encode` changes nothing, and neither does a policy
+    around it that is converted to half precision.
     """
 
     @property
@@ -113,11 +115,19 @@ class ActionTokenizer(Tokenizer):
                 f"an array to fit on must be (B, L, D), got the shape {tuple(sequences.shape)}; pass a single "
                 "sequence (L, D) as a list of one."
             )
-        if not isinstance(sequences, Iterable):
-            raise InputError(f"fit takes a list of sequences (L, D), got {type(episodes).__name__}.")
+        if not isinstance(sequences, Iterable) or isinstance(sequences, (str, bytes, Mapping)):
+            raise InputError(
+                f"fit takes a list of sequences (L, D), or what zoo.data.actions.read_actions returns for a path, got "
+                f"{type(episodes).__name__}."
+            )
         ready = []
         for number, sequence in enumerate(sequences):
-            x = torch.as_tensor(sequence)
+            try:
+                if isinstance(sequence, np.ndarray) and sequence.dtype.kind in "fiu":
+                    sequence = sequence.astype(np.float64)  # takes what torch refuses: byte orders, negative strides
+                x = torch.as_tensor(sequence)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise InputError(f"episode {number} is no array of numbers (L, {self.num_dofs}): {error}.") from error
             if x.ndim != 2 or x.shape[1] != self.num_dofs or not len(x):
                 raise InputError(
                     f"episode {number} has the shape {tuple(x.shape)}; expected (L, {self.num_dofs}) with L ≥ 1."
@@ -155,7 +165,8 @@ class ActionTokenizer(Tokenizer):
         if not finite.all():
             item, step, dof = (int(i) for i in (~finite).nonzero()[0])
             raise InputError(
-                f"item {item}, step {step}, DoF {dof} is {float(x[item, step, dof])}: remove or repair such steps first."
+                f"item {item}, step {step}, DoF {dof} is {float(x[item, step, dof])}: remove or repair such steps "
+                "first."
             )
 
     def num_chunks(self, length: int) -> int:
@@ -195,8 +206,7 @@ class ActionTokenizer(Tokenizer):
         per_chunk = self.spec.num_tokens
         if per_chunk is None:
             raise TokenError(f"{self.name} has chunks of variable length.")
-        whole = tokens.lengths % per_chunk == 0
-        if not whole.all() or tokens.ids.shape[1] % per_chunk or not tokens.ids.numel():
+        if not tokens.ids.numel() or tokens.ids.shape[1] % per_chunk or (tokens.lengths % per_chunk).any():
             raise TokenError(
                 f"{self.name} decodes whole chunks of {per_chunk} tokens, got lengths {tokens.lengths.tolist()}"
                 f" in ids of shape {tuple(tokens.ids.shape)}."

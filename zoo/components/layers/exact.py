@@ -29,9 +29,9 @@ class KeepsPrecision(nn.Module):
     """A module whose tensors move between devices but keep their dtype, whatever `.half()` its parents receive."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # An empty tensor finds out where `fn` moves things; float64 statistics must not pass through float16.
         def move(tensor: Tensor) -> Tensor:
-            return tensor.to(fn(tensor.new_empty(0)).device)
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
         moved: Self = super()._apply(move, recurse)  # type: ignore[no-untyped-call]
         return moved
@@ -66,11 +66,11 @@ class ExactTimeMap(KeepsPrecision):
         self._weight_step = 2.0**-bits
         self.register_buffer("weight", (weight * 2.0**bits).round(), persistent=False)
         # Expanded over time and over rows, because broadcasting along a short last axis is slow.
-        self.register_buffer("input_scale", torch.ones(weight.shape[1], num_channels), persistent=False)
-        self.register_buffer("gain", torch.ones(shape, dtype=torch.float64), persistent=False)
-        self.register_buffer("bias", torch.zeros(shape, dtype=torch.float64), persistent=False)
-        ones = torch.ones(num_channels)
-        self.set_scale(ones, torch.zeros(num_channels), ones)
+        steps = torch.full((weight.shape[1], num_channels), 2.0**_INPUT_BITS, dtype=torch.float32)
+        gain = torch.full(shape, self._weight_step * 2.0**-_INPUT_BITS, dtype=torch.float64)
+        self.register_buffer("input_scale", steps, persistent=False)
+        self.register_buffer("gain", gain, persistent=False)
+        self.register_buffer("bias", torch.zeros_like(gain), persistent=False)
 
     def set_scale(self, largest: Tensor, centre: Tensor, scale: Tensor) -> None:
         """State what the inputs of each channel look like, (D,) each.
@@ -81,7 +81,10 @@ class ExactTimeMap(KeepsPrecision):
             scale: What to divide them by then.
         """
         device = self.weight.device
-        steps = torch.exp2(_INPUT_BITS - torch.ceil(torch.log2(largest.double().clamp(min=2.0**-60)))).to(device)
+        # frexp, because a logarithm may round a power of two to the next, differently on different machines.
+        exact = [math.frexp(max(value, 2.0**-60)) for value in largest.tolist()]
+        powers = [math.ldexp(1.0, _INPUT_BITS - exponent + (mantissa == 0.5)) for mantissa, exponent in exact]
+        steps = torch.tensor(powers, dtype=torch.float64, device=device)
         centre, scale = centre.double().to(device), scale.double().to(device)
         self.input_scale = steps.float().expand_as(self.input_scale).contiguous()
         self.gain = (self._weight_step / steps / scale).expand_as(self.gain).contiguous()
@@ -106,7 +109,7 @@ class ExactTimeMap(KeepsPrecision):
             # Blocks that stay in the cache; their results are the same, since sums are exact.
             sums = x.new_empty((len(x), *self.gain.shape), dtype=torch.float64)
             rows = max(1, _BLOCK // per_item)
-            for part, target in zip(x.split(rows), sums.split(rows), strict=True):
+            for part, target in zip(torch.split(x, rows), torch.split(sums, rows), strict=True):
                 target.copy_(self._sums(part))
         # Elementwise operations, each rounded on its own: a fused one would depend on how it is vectorised.
         return sums.mul_(self.gain).add_(self.bias)

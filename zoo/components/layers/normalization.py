@@ -7,9 +7,10 @@ from torch import Tensor
 
 from zoo.components.layers.exact import KeepsPrecision
 
-__all__ = ["RangeNormalizer"]
+__all__ = ["CONSTANT", "RangeNormalizer"]
 
-_CONSTANT = 1e-8
+CONSTANT = 1e-8
+"""A channel with a smaller range counts as constant."""
 
 
 class RangeNormalizer(KeepsPrecision):
@@ -33,7 +34,7 @@ class RangeNormalizer(KeepsPrecision):
         """Set the range of each channel, (D,) each."""
         spread = high.double() - low.double()
         self.centre = ((high.double() + low.double()) / 2).to(self.centre.device)
-        self.half_range = torch.where(spread < _CONSTANT, 1.0, spread / 2).to(self.centre.device)
+        self.half_range = torch.where(spread < CONSTANT, 1.0, spread / 2).to(self.centre.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., D): return float64, the same for each element whatever is around it."""

@@ -39,10 +39,10 @@ class UniformGrid(KeepsPrecision):
             self.register_buffer(name, torch.full(shape, torch.nan, dtype=torch.float64))
         for name in ("inverse_step", "origin"):
             self.register_buffer(name, torch.full(shape, torch.nan, dtype=torch.float64), persistent=False)
-        self.register_load_state_dict_post_hook(lambda module, _: module._derive())  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_derive)  # type: ignore[no-untyped-call]
 
     def set_bounds(self, low: Tensor, high: Tensor) -> None:
-        """Set the bounds, broadcast to the slots' shape; each high must exceed its low."""
+        """Set the bounds, broadcast to the slots' shape; each high must exceed its low, and both be finite."""
         self.low = low.to(self.low).expand_as(self.low).contiguous()
         self.high = high.to(self.high).expand_as(self.high).contiguous()
         self._derive()
@@ -82,3 +82,8 @@ class UniformGrid(KeepsPrecision):
         self.inverse_step = (self.codebook_size - 1) / (self.high - self.low)
         self.origin = -self.low * self.inverse_step
         self.is_set = not self.low.is_meta and not bool(self.low.isnan().any())
+
+
+def _derive(grid: UniformGrid, _: object) -> None:
+    # A function of the module, not a lambda, so that grids can be pickled.
+    grid._derive()

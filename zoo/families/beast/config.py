@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Literal, get_type_hints
 
+from zoo import config as configs
 from zoo.errors import ConfigError
 
 __all__ = ["BeastConfig"]
@@ -28,7 +29,8 @@ class BeastConfig:
             t = 1 … T, so that u = 0 is the last command before the chunk.
         boundary: What a chunk takes over from the commands before it: nothing (`free`), the last value (`value`, C0),
             or also its rate of change (`value+velocity`, C1). Each takes one control point, which is then not a token.
-            Meant for `anchored`: on the closed grid the first command would repeat the last one before it.
+            Meant for `anchored`: on the closed grid the first command would repeat the last one before it. Needs a
+            degree of 1 or more.
         gripper: Indices of degrees of freedom that switch rather than move.
         gripper_mode: `zero_order`: N intervals of constant value. `spline`: like the others, decoded values clipped
             to the range of the data; times a switch more exactly.
@@ -60,6 +62,7 @@ class BeastConfig:
     control_rate: float | None = None
 
     def __post_init__(self) -> None:
+        self._require_types()
         self._require(self.num_dofs >= 1, f"num_dofs must be at least 1, got {self.num_dofs}")
         self._require(
             2 <= self.horizon <= _MAX_HORIZON, f"horizon must be in 2 … {_MAX_HORIZON} steps, got {self.horizon}"
@@ -79,8 +82,8 @@ class BeastConfig:
             f"boundary {self.boundary!r} fixes {self.num_fixed} control points, which leaves none of {self.num_basis}",
         )
         self._require(
-            self.boundary != "value+velocity" or self.degree >= 1,
-            "boundary 'value+velocity' needs splines of degree 1 or more",
+            self.boundary == "free" or self.degree >= 1,
+            f"boundary {self.boundary!r} needs splines of degree 1 or more: those of degree 0 jump anyway",
         )
         self._require(2 <= self.codebook_size <= 2**20, f"codebook_size must be in 2 … 2^20, got {self.codebook_size}")
         self._require(self.ridge > 0, f"ridge must be above 0, got {self.ridge}")
@@ -101,6 +104,13 @@ class BeastConfig:
                 "badly conditioned, control points leave the data's range and their bounds get wide.",
                 stacklevel=3,
             )
+
+    def _require_types(self) -> None:
+        """Refuse what annotations forbid: a misspelt word would otherwise count as some other choice."""
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            value = configs._checked(getattr(self, field.name), hints[field.name], f"BEAST: {field.name}")
+            object.__setattr__(self, field.name, value)
 
     @property
     def num_fixed(self) -> int:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Self
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from zoo.components.layers.bspline import derivative_basis, ridge_projection
+from zoo.components.layers.bspline import derivative_basis, ordered_product, ridge_projection
 from zoo.components.layers.exact import ExactTimeMap, KeepsPrecision
 from zoo.families.beast.config import BeastConfig
 
-__all__ = ["SplineDecoder", "SplineEncoder", "evaluation_points"]
+__all__ = ["SplineDecoder", "SplineEncoder", "episode_windows", "evaluation_points", "fit_weights"]
+
+# Weight of the steps past the end of the data, at which the last action is held. With 0, control points that hardly any
+# step determines leave their bounds and are clipped: on MetaWorld's actions errors then reach 4 where whole chunks have
+# 1.5. With 1, the fit bends where the motion stops. From 0.03 to 0.3 it makes little difference.
+_HELD = 0.1
+
+# Positions this close to the border of an interval, in intervals, lie on it, although they may be rounded to float32.
+_ON_BORDER = 1e-5
 
 
 def evaluation_points(config: BeastConfig) -> Tensor:
@@ -29,13 +36,24 @@ def zero_order_basis(config: BeastConfig, u: Tensor | None = None) -> Tensor:
     steps each stand for the time up to them.
     """
     num, horizon = config.num_free, config.horizon
+    is_closed = config.grid == "closed"
     if u is None:
         step = torch.arange(horizon)
-        interval = step * num // (horizon - 1) if config.grid == "closed" else ((step + 1) * num - 1) // horizon
+        interval = step * num // (horizon - 1) if is_closed else ((step + 1) * num - 1) // horizon
     else:
-        interval = (u * num).floor().long() if config.grid == "closed" else (u * num).ceil().long() - 1
+        place = u.double() * num
+        interval = ((place + _ON_BORDER).floor() if is_closed else (place - _ON_BORDER).ceil() - 1).long()
     interval = interval.clamp(0, num - 1)
     return (interval[:, None] == torch.arange(num, device=interval.device)).double()
+
+
+def smooth_basis(config: BeastConfig, u: Tensor | None = None, derivative: int = 0) -> Tensor:
+    """Return (M, N): the splines, or a derivative of theirs, at positions u, or at the chunk's own steps."""
+    if config.degree == 0:
+        values = zero_order_basis(config, u)
+        return torch.zeros_like(values) if derivative else values
+    points = evaluation_points(config) if u is None else u.double()
+    return derivative_basis(points, config.num_basis, config.degree, derivative)
 
 
 def fixed_points(config: BeastConfig) -> Tensor:
@@ -51,37 +69,77 @@ def fixed_points(config: BeastConfig) -> Tensor:
     return torch.tensor([[0.0, 1.0], [-lead, 1.0 + lead]], dtype=torch.float64)
 
 
+def episode_windows(episode: Tensor, config: BeastConfig) -> Tensor:
+    """Return the windows that start at every step of an episode (L, D), as a view (L, k + T, D).
+
+    A window holds the k commands before its start and then T steps. Before the first step the first action is held,
+    past the end the last.
+    """
+    fixed, horizon = config.num_fixed, config.horizon
+    held = torch.cat([episode[:1].expand(fixed, -1), episode, episode[-1:].expand(horizon - 1, -1)])
+    return held.unfold(0, fixed + horizon, 1).transpose(1, 2)
+
+
+def fit_weights(config: BeastConfig, valid: int) -> tuple[Tensor, Tensor]:
+    """Return the maps from commands to free control points, of smooth and of switching degrees of freedom.
+
+    They take the k commands before a chunk and then its first `valid` steps. Where these are not all, the last action
+    is taken to be held to the chunk's end, but with less weight than the data.
+
+    Returns:
+        Two matrices (F, k + valid), float64.
+    """
+    fixed = config.num_fixed
+    trust = torch.ones(config.horizon, dtype=torch.float64)
+    trust[valid:] = _HELD
+    last = torch.ones(config.horizon - valid + 1, 1, dtype=torch.float64)
+
+    def held(project: Tensor) -> Tensor:
+        return torch.cat([project[:, : valid - 1], ordered_product(project[:, valid - 1 :], last)], 1)
+
+    phi = smooth_basis(config)
+    smooth = ridge_projection(phi[:, fixed:], config.ridge, trust, config.degree)
+    before = ordered_product(smooth, ordered_product(phi[:, :fixed], fixed_points(config)))
+    switching = ridge_projection(zero_order_basis(config), config.ridge, trust, 0)
+    return torch.cat([-before, held(smooth)], 1), torch.cat([torch.zeros_like(before), held(switching)], 1)
+
+
+@lru_cache(maxsize=128)
+def _tail_weights(config: BeastConfig, valid: int) -> tuple[Tensor, Tensor]:
+    return fit_weights(config, valid)
+
+
 class SplineEncoder(KeepsPrecision):
     """Control points of the ridge fit to a chunk: c = R (a - Φ_fixed E a_before).
 
     One precomputed matrix for the smooth degrees of freedom and one for the grippers; they depend on the settings
     alone. The products are exact sums (`ExactTimeMap`), so that a control point, and its token, never depends on the
     batch.
+
+    Args:
+        config: The tokenizer's settings.
+        weights: What `fit_weights` returns; for whole chunks if None.
     """
 
-    def __init__(self, config: BeastConfig) -> None:
+    gripper_index: Tensor
+
+    def __init__(self, config: BeastConfig, weights: tuple[Tensor, Tensor] | None = None) -> None:
         super().__init__()
         self.config = config
-        self.grippers = list(config.gripper) if config.gripper_mode == "zero_order" else []
-        self.smooth = ExactTimeMap(self._smooth_weight(config.horizon), config.num_dofs)
-        self.switching = (
-            ExactTimeMap(self._switching_weight(config.horizon), len(self.grippers)) if self.grippers else None
-        )
-        self._scale: tuple[Tensor, Tensor, Tensor] | None = None
-        self._partial: dict[int, SplineEncoder] = {}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._partial.clear()  # these are rebuilt where the weights are now
-        moved: Self = super()._apply(fn, recurse)
-        return moved
+        grippers = list(config.gripper) if config.gripper_mode == "zero_order" else []
+        smooth, switching = fit_weights(config, config.horizon) if weights is None else weights
+        self.smooth = ExactTimeMap(smooth, config.num_dofs)
+        self.switching = ExactTimeMap(switching, len(grippers)) if grippers else None
+        self.register_buffer("gripper_index", torch.tensor(grippers, dtype=torch.int64), persistent=False)
+        one = torch.ones(config.num_dofs)
+        self._scale = (one, torch.zeros_like(one), one)
 
     def set_scale(self, largest: Tensor, centre: Tensor, scale: Tensor) -> None:
         """State what actions look like, (D,) each: their largest magnitude, and what maps to 0 and ±1."""
         self._scale = (largest, centre, scale)
-        self._partial.clear()
         self.smooth.set_scale(largest, centre, scale)
         if self.switching is not None:
-            self.switching.set_scale(largest[self.grippers], centre[self.grippers], scale[self.grippers])
+            self.switching.set_scale(*(values[self.gripper_index.to(values.device)] for values in self._scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """Fit chunks x (B, k + T, D) float32 in physical units: the k commands before each, then the chunk.
@@ -91,43 +149,23 @@ class SplineEncoder(KeepsPrecision):
         """
         points: Tensor = self.smooth(x)
         if self.switching is not None:
-            points[:, :, self.grippers] = self.switching(x[:, :, self.grippers])
+            points.index_copy_(2, self.gripper_index, self.switching(x.index_select(2, self.gripper_index)))
         return points
 
     def linear(self, x: Tensor) -> Tensor:
         """Fit chunks x (B, k + T, D) float64 by plain differentiable products, without centring: (B, F, D) float64."""
         points = self.smooth.exact_weight @ x
         if self.switching is not None:
-            index = torch.tensor(self.grippers, device=x.device)
-            points = points.index_copy(2, index, self.switching.exact_weight @ x[:, :, self.grippers])
+            switching = self.switching.exact_weight @ x.index_select(2, self.gripper_index)
+            points = points.index_copy(2, self.gripper_index, switching)
         return points
 
-    def partial(self, valid: int) -> SplineEncoder:
-        """Return the encoder for chunks of which only the first `valid` steps are data: a weighted fit of its own."""
-        if valid not in self._partial:
-            shorter = SplineEncoder.__new__(SplineEncoder)
-            KeepsPrecision.__init__(shorter)
-            device = self.smooth.weight.device
-            shorter.config, shorter.grippers = self.config, self.grippers
-            shorter.smooth = ExactTimeMap(self._smooth_weight(valid), self.config.num_dofs).to(device)
-            shorter.switching = (
-                ExactTimeMap(self._switching_weight(valid), len(self.grippers)).to(device) if self.grippers else None
-            )
-            shorter._partial = {}
-            if self._scale is not None:
-                shorter.set_scale(*self._scale)
-            self._partial[valid] = shorter
-        return self._partial[valid]
-
-    def _smooth_weight(self, valid: int) -> Tensor:
-        config, fixed = self.config, self.config.num_fixed
-        phi = derivative_basis(evaluation_points(config)[:valid], config.num_basis, config.degree, 0)
-        project = ridge_projection(phi[:, fixed:], config.ridge)
-        return torch.cat([-project @ phi[:, :fixed] @ fixed_points(config), project], 1)
-
-    def _switching_weight(self, valid: int) -> Tensor:
-        project = ridge_projection(zero_order_basis(self.config)[:valid], self.config.ridge)
-        return torch.cat([project.new_zeros(len(project), self.config.num_fixed), project], 1)
+    def for_tail(self, valid: int) -> SplineEncoder:
+        """Return the encoder for chunks of which only the first `valid` steps are data."""
+        with torch.device("cpu"):  # whatever device the caller has made the default: the weights are cached
+            shorter = SplineEncoder(self.config, _tail_weights(self.config, valid))
+        shorter.to(self.smooth.weight.device).set_scale(*self._scale)
+        return shorter
 
 
 class SplineDecoder(KeepsPrecision):
@@ -136,23 +174,24 @@ class SplineDecoder(KeepsPrecision):
     smooth: Tensor
     switching: Tensor
     fixed: Tensor
+    gripper_index: Tensor
 
     def __init__(self, config: BeastConfig) -> None:
         super().__init__()
         self.config = config
-        self.grippers = list(config.gripper) if config.gripper_mode == "zero_order" else []
+        grippers = list(config.gripper) if config.gripper_mode == "zero_order" else []
+        self.has_switching = bool(grippers)
         smooth, switching = self.bases(None, 0)
         self.register_buffer("smooth", smooth, persistent=False)
         self.register_buffer("switching", switching, persistent=False)
         self.register_buffer("fixed", fixed_points(config).float(), persistent=False)
+        self.register_buffer("gripper_index", torch.tensor(grippers, dtype=torch.int64), persistent=False)
 
     def bases(self, times: Tensor | None, derivative: int) -> tuple[Tensor, Tensor]:
         """Return Φ (M, N) of the smooth and (M, F) of the switching degrees of freedom at `times`, float32."""
-        config = self.config
-        u = evaluation_points(config) if times is None else times.double()
-        smooth = derivative_basis(u, config.num_basis, config.degree, derivative)
-        switching = zero_order_basis(config, times)
-        return smooth.float(), (switching if derivative == 0 else torch.zeros_like(switching)).float()
+        switching = zero_order_basis(self.config, times)
+        switching = torch.zeros_like(switching) if derivative else switching
+        return smooth_basis(self.config, times, derivative).float(), switching.float()
 
     def forward(
         self, points: Tensor, before: Tensor | None = None, bases: tuple[Tensor, Tensor] | None = None
@@ -160,7 +199,7 @@ class SplineDecoder(KeepsPrecision):
         """Evaluate curves.
 
         Args:
-            points: (B, F, D) free control points, physical units.
+            points: (B, F, D) free control points, physical units, float32 or float64.
             before: (B, k, D) commands before each chunk, if the boundary fixes k > 0 control points.
             bases: What `bases` returned, to evaluate elsewhere than at the chunk's own steps.
 
@@ -168,7 +207,18 @@ class SplineDecoder(KeepsPrecision):
             (B, M, D).
         """
         smooth, switching = (self.smooth, self.switching) if bases is None else bases
-        curve = smooth @ (points if before is None else torch.cat([self.fixed @ before, points], 1))
-        if self.grippers:
-            curve[:, :, self.grippers] = switching @ points[:, :, self.grippers]
+        everything = points if before is None else torch.cat([_product(self.fixed, before.to(points)), points], 1)
+        curve = _product(smooth, everything)
+        if self.has_switching:
+            own = points.index_select(2, self.gripper_index)
+            curve.index_copy_(2, self.gripper_index, _product(switching, own))
         return curve
+
+
+def _product(weight: Tensor, x: Tensor) -> Tensor:
+    """Return weight @ x in x's precision, also where a policy around the tokenizer computes in half precision."""
+    weight = weight.to(x.dtype)
+    if not torch.is_autocast_enabled(x.device.type):
+        return weight @ x
+    with torch.autocast(x.device.type, enabled=False):
+        return weight @ x

@@ -13,18 +13,20 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from zoo.components.action_tokenizer import ActionTokenizer, split
-from zoo.components.layers.normalization import RangeNormalizer
+from zoo._ids import as_ids
+from zoo.components.action_tokenizer import ActionTokenizer, Chunks, split
+from zoo.components.layers.normalization import CONSTANT, RangeNormalizer
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.families.beast.config import BeastConfig
-from zoo.families.beast.spline import SplineDecoder, SplineEncoder
-from zoo.tokens import Tokens, TokenSpec
+from zoo.families.beast.spline import SplineDecoder, SplineEncoder, episode_windows
+from zoo.tokens import PAD_ID, Tokens, TokenSpec
 
 __all__ = ["BeastTokenizer"]
 
 _MIN_WIDTH = 1e-6
+_FIT_BLOCK = 2**20
 
 
 class BeastTokenizer(ActionTokenizer):
@@ -64,11 +66,14 @@ class BeastTokenizer(ActionTokenizer):
             self.decoder = SplineDecoder(config)
         self.quantizer = UniformGrid(slots, config.codebook_size)
         self.normalizer = RangeNormalizer(config.num_dofs)
+        if not self.quantizer.low.is_meta:
+            self.encoder.to(self.quantizer.low.device)
+            self.decoder.to(self.quantizer.low.device)
         for name in ("action_low", "action_high"):
-            self.register_buffer(name, torch.full((config.num_dofs,), torch.nan))
+            self.register_buffer(name, torch.full((config.num_dofs,), torch.nan, dtype=torch.float32))
         # Lowest level and distance of levels in physical units: what decoding multiplies ids with.
         for name in ("point_low", "point_step"):
-            self.register_buffer(name, torch.full(slots, torch.nan), persistent=False)
+            self.register_buffer(name, torch.full(slots, torch.nan, dtype=torch.float32), persistent=False)
         num_tokens = config.num_free * config.num_dofs
         rate = config.control_rate
         self.spec = TokenSpec(
@@ -79,7 +84,7 @@ class BeastTokenizer(ActionTokenizer):
             sample_rate=rate,
             input_size=(config.horizon, config.num_dofs),
         )
-        self.register_load_state_dict_post_hook(lambda module, _: module._refresh())  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_refresh)  # type: ignore[no-untyped-call]
         self.reset_fit()
 
     # ------------------------------------------------------------------------------------------------- discrete tokens
@@ -103,28 +108,19 @@ class BeastTokenizer(ActionTokenizer):
         """
         with torch.no_grad():
             x, lengths = self.as_actions(x, lengths)
-            batch, steps, _ = x.shape
-            before = self._before(start, batch)
-            if steps == self.horizon and lengths is None:
-                ids = self._chunk_ids(x, before)
-                return Tokens(ids, ids.new_full((batch,), ids.shape[1]), self.config.codebook_size, self.name)
-            chunks = split(x, lengths, self.horizon)
-            per_chunk = self.config.num_free * self.num_dofs
-            ids = x.new_zeros((*chunks.valid.shape, per_chunk), dtype=torch.int64)
-            history = self._history(chunks.values, before)
-            for valid in sorted(set(chunks.valid.flatten().tolist())):
-                if valid:
-                    rows = chunks.valid == valid
-                    previous = None if history is None else history[rows]
-                    ids[rows] = self._chunk_ids(chunks.values[rows], previous, valid)
-            signal = torch.full((batch,), steps, device=x.device) if lengths is None else lengths.to(x.device)
-            return Tokens(
-                ids.flatten(1),
-                chunks.per_item * per_chunk,
-                self.config.codebook_size,
-                self.name,
-                signal_lengths=signal,
-            )
+            before = self._before(start, len(x))
+            try:
+                if lengths is None and x.shape[1] == self.horizon:
+                    ids = self.quantizer.ids(self._points(x, before)).flatten(1)
+                    return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), self.config.codebook_size, self.name)
+                points, chunks = self._chunk_points(x, lengths, before)
+            except InputError:
+                self.require_finite(x)  # which names the step of the sequence, not that of a chunk
+                raise
+            ids = self.quantizer.ids(points).flatten(2).masked_fill_(chunks.valid[:, :, None] == 0, PAD_ID)
+            signal = chunks.valid.sum(1)
+            counts = chunks.per_item * ids.shape[2]
+            return Tokens(ids.flatten(1), counts, self.config.codebook_size, self.name, signal_lengths=signal)
 
     def decode(
         self,
@@ -163,20 +159,23 @@ class BeastTokenizer(ActionTokenizer):
             if out_of_range not in ("error", "clamp"):
                 raise TokenError(f"out_of_range must be 'error' or 'clamp', got {out_of_range!r}.")
             if out_of_range == "clamp" and not isinstance(tokens, Tokens):
-                tokens = torch.as_tensor(tokens).clamp(0, self.config.codebook_size - 1)
+                tokens = self._clamped(tokens)
             tokens = self.as_tokens(tokens, lengths)
             ids, per_item = self.chunk_tokens(tokens)
-            points = torch.addcmul(
-                self.point_low, ids.view(-1, self.config.num_free, self.num_dofs).float(), self.point_step
-            )
-            curve = self._curve(points, ids.shape[:2], start, self._bases(times, derivative), derivative)
-            steps = curve.shape[1] // ids.shape[1]
-            ends = per_item * steps
-            if times is None and tokens.signal_lengths is not None:
-                ends = tokens.signal_lengths
-                curve = curve[:, : int(ends.max())]
-            elif ids.shape[1] == 1:
+            batch, chunks, _ = ids.shape
+            numbers = ids.reshape(-1, self.config.num_free, self.num_dofs).float()
+            points = torch.addcmul(self.point_low, numbers, self.point_step)
+            curve = self._curve(points, batch, start, self._bases(times, derivative), derivative)
+            signal = tokens.signal_lengths if times is None else None
+            if chunks == 1 and signal is None and per_item.all():
                 return curve
+            ends = per_item * (curve.shape[1] // chunks)
+            if signal is not None:
+                if (signal > ends).any():
+                    raise TokenError(
+                        f"these tokens say that they hold {signal.tolist()} steps, but they decode to {ends.tolist()}."
+                    )
+                ends, curve = signal, curve[:, : int(signal.max())]
             inside = torch.arange(curve.shape[1], device=curve.device) < ends[:, None]
             return torch.where(inside[:, :, None], curve, 0.0)
 
@@ -184,17 +183,14 @@ class BeastTokenizer(ActionTokenizer):
         """Count the control points of actions that lie outside the bounds, and so are clipped, (F, D) int64.
 
         Args:
-            x: As for `encode`; only whole chunks are counted.
+            x: As for `encode`.
             lengths: As for `encode`.
             start: As for `encode`.
         """
         with torch.no_grad():
             x, lengths = self.as_actions(x, lengths)
-            chunks = split(x, lengths, self.horizon)
-            history = self._history(chunks.values, self._before(start, len(x)))
-            whole = chunks.valid == self.horizon
-            points = self._points(chunks.values[whole], None if history is None else history[whole])
-            return self.quantizer.is_clipped(points).sum(0)
+            points, chunks = self._chunk_points(x, lengths, self._before(start, len(x)))
+            return self.quantizer.is_clipped(points[chunks.valid > 0]).sum(0)
 
     # ----------------------------------------------------------------------------------------------- continuous tokens
 
@@ -207,27 +203,40 @@ class BeastTokenizer(ActionTokenizer):
             clamp: Whether control points outside the bounds are clipped to ±1.
 
         Returns:
-            (B, F, D) float32.
+            (B, F, D) float32; float64 if x is.
+
+        Raises:
+            InputError: NaN, another shape, or a missing `start`.
         """
         self.require_ready()
-        if x.ndim != 3 or x.shape[1:] != (self.horizon, self.num_dofs):
-            raise InputError(f"expected chunks (B, {self.horizon}, {self.num_dofs}), got the shape {tuple(x.shape)}.")
+        self._require_shape(x, self.horizon, "chunks")
+        self.require_finite(x.detach())
         before = self._before(start, len(x))
-        extended = x if before is None else torch.cat([before, x], 1)
-        points = self.encoder.linear(extended.double() - self.normalizer.centre) / self.normalizer.half_range
+        extended = x.double() if before is None else torch.cat([before.double(), x.double()], 1)
+        points = self.encoder.linear(extended - self.normalizer.centre) / self.normalizer.half_range
         low, high = self.quantizer.low, self.quantizer.high
-        z = ((points - low) / (high - low) * 2 - 1).to(torch.float32)
+        z = ((points - low) / (high - low) * 2 - 1).to(_precision(x))
         return z.clamp(-1, 1) if clamp else z
 
     def decode_continuous(self, z: Tensor, *, start: Tensor | None = None, times: Any = None) -> Tensor:
-        """Turn control points (B, F, D) in [-1, 1] into actions (B, T, D), or (B, M, D) at `times`, differentiably."""
+        """Turn control points into actions, differentiably.
+
+        Args:
+            z: (B, F, D) control points; -1 and 1 are their bounds.
+            start: As for `decode`.
+            times: As for `decode`.
+
+        Returns:
+            (B, T, D), or (B, M, D) with `times`, float32; float64 if z is.
+
+        Raises:
+            InputError: Another shape, a missing `start`, or `times` outside [0, 1].
+        """
         self.require_ready()
-        if z.ndim != 3 or z.shape[1:] != (self.config.num_free, self.num_dofs):
-            raise InputError(
-                f"expected control points (B, {self.config.num_free}, {self.num_dofs}), got the shape {tuple(z.shape)}."
-            )
+        self._require_shape(z, self.config.num_free, "control points")
+        z = z.to(_precision(z))
         points = self.point_low + (z + 1) * (self.point_step * ((self.config.codebook_size - 1) / 2))
-        return self._curve(points, (len(z), 1), start, self._bases(times, 0), 0)
+        return self._curve(points, len(z), start, self._bases(times, 0), 0)
 
     # --------------------------------------------------------------------------------------------------------- fitting
 
@@ -249,7 +258,7 @@ class BeastTokenizer(ActionTokenizer):
         return self
 
     def partial_fit(self, episodes: Any) -> Self:
-        """Add data to the statistics and refresh the bounds from all data seen since `reset_fit`.
+        """Add data, and refresh the bounds from all data seen since `reset_fit` (a loaded tokenizer has seen none).
 
         Bounds come from the windows that start at every step of an episode; a window that runs past the end holds the
         last action.
@@ -257,30 +266,33 @@ class BeastTokenizer(ActionTokenizer):
         Args:
             episodes: What `fit` takes.
         """
-        fixed = self.config.num_fixed
         for episode in self.as_episodes(episodes):
             self._actions_seen.update(episode)
-            held = torch.cat([episode[:1].expand(fixed, -1), episode, episode[-1:].expand(self.horizon - 1, -1)])
-            windows = held.unfold(0, fixed + self.horizon, 1).transpose(1, 2)
-            self._points_seen.update(self.encoder.linear(windows.double().to(self.device)))
+            windows = episode_windows(episode, self.config)
+            for part in torch.split(windows, max(1, _FIT_BLOCK // windows[0].numel())):
+                self._points_seen.update(self.encoder.linear(part.double().to(self.device)))
         return self._set_statistics()
 
     def merge_fit(self, other: BeastTokenizer) -> Self:
         """Add the data that another tokenizer of the same settings has seen, such as that of another shard."""
-        if other.config != self.config:
+        if not isinstance(other, BeastTokenizer) or other.config != self.config:
             raise ConfigError("only tokenizers with the same settings can share statistics.")
         self._actions_seen.merge(other._actions_seen)
         self._points_seen.merge(other._points_seen)
         return self._set_statistics()
 
-    def set_bounds(self, low: Tensor, high: Tensor) -> Self:
+    def set_bounds(self, low: Any, high: Any) -> Self:
         """State the control points' bounds instead of fitting them, (F, D) or broadcast, in physical units.
 
         Actions are then not normalised: normalised units are physical ones.
         """
-        low, high = (torch.as_tensor(bound).double() for bound in (low, high))
-        if not (high > low).all():
-            raise InputError("every upper bound must exceed its lower bound.")
+        slots = (self.config.num_free, self.num_dofs)
+        try:
+            low, high = (torch.as_tensor(bound).double().expand(slots) for bound in (low, high))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"bounds must be numbers of the shape {slots}, or broadcast to it: {error}.") from error
+        if not (low.isfinite() & high.isfinite() & (high > low)).all():
+            raise InputError("bounds must be finite, and every upper bound must exceed its lower bound.")
         ones = torch.ones(self.num_dofs)
         self.normalizer.set_range(-ones, ones)
         self.quantizer.set_bounds(low, high)
@@ -291,6 +303,8 @@ class BeastTokenizer(ActionTokenizer):
 
     def _set_statistics(self) -> Self:
         config = self.config
+        if not self._actions_seen.count:
+            return self
         self.action_low = self._actions_seen.low.float().to(self.device)
         self.action_high = self._actions_seen.high.float().to(self.device)
         self.normalizer.set_range(*(self._actions_seen.quantile(q) for q in config.action_quantiles))
@@ -316,22 +330,45 @@ class BeastTokenizer(ActionTokenizer):
         if not self.quantizer.is_set:
             return
         centre, half = self.normalizer.centre, self.normalizer.half_range
-        self.encoder.set_scale(torch.maximum(self.action_low.abs(), self.action_high.abs()), centre, half)
+        largest = torch.maximum(self.action_low.abs(), self.action_high.abs())
+        # What has never moved says nothing about the size of motions: 1, like its normalised unit, not almost 0.
+        is_constant = self.action_high - self.action_low < CONSTANT
+        self.encoder.set_scale(torch.where(is_constant, largest.clamp(min=1.0), largest), centre, half)
         self.point_low = (self.quantizer.low * half + centre).float()
         self.point_step = (self.quantizer.step * half).float()
 
     # ----------------------------------------------------------------------------------------------------------- parts
 
-    def _points(self, x: Tensor, before: Tensor | None, valid: int | None = None) -> Tensor:
-        """Return the normalised control points (B, F, D) of chunks (B, T, D), of which `valid` steps are data."""
-        encoder = self.encoder
-        if valid is not None and valid < self.horizon:
-            encoder, x = self.encoder.partial(valid), x[:, :valid]
-        points: Tensor = encoder(x if before is None else torch.cat([before, x], 1))
+    def _points(self, x: Tensor, before: Tensor | None) -> Tensor:
+        """Return the normalised control points (B, F, D) of whole chunks (B, T, D)."""
+        points: Tensor = self.encoder(x if before is None else torch.cat([before, x], 1))
         return points
 
-    def _chunk_ids(self, x: Tensor, before: Tensor | None, valid: int | None = None) -> Tensor:
-        return self.quantizer.ids(self._points(x, before, valid)).flatten(1)
+    def _chunk_points(self, x: Tensor, lengths: Tensor | None, before: Tensor | None) -> tuple[Tensor, Chunks]:
+        """Return the normalised control points of every chunk of sequences, (B, n, F, D), and the chunks."""
+        chunks = split(x, lengths, self.horizon)
+        extended = chunks.values
+        if before is not None:
+            earlier = chunks.values[:, :-1, -before.shape[1] :]
+            extended = torch.cat([torch.cat([before[:, None], earlier], 1), extended], 2)
+        points = x.new_zeros((*chunks.valid.shape, self.config.num_free, self.num_dofs), dtype=torch.float64)
+        for valid in sorted(set(chunks.valid.flatten().tolist())):
+            if valid:
+                rows = chunks.valid == valid
+                encoder = self.encoder if valid == self.horizon else self.encoder.for_tail(valid)
+                points[rows] = encoder(extended[rows][:, : self.config.num_fixed + valid])
+        return points, chunks
+
+    def _clamped(self, ids: Any) -> Any:
+        """Return bare ids with those outside the codebook moved to its nearest end."""
+        checked, lengths = as_ids(ids)
+        checked = checked.clamp(0, self.config.codebook_size - 1)
+        return checked if lengths is None else [row[:length] for row, length in zip(checked, lengths, strict=True)]
+
+    def _require_shape(self, x: Any, rows: int, what: str) -> None:
+        if not isinstance(x, Tensor) or x.shape[1:] != (rows, self.num_dofs) or not len(x):
+            got = f"the shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"expected {what} (B, {rows}, {self.num_dofs}) as a tensor, got {got}.")
 
     def _before(self, start: Any, batch: int) -> Tensor | None:
         """Check the commands before a sequence, and return them as (B, k, D); None for k = 0."""
@@ -345,7 +382,9 @@ class BeastTokenizer(ActionTokenizer):
             return None
         if fixed == 0:
             raise InputError("boundary 'free' takes nothing over from the commands before: leave start out.")
-        before = torch.as_tensor(start).to(self.device, torch.float32)
+        before = self._commands(start)
+        if before.ndim == fixed:  # of a single sequence
+            before = before[None]
         if fixed == 1 and before.ndim == 2:
             before = before[:, None]
         if before.shape != (batch, fixed, self.num_dofs):
@@ -355,12 +394,11 @@ class BeastTokenizer(ActionTokenizer):
             raise InputError("start has NaN or infinite values.")
         return before
 
-    def _history(self, chunks: Tensor, before: Tensor | None) -> Tensor | None:
-        """Return the commands before every chunk of (B, n, T, D): (B, n, k, D)."""
-        if before is None:
-            return None
-        earlier = chunks[:, :-1, -self.config.num_fixed :]
-        return torch.cat([before[:, None], earlier], 1)
+    def _commands(self, start: Any) -> Tensor:
+        try:
+            return torch.as_tensor(start).to(self.device, torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"start must be commands, numbers (B, {self.num_dofs}): {error}.") from error
 
     def _bases(self, times: Any, derivative: int) -> tuple[Tensor, Tensor] | None:
         if times is None and derivative == 0:
@@ -368,7 +406,10 @@ class BeastTokenizer(ActionTokenizer):
         if not isinstance(derivative, int) or derivative < 0:
             raise InputError(f"derivative must be 0, 1, 2 …, got {derivative!r}.")
         if times is not None:
-            times = torch.as_tensor(times).detach().double().cpu()
+            try:
+                times = torch.as_tensor(times).detach().double().cpu()
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise InputError(f"times must be numbers (M,) in [0, 1]: {error}.") from error
             if times.ndim != 1 or not len(times) or not ((times >= 0) & (times <= 1)).all():
                 raise InputError(
                     "times must be positions (M,) in [0, 1], 0 being a chunk's start and 1 its end; they are not "
@@ -378,50 +419,56 @@ class BeastTokenizer(ActionTokenizer):
         return smooth.to(self.device), switching.to(self.device)
 
     def _curve(
-        self,
-        points: Tensor,
-        shape: tuple[int, int] | torch.Size,
-        start: Any,
-        bases: tuple[Tensor, Tensor] | None,
-        derivative: int,
+        self, points: Tensor, batch: int, start: Any, bases: tuple[Tensor, Tensor] | None, derivative: int
     ) -> Tensor:
         """Evaluate control points (B·n, F, D) as (B, n·M, D), each chunk continuing the one before if asked."""
-        batch, chunks = shape
         if self.config.num_fixed == 0:
             if start is not None:
-                points = self._started(points, batch, chunks, start)
-            curve = self._finished(self.decoder(points, None, bases), derivative)
-            return curve.view(batch, -1, self.num_dofs)
+                points = self._started(points, batch, start)
+            return self._finished(self.decoder(points, None, bases), derivative).view(batch, -1, self.num_dofs)
         before = self._before(start, batch)
         parts = []
-        by_chunk = points.view(batch, chunks, *points.shape[1:])
-        for number in range(chunks):
-            parts.append(self._finished(self.decoder(by_chunk[:, number], before, bases), derivative))
-            if number < chunks - 1:
-                own = parts[-1] if bases is None else self._finished(self.decoder(by_chunk[:, number], before), 0)
-                before = own[:, -self.config.num_fixed :]
+        by_chunk = points.view(batch, -1, *points.shape[1:]).unbind(1)
+        for number, own in enumerate(by_chunk):
+            parts.append(self._finished(self.decoder(own, before, bases), derivative))
+            if number < len(by_chunk) - 1:
+                commands = parts[-1] if bases is None else self._finished(self.decoder(own, before), 0)
+                before = commands[:, -self.config.num_fixed :]
         return torch.cat(parts, 1)
 
-    def _started(self, points: Tensor, batch: int, chunks: int, start: Any) -> Tensor:
-        first = torch.as_tensor(start).to(points)
+    def _started(self, points: Tensor, batch: int, start: Any) -> Tensor:
+        """Return control points whose first, of the smooth degrees of freedom of the first chunk, is `start`."""
+        first = self._commands(start)
+        first = first[None] if first.ndim == 1 else first
         if first.shape != (batch, self.num_dofs) or not first.isfinite().all():
-            raise InputError(f"start must be finite and of the shape {(batch, self.num_dofs)}, got {first.shape}.")
+            raise InputError(
+                f"start must be finite and of the shape {(batch, self.num_dofs)}, got {tuple(first.shape)}."
+            )
         smooth = [d for d in range(self.num_dofs) if d not in self.config.gripper]
-        by_chunk = points.clone().view(batch, chunks, *points.shape[1:])
-        by_chunk[:, 0, 0, smooth] = first[:, smooth]
+        by_chunk = points.clone().view(batch, -1, *points.shape[1:])
+        by_chunk[:, 0, 0, smooth] = first[:, smooth].to(points.dtype)
         return by_chunk.flatten(0, 1)
 
     def _finished(self, curve: Tensor, derivative: int) -> Tensor:
         """Bring decoded grippers into their range, or to its ends."""
-        config, grippers = self.config, list(self.config.gripper)
-        if not grippers or derivative or not (config.gripper_threshold or config.gripper_mode == "spline"):
+        config = self.config
+        if not config.gripper or derivative or not (config.gripper_threshold or config.gripper_mode == "spline"):
             return curve
-        low, high = self.action_low[grippers], self.action_high[grippers]
-        values = curve[:, :, grippers]
+        values = curve[:, :, list(config.gripper)]
+        low, high = (bound[list(config.gripper)].to(curve.dtype) for bound in (self.action_low, self.action_high))
         if config.gripper_threshold:
             values = torch.where(values > (low + high) / 2, high, low)
         else:
             values = values.clamp(low, high)
         curve = curve.clone()
-        curve[:, :, grippers] = values
+        curve[:, :, list(config.gripper)] = values
         return curve
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _refresh(tokenizer: BeastTokenizer, _: object) -> None:
+    # A function of the module, not a lambda, so that tokenizers can be pickled.
+    tokenizer._refresh()
