@@ -1,0 +1,377 @@
+"""The `.zoo` token file: the tokens of many items, and everything that is needed to decode them.
+
+A `.zoo` file is a safetensors file (https://huggingface.co/docs/safetensors, "Format"): 8 bytes with the length N of a
+header, unsigned and little-endian; N bytes of header, which is JSON; then the values of the tensors, little-endian and
+row-major. The header gives dtype, shape and place of each tensor, and strings under `__metadata__`.
+
+Tensors, for B ≥ 1 items of S positions together, K codebooks of V codes each:
+
+* `ids`, U8, U16, U32 or U64, (S,) if K = 1, else (S, K): the ids of all items one after the other, without padding,
+  each in 0 … V - 1. Written in the smallest of these dtypes that holds V - 1, read in any.
+* `lengths`, I64, (B,): positions of each item, 0 or more; they add up to S. Item i has the rows from sum(lengths[:i])
+  up to sum(lengths[:i + 1]).
+* `signal_lengths`, I64, (B,), only if known: samples (speech), frames (video) or commands (action) of the signal that
+  each item was made from.
+
+Metadata:
+
+* `facts`: a JSON object with exactly the keys below.
+* `sha256`: hexadecimal SHA-256 of the UTF-8 bytes of `facts`, followed by the values of `ids`, `lengths` and, if it is
+  there, `signal_lengths`, in this order, as they lie in the file.
+
+Keys of `facts`:
+
+* `format`, string: "tokenizer-zoo tokens".
+* `format_version`, integer: 1. A reader refuses any other; a key is only ever added together with a new version.
+* `library_version`, string: what wrote the file, for people.
+* `model`, string: name of the tokenizer, `family.variant`.
+* `source`, string: where it can be had: `hf://owner/repo@commit`, a name of the registry, the absolute path of a folder
+  on the machine that wrote the file, or "" if it was never stored.
+* `fingerprint`, string: SHA-256 of its weights and settings, see `fingerprint`.
+* `spec`, object: the fields of `zoo.TokenSpec`, of which `codebook_size` is V and `num_codebooks` is K.
+* `grid`, list of integers or null: arrangement of an item's positions, row-major; the product is the largest length.
+* `base`, integer: 0. Ids are those of the tokenizer, not shifted into another vocabulary.
+* `names`, list of B strings: of each item, such as the name of its input file; relative paths with `/`, without `..`.
+* `rates`, list of B numbers and nulls, or null: samples, frames or commands a second of each signal, where known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import numpy, safe_open
+
+from zoo import bits, registry
+from zoo import config as configs
+from zoo._fingerprint import fingerprint
+from zoo.errors import CheckpointError, ConfigError, TokenError, ZooError
+from zoo.spec import TokenSpec
+from zoo.tokenizer import Tokenizer
+from zoo.tokens import Tokens
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "SUFFIX", "TokenFile", "fingerprint", "load", "save"]
+
+FORMAT = "tokenizer-zoo tokens"
+FORMAT_VERSION = 1
+SUFFIX = ".zoo"
+
+_TENSORS = ("ids", "lengths", "signal_lengths")
+_MAX_NAME_BYTES = 1024
+_MAX_HEADER_BYTES = 100_000_000  # what readers of safetensors accept
+# Padding is not in the file, so its size is bounded by nothing else: 2 GiB, or 16 times what the file holds.
+_MAX_PADDED = 2**28
+_MAX_PADDING_FACTOR = 16
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What `facts` holds; see the top of this module."""
+
+    format: str
+    format_version: int
+    library_version: str
+    model: str
+    source: str
+    fingerprint: str
+    spec: TokenSpec
+    grid: tuple[int, ...] | None
+    base: int
+    names: tuple[str, ...]
+    rates: tuple[float | None, ...] | None
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """What a token file holds.
+
+    Args:
+        tokens: The tokens of all items.
+        model: Name of the tokenizer that made them.
+        source: Where it can be had: what `zoo.load` takes, or "" if nobody knows.
+        fingerprint: Its weights and settings, as `fingerprint` gives them.
+        spec: Facts about its tokens.
+        names: One relative path an item.
+        rates: Samples, frames or commands a second of each signal, None where unknown.
+    """
+
+    tokens: Tokens
+    model: str
+    source: str
+    fingerprint: str
+    spec: TokenSpec
+    names: tuple[str, ...]
+    rates: tuple[float | None, ...]
+
+    def require_made_by(self, tokenizer: Tokenizer) -> None:
+        """Raise `TokenError` if a tokenizer has other weights or settings than the one that made the tokens."""
+        found = fingerprint(tokenizer)
+        if found != self.fingerprint:
+            raise TokenError(
+                f"these tokens were made by {self.model} with the fingerprint {self.fingerprint[:12]}, and "
+                f"{tokenizer.name} from {tokenizer.source or 'memory'} has {found[:12]}: its weights or settings "
+                "differ, and it would decode them to something else."
+            )
+
+
+def save(
+    path: str | os.PathLike[str],
+    tokens: Tokens,
+    tokenizer: Tokenizer,
+    names: Sequence[str] | None = None,
+    *,
+    rates: Sequence[float | None] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write tokens and the facts that decoding needs as a `.zoo` file, all of it or nothing.
+
+    Args:
+        path: Where to.
+        tokens: What `tokenizer.encode` returned.
+        tokenizer: The tokenizer that made them.
+        names: One relative path an item, `/` between folders, stored as given; numbered ones if None.
+        rates: Samples, frames or commands a second of each signal, None where unknown.
+        overwrite: Replace a file that is there.
+
+    Returns:
+        The path.
+
+    Raises:
+        TokenError: Another tokenizer's tokens, shifted ones, none at all, or names or rates that do not fit.
+        CheckpointError: The file exists and `overwrite` is not set, or it cannot be written.
+    """
+    from zoo import __version__
+
+    target = Path(path)
+    tokens = tokenizer.as_tokens(tokens).to("cpu")
+    if not len(tokens):
+        raise TokenError("there is nothing to store: the tokens have no items.")
+    names = [f"item_{number:06d}" for number in range(len(tokens))] if names is None else list(names)
+    rates = [None if rate is None else float(rate) for rate in rates or ()]
+    rates = None if all(rate is None for rate in rates) else rates
+    facts = _Facts(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        library_version=__version__,
+        model=tokenizer.name,
+        source=_source(tokenizer),
+        fingerprint=fingerprint(tokenizer),
+        spec=tokenizer.spec,
+        grid=tokens.grid,
+        base=0,
+        names=tuple(names),
+        rates=None if rates is None else tuple(rates),
+    )
+    lengths = tokens.lengths.numpy()
+    arrays = {"ids": bits.shrink(tokens.ids[tokens.mask].numpy(), tokens.codebook_size), "lengths": lengths}
+    if tokens.signal_lengths is not None:
+        arrays["signal_lengths"] = tokens.signal_lengths.numpy()
+    _require_consistent(facts, len(lengths), int(lengths.max()))
+    text = json.dumps(configs.to_dict(facts), allow_nan=False, separators=(",", ":"))
+    content = _ordered(numpy.save(arrays, {"facts": text, "sha256": _digest(text, arrays)}))
+    _write(target, content, overwrite)
+    return target
+
+
+def load(path: str | os.PathLike[str]) -> TokenFile:
+    """Read a `.zoo` file, checking all of it.
+
+    Raises:
+        CheckpointError: There is no such file, or it is truncated, damaged, of another format or a newer version.
+        TokenError: What it holds contradicts itself: ids out of range, lengths that do not add up, unsafe names.
+    """
+    source = Path(path)
+    try:
+        if not source.is_file():
+            what = "is not a file" if os.path.lexists(source) else "does not exist"
+            raise CheckpointError(f"{source} {what}: give a token file, as `zoo encode` writes them.")
+        arrays, metadata = _read(source)
+    except (ZooError, MemoryError):
+        raise
+    except Exception as error:  # of the file system, of safetensors, and of NumPy for dtypes that it lacks
+        raise CheckpointError(
+            f"{source} cannot be read as a token file; it is truncated, damaged, or of another format ({error})."
+        ) from error
+    facts = _read_facts(source, metadata, arrays)
+    try:
+        tokens = _tokens(arrays, facts)
+        _require_consistent(facts, len(tokens), int(tokens.lengths.max()))
+    except TokenError as error:
+        raise TokenError(f"{source}: {error}") from error
+    rates = facts.rates or (None,) * len(tokens)
+    return TokenFile(tokens, facts.model, facts.source, facts.fingerprint, facts.spec, facts.names, rates)
+
+
+def _source(tokenizer: Tokenizer) -> str:
+    """Return where a tokenizer can be had again, if possible as a name that means the same on another machine."""
+    source = tokenizer.source
+    if not source or source.startswith("hf://"):
+        return source
+    folder = Path(source).resolve()
+    try:
+        entry = registry.model(tokenizer.name)
+        if entry.is_shipped and entry.folder.resolve() == folder:
+            return entry.name
+    except ZooError:  # a name of the user's own
+        pass
+    return str(folder)
+
+
+def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in _TENSORS:
+        if name in arrays:
+            digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).data)
+    return digest.hexdigest()
+
+
+def _ordered(content: bytes) -> bytes:
+    """Put the metadata in order: the writer shuffles them, and equal tokens should give equal files."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    if len(text) > _MAX_HEADER_BYTES:
+        raise TokenError(f"the names of so many items take {len(text)} bytes, more than can be read again: split them.")
+    text += b" " * (-len(text) % 8)  # the format aligns the values
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+
+
+def _write(target: Path, content: bytes, overwrite: bool) -> None:
+    try:
+        if os.path.lexists(target) and not overwrite:
+            raise CheckpointError(f"{target} exists already: choose another path, or pass overwrite=True.")
+        # In the same folder, since only there the last step is atomic.
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            staged = Path(file.name)
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                staged.chmod(0o666 & ~_umask())
+                staged.replace(target)
+            except BaseException:
+                staged.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        if isinstance(error, ZooError):
+            raise
+        raise CheckpointError(f"{target} cannot be written: {error.strerror or error}.") from error
+
+
+def _umask() -> int:
+    """Return the permissions that new files lack, which temporary files, private to their owner, do not follow."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _read(source: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    with safe_open(source, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        names = set(file.keys())
+        if "facts" not in metadata or not {"ids", "lengths"} <= names <= set(_TENSORS):
+            raise CheckpointError(
+                f"{source} is a safetensors file, but not a token file: its tensors are "
+                f"{', '.join(sorted(names))[:200] or 'none'}. Expected one that `zoo encode` wrote."
+            )
+        return {name: file.get_tensor(name) for name in names}, metadata
+
+
+def _read_facts(source: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> _Facts:
+    try:
+        values = json.loads(metadata["facts"])
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{source} is damaged: its facts are not JSON ({error}).") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise CheckpointError(f"{source} is not a token file: its format is not {FORMAT!r}.")
+    version = values.get("format_version")
+    if version != FORMAT_VERSION or type(version) is not int:
+        raise CheckpointError(
+            f"{source} has the format version {version!r:.80}, this library reads {FORMAT_VERSION}: it was written by "
+            f"version {values.get('library_version')!r:.80}; update (pip install -U tokenizer-zoo)."
+        )
+    if _digest(metadata["facts"], arrays) != metadata.get("sha256"):
+        raise CheckpointError(f"{source} is damaged: its content does not have the SHA-256 it states. Copy it again.")
+    try:
+        return configs.from_dict(_Facts, values, "facts")
+    except ConfigError as error:
+        raise TokenError(f"{source}: {error}") from error
+
+
+def _tokens(arrays: dict[str, np.ndarray], facts: _Facts) -> Tokens:
+    """Return the tokens of a file padded, after checking everything that a stranger could have written."""
+    ids, lengths, signal = (arrays.get(name) for name in _TENSORS)
+    assert ids is not None
+    assert lengths is not None
+    books = facts.spec.num_codebooks
+    for name, counts in (("lengths", lengths), ("signal_lengths", signal)):
+        if counts is None:
+            continue
+        if counts.dtype != np.int64 or counts.shape != lengths.shape or counts.ndim != 1 or not counts.size:
+            raise TokenError(f"{name} must be I64 of one shape (B,), B ≥ 1, got {counts.dtype} {counts.shape}.")
+        if int(counts.min()) < 0:
+            raise TokenError(f"{name} must be 0 or more, got {int(counts.min())}.")
+    if ids.dtype.kind != "u" or ids.ndim != 1 + (books > 1) or ids.shape[1:] not in ((), (books,)):
+        shape = "(S,)" if books == 1 else f"(S, {books})"
+        raise TokenError(f"ids must be unsigned integers {shape}, got {ids.dtype} {ids.shape}.")
+    total = sum(lengths.tolist())  # in Python, where no sum overflows
+    if total != len(ids):
+        raise TokenError(f"the lengths add up to {total}, but there are {len(ids)} ids.")
+    if ids.size and int(ids.max()) >= facts.spec.codebook_size:
+        raise TokenError(f"ids must be in 0 … {facts.spec.codebook_size - 1}, got {int(ids.max())}.")
+    if facts.base != 0:
+        raise TokenError(f"base must be 0, got {facts.base}.")
+    longest = int(lengths.max())
+    padded = math.prod((len(lengths), longest, books))
+    if padded > max(_MAX_PADDED, _MAX_PADDING_FACTOR * ids.size):
+        raise TokenError(f"padded to the longest item, {ids.size} ids would become {padded}: split the file.")
+    rows = np.zeros((len(lengths), longest, *ids.shape[1:]), dtype=np.int64)
+    rows[np.arange(longest) < lengths[:, None]] = ids
+    return Tokens(
+        torch.from_numpy(rows),
+        torch.from_numpy(lengths),
+        facts.spec.codebook_size,
+        facts.model,
+        facts.grid,
+        None if signal is None else torch.from_numpy(signal),
+    )
+
+
+def _require_consistent(facts: _Facts, count: int, longest: int) -> None:
+    """Raise `TokenError` if names, rates or grid do not fit `count` items of up to `longest` positions."""
+    if len(facts.names) != count:
+        raise TokenError(f"{count} items need as many names, got {len(facts.names)}.")
+    for name in facts.names:
+        _require_safe(name)
+    if facts.rates is not None and len(facts.rates) != count:
+        raise TokenError(f"{count} items need as many rates, got {len(facts.rates)}.")
+    for rate in facts.rates or ():
+        if rate is not None and not (rate > 0 and math.isfinite(rate)):
+            raise TokenError(f"rates must be above 0, or None if unknown, got {rate}.")
+    if facts.grid is not None and (not facts.grid or min(facts.grid) < 1 or math.prod(facts.grid) != longest):
+        raise TokenError(f"a grid of {list(facts.grid)} does not have the {longest} positions of the longest item.")
+
+
+def _require_safe(name: Any) -> None:
+    """Raise `TokenError` if a name could lead out of the folder that it is decoded into, or cannot be a file's."""
+    rule = "names are relative paths in UTF-8, with / between folders, without '.', '..' and control characters"
+    if not isinstance(name, str):
+        raise TokenError(f"{rule}; got {type(name).__name__}.")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        size = 0  # a file name that is not UTF-8
+    parts = name.split("/")
+    controls = any(character < " " or "\x7f" <= character < "\xa0" for character in name)
+    if not 0 < size <= _MAX_NAME_BYTES or {"", ".", ".."} & set(parts) or "\\" in name or controls:
+        raise TokenError(f"{rule}; got {name!r:.80}.")
