@@ -1,0 +1,171 @@
+"""The `zoo` command.
+
+Every command is a module of this package with a function `main(arguments)`, named in `COMMANDS`; a module is imported
+only when its command is called, and imports torch only when it runs, so that help appears at once. A command returns
+when it is done and raises when it cannot be; what the user sees of an error, and the exit code, are decided here:
+
+0 done, 1 an error of the library or the system, 2 wrong usage, 130 interrupted, 141 the reader of a pipe went away,
+143 terminated.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NamedTuple, TextIO
+
+from zoo import __version__
+from zoo.errors import ZooError, near_matches
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+
+class Command(NamedTuple):
+    """One command: the module whose `main(arguments)` runs it, and a line for people."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "list": Command("zoo.cli.list_models", "show the models that can be loaded by name"),
+    "info": Command("zoo.cli.info", "show what is known about one model"),
+    "encode": Command("zoo.cli.encode", "turn files into tokens"),
+    "decode": Command("zoo.cli.decode", "turn tokens back into files"),
+    "fit-actions": Command("zoo.cli.fit_actions", "fit a tokenizer to your own robot's actions"),
+    "push": Command("zoo.cli.push", "publish a model on the Hugging Face Hub"),
+}
+
+_EXAMPLES = """\
+  zoo list
+  zoo encode beast episodes.npz -o episodes.zoo
+  zoo decode episodes.zoo -o decoded/"""
+
+_INTERRUPTED, _NO_READER, _TERMINATED = 130, 141, 143  # 128 + the signal's number, as a shell counts
+_USAGE = 2
+
+
+class _TerminatedError(BaseException):
+    """Raised by SIGTERM, so that what is unfinished is cleared away."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line, the process's own if None, and return the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    with _environment():
+        try:
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
+        except SystemExit as stop:  # of a parser: help, or wrong usage
+            return stop.code if isinstance(stop.code, int) else _USAGE
+        except KeyboardInterrupt:
+            _complain("interrupted.")
+            return _INTERRUPTED
+        except _TerminatedError:
+            return _TERMINATED
+        except BrokenPipeError:
+            # The interpreter flushes stdout once more when it exits, and would complain.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _NO_READER
+        except (ZooError, OSError, MemoryError) as error:
+            if debug:
+                raise
+            _complain(f"error: {_text(error)}")
+            return 1
+        except RuntimeError as error:
+            if debug or type(error).__name__ != "OutOfMemoryError":
+                raise
+            _complain("error: the device has not enough memory: try a smaller --batch-size, or --device cpu.")
+            return 1
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments:
+        sys.stderr.write(_help())
+        return _USAGE
+    name, *rest = arguments
+    if name in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+        return 0
+    if name == "--version":
+        print(f"zoo {__version__}")
+        return 0
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        hint = near_matches(name, COMMANDS) if what == "command" else "the options of a command come after it."
+        _complain(f"error: there is no {what} {name!r}; {hint} See `zoo --help`.")
+        return _USAGE
+    importlib.import_module(COMMANDS[name].module).main(rest)
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items())
+    return f"""\
+usage: zoo COMMAND ...
+
+Discrete tokenizers for speech, images, video and robot actions.
+
+commands:
+{commands}
+
+options:
+  -h, --help   show this text; `zoo COMMAND --help` explains a command
+  --version    show the version
+
+examples:
+{_EXAMPLES}
+"""
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: try a smaller --batch-size."
+    return str(error) or type(error).__name__
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):
+        print(f"zoo: {text}", file=sys.stderr)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Arrange for the process what a command line expects, and undo it for callers inside Python."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        _complain(f"warning: {message}")
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _TerminatedError
+
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        _tolerate(stream)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, terminate) if in_main_thread else None
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _tolerate(stream: TextIO) -> None:
+    """Let a stream of a narrow encoding show what it lacks as escapes instead of failing."""
+    with suppress(AttributeError, ValueError):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]

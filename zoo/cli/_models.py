@@ -1,0 +1,51 @@
+"""Loading the model that a command line names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.cli._output import note
+from zoo.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from zoo.tokenizer import Tokenizer
+
+__all__ = ["DEVICE_HELP", "MODEL_HELP", "load_model"]
+
+MODEL_HELP = "name of a model (see `zoo list`), folder, or hf://owner/repo[@revision]"
+DEVICE_HELP = "where the model runs: cpu, cuda, cuda:1, mps (default: %(default)s)"
+
+
+def load_model(name: str, device: str = "cpu") -> Tokenizer:
+    """Load a model onto a device.
+
+    Raises:
+        ConfigError: There is no such device here.
+        ZooError: See `zoo.load`.
+    """
+    import torch
+
+    import zoo
+
+    try:
+        target = torch.device(device)
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"the device {device!r} cannot be used here ({reason}). Try --device cpu.") from error
+    return zoo.load(_located(name), device=target)
+
+
+def _located(name: str) -> str | Path:
+    """Return a name, or the folder of that name if there is no such model."""
+    from zoo import registry
+
+    if not name or name.startswith("hf://") or not Path(name).is_dir():
+        return name
+    try:
+        registry.model(name)
+    except UnknownNameError:
+        return Path(name)
+    note(f"{name!r} is taken for the model of that name; the folder is ./{name}.")
+    return name

@@ -1,0 +1,264 @@
+"""`zoo decode`: turn tokens back into files."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli._inputs import SUFFIXES
+from zoo.cli._models import DEVICE_HELP, load_model
+from zoo.cli._output import count, note, print_facts, print_json, ticking
+from zoo.cli._parser import Parser, positive, positive_int
+from zoo.errors import CheckpointError, InputError, TokenError, ZooError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.tokenfile import TokenFile
+    from zoo.tokenizer import Tokenizer
+    from zoo.tokens import Tokens
+
+__all__ = ["decode", "main"]
+
+_ENDINGS = {"speech": ".wav", "image": ".png", "video": ".mp4", "action": ".npy"}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    parser = Parser(
+        "decode",
+        "TOKENS.zoo -o OUTDIR",
+        "Turn the tokens in a token file back into files named after the inputs: speech\n"
+        "into wav, images into png, videos into mp4, robot actions into npy files.\n\n"
+        "The token file says which model made it, and that model is loaded. A model with\n"
+        "other weights or settings is refused, whatever its name.",
+        """
+        zoo decode episodes.zoo -o decoded/
+        zoo decode photos.zoo -o decoded/ --device cuda
+        zoo decode episodes.zoo -o decoded/ --model ./my-robot
+        """,
+    )
+    parser.add_argument("tokens", metavar="TOKENS.zoo", help="token file, as `zoo encode` writes it")
+    parser.add_argument("-o", "--output", metavar="OUTDIR", required=True, help="folder to write files to (required)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help=DEVICE_HELP)
+    parser.add_argument(
+        "--batch-size", metavar="N", type=positive_int, default=16, help="items at a time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--model", metavar="MODEL", help="another copy of the model: name, folder or hf://owner/repo[@revision]"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="decode although the model's weights or settings are different"
+    )
+    parser.add_argument(
+        "--frame-rate", metavar="HZ", type=positive, help="frames a second of videos (default: that of the inputs)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="for models that decode from noise (default: %(default)s)"
+    )
+    parser.add_json()
+    decode(**parser.values(arguments))
+
+
+def decode(
+    tokens: str,
+    output: str,
+    overwrite: bool,
+    device: str,
+    batch_size: int,
+    model: str | None,
+    force: bool,
+    frame_rate: float | None,
+    seed: int,
+    json: bool,
+) -> None:
+    """Decode a token file into a folder, and print what was written."""
+    from zoo import tokenfile
+
+    file = tokenfile.load(tokens)
+    folder = Path(output)
+    targets = _targets(file, folder, overwrite)
+    tokenizer = _load(file, model, device, force)
+    write = _writer(tokenizer, file, frame_rate)
+    with _staged(folder, targets) as staging:
+        clipped = _decode(
+            tokenizer, file, batch_size, seed, lambda number, signal: write(staging[number], number, signal)
+        )
+    if clipped:
+        note(f"{clipped:,} values of the decoded signals were out of range, and clipped to it.")
+    if json:
+        outputs = [str(target) for target in targets]
+        print_json({"model": tokenizer.name, "items": len(targets), "clipped": clipped, "outputs": outputs})
+        return
+    first, last = targets[0].relative_to(folder), targets[-1].relative_to(folder)
+    print_facts(
+        f"{folder}: {count(len(targets), 'item')} decoded with {tokenizer.name}",
+        {"files": f"{first}" if len(targets) == 1 else f"{first} … {last}"},
+    )
+
+
+def _targets(file: TokenFile, folder: Path, overwrite: bool) -> list[Path]:
+    """Return the file that each item becomes.
+
+    Raises:
+        CheckpointError: One of them exists, or cannot be written.
+        TokenError: Two items would become one file.
+    """
+    ending = _ENDINGS[file.spec.modality]
+    endings = (*SUFFIXES.get(file.spec.modality, ()), ending)
+    short = [name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in endings else name for name in file.names]
+    times = Counter(short)
+    # `talk.wav` becomes talk.wav again, unless there is also talk.mp3: then talk.wav.wav and talk.mp3.wav.
+    chosen = [f"{name if times[stem] > 1 else stem}{ending}" for name, stem in zip(file.names, short, strict=True)]
+    if twice := [name for name, often in Counter(chosen).items() if often > 1]:
+        raise TokenError(f"several items would be written to {twice[0]!r}: they have the same name in the token file.")
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file: give a folder.")
+    targets = [folder / name for name in chosen]
+    for target in targets:
+        if target.is_dir():
+            raise CheckpointError(f"{target}, where a file would be written, is a folder.")
+        if os.path.lexists(target) and not overwrite:
+            raise CheckpointError(f"{target} exists already: choose another folder, or pass --overwrite.")
+    return targets
+
+
+def _load(file: TokenFile, model: str | None, device: str, force: bool) -> Tokenizer:
+    if model is None and not file.source:
+        raise CheckpointError(
+            f"the tokens were made by {file.model}, which was never stored: say where it is by --model."
+        )
+    try:
+        tokenizer = load_model(file.source if model is None else model, device)
+    except ZooError as error:
+        if model is not None:
+            raise
+        raise CheckpointError(
+            f"the tokens were made by {file.model}, which cannot be loaded from {file.source}: {error} If you have a "
+            "copy elsewhere, name it by --model."
+        ) from error
+    if tokenizer.spec.modality != file.spec.modality:
+        raise TokenError(f"{tokenizer.name} is for {tokenizer.spec.modality}, the tokens are of {file.spec.modality}.")
+    if not force:
+        try:
+            file.require_made_by(tokenizer)
+        except TokenError as error:
+            raise TokenError(f"{error} Name the right one by --model, or decode nevertheless by --force.") from error
+    return tokenizer
+
+
+def _decode(
+    tokenizer: Tokenizer, file: TokenFile, batch_size: int, seed: int, write: Callable[[int, Tensor], int]
+) -> int:
+    """Decode and write all items; return how many values had to be clipped."""
+    import torch
+
+    # Named like the tokenizer, which may be a copy of the model under another name.
+    tokens = replace(file.tokens, model=tokenizer.name)
+    from_noise = "generator" in inspect.signature(tokenizer.decode).parameters
+    clipped = 0
+    with torch.inference_mode(), ticking("decoding", len(tokens)) as ticker:
+        # An item's noise must not depend on the others.
+        for first, batch in _batches(tokens, 1 if from_noise else batch_size):
+            options: dict[str, Any] = {}
+            if from_noise:
+                options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
+            signals = tokenizer.decode(batch, **options).cpu()
+            lengths = _lengths(tokenizer, batch)
+            for number, signal in enumerate(signals):
+                clipped += write(first + number, _cut(signal, tokenizer.spec.modality, lengths[number]))
+            ticker.advance(len(batch))
+    return clipped
+
+
+def _batches(tokens: Tokens, batch_size: int) -> Iterator[tuple[int, Tokens]]:
+    for first in range(0, len(tokens), batch_size):
+        batch = tokens[first : first + batch_size]
+        yield first, batch.truncate(int(batch.lengths.max()))  # padding for longer items elsewhere in the file
+
+
+def _lengths(tokenizer: Tokenizer, batch: Tokens) -> list[int | None]:
+    """Return how much of each decoded item is signal, None where all of it is."""
+    modality = tokenizer.spec.modality
+    if modality == "image" or (modality == "video" and batch.signal_lengths is None):
+        return [None] * len(batch)
+    lengths: list[int | None] = tokenizer.output_lengths(batch).tolist()
+    return lengths
+
+
+def _cut(signal: Tensor, modality: str, length: int | None) -> Tensor:
+    if length is None:
+        return signal
+    return signal[:, :length] if modality == "video" else signal[:length]
+
+
+def _writer(tokenizer: Tokenizer, file: TokenFile, frame_rate: float | None) -> Callable[[Path, int, Tensor], int]:
+    """Return a function that writes an item to a path, and returns how many values it had to clip."""
+    spec = tokenizer.spec
+    modality = spec.modality
+
+    def write(path: Path, number: int, signal: Tensor) -> int:
+        import numpy as np
+
+        from zoo.data import media
+
+        if modality == "action":
+            np.save(path, signal.numpy())
+            return 0
+        low = -1.0 if modality == "speech" else 0.0
+        clipped = int(((signal < low) | (signal > 1)).sum())
+        signal = signal.float().clamp(low, 1.0)
+        rate = frame_rate or file.rates[number] or spec.sample_rate
+        if modality == "image":
+            media.write_png(path, signal)
+        elif modality == "speech":
+            if spec.sample_rate is None:
+                raise TokenError(f"{tokenizer.name} does not say its sample rate.")
+            media.write_wav(path, signal, int(spec.sample_rate))
+        elif rate is None:
+            raise InputError(f"the frame rate of {file.names[number]} is not known: pass --frame-rate.")
+        else:
+            media.write_mp4(path, signal, rate)
+        return clipped
+
+    return write
+
+
+@contextmanager
+def _staged(folder: Path, targets: list[Path]) -> Iterator[list[Path]]:
+    """Yield a temporary path for each target, and put all of them in place at the end, or none."""
+    made: list[Path] = []
+    placed: list[Path] = []
+    try:
+        _make(folder, made)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".decoding-") as scratch:
+            staged = [Path(scratch, f"{number}{target.suffix}") for number, target in enumerate(targets)]
+            yield staged
+            for source, target in zip(staged, targets, strict=True):
+                _make(target.parent, made)
+                is_new = not os.path.lexists(target)
+                source.replace(target)
+                placed += [target] * is_new
+    except BaseException:
+        for target in placed:
+            target.unlink(missing_ok=True)
+        for parent in reversed(made):
+            with suppress(OSError):  # somebody else has put something there in the meantime
+                parent.rmdir()
+        raise
+
+
+def _make(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it, and add them to `made`, outermost first."""
+    for parent in (*reversed(folder.parents), folder):
+        if not parent.exists():
+            parent.mkdir()
+            made.append(parent)

@@ -1,0 +1,260 @@
+"""`zoo encode`: turn files into tokens."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli._inputs import Item, Reading, add_action_arguments, find_items
+from zoo.cli._models import DEVICE_HELP, MODEL_HELP, load_model
+from zoo.cli._output import count, number, print_facts, print_json, print_table, size, ticking
+from zoo.cli._parser import Parser, positive_int
+from zoo.errors import CheckpointError, InputError, ZooError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.tokenizer import Tokenizer
+    from zoo.tokens import Tokens
+
+__all__ = ["encode", "main"]
+
+# Bits of one value as the modality is stored without compression: 16-bit sound, 8-bit colours, 32-bit floats.
+_RAW_BITS = {"speech": 16, "image": 8, "video": 8, "action": 32}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    parser = Parser(
+        "encode",
+        "MODEL INPUT... -o OUT.zoo",
+        "Turn files into tokens, and store the tokens of all of them in one file, from\n"
+        "which `zoo decode` makes files again.\n\n"
+        "An input is a file, or a folder, of which all sounds, pictures or videos are\n"
+        "taken, subfolders included. Robot actions are read from npy, npz and Parquet\n"
+        "files, folders of npy files, and LeRobotDatasets; each episode is an item.\n"
+        "Nothing is resampled, resized or cut unless an option says so.\n\n"
+        "The token file names the model, and the inputs without their folders. If the\n"
+        "model is a folder of yours, it says where that is.",
+        """
+        zoo encode beast episodes.npz -o episodes.zoo
+        zoo encode ./my-robot lerobot-dataset/ -o train.zoo --split train
+        zoo encode MODEL talk.wav interview.mp3 -o talks.zoo --resample --mix-down
+        zoo encode MODEL photos/ -o photos.zoo --resize cut --device cuda
+        """,
+    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files or folders")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT.zoo", required=True, type=_token_path, help="token file to write (required)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT.zoo if it is there")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help=DEVICE_HELP)
+    parser.add_argument(
+        "--batch-size",
+        metavar="N",
+        type=positive_int,
+        default=16,
+        help="items at a time; a matter of speed and memory only (default: %(default)s)",
+    )
+    parser.add_argument("--keep-folders", action="store_true", help="store the inputs' folders as part of their names")
+    parser.add_argument("--bits", action="store_true", help="also print tokens, bits and compression of each item")
+    parser.add_json()
+    group = parser.add_argument_group("making an input fit the model")
+    group.add_argument("--resample", action="store_true", help="convert sounds and videos of another rate")
+    group.add_argument("--mix-down", action="store_true", help="average the channels of a sound")
+    group.add_argument(
+        "--resize", choices=["cut", "stretch"], help="scale pictures and videos of another size, then cut, or stretch"
+    )
+    group.add_argument("--on-white", action="store_true", help="lay transparent pictures on white")
+    group.add_argument("--trim", action="store_true", help="take the beginning of videos that are too long")
+    add_action_arguments(parser)
+    values = parser.values(arguments)
+    reading = Reading(*(values.pop(name) for name in ("resample", "mix_down", "resize", "on_white", "trim")))
+    encode(reading=reading, **values)
+
+
+def _token_path(value: str) -> str:
+    if not value.endswith(".zoo"):
+        raise ArgumentTypeError(f"{value!r} is not the name of a token file, it must end in .zoo")
+    return value
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What an item was, and what its tokens cost; `bits` is log2 V for each token."""
+
+    name: str
+    tokens: int
+    bits: float
+    raw_bits: int
+    seconds: float | None
+
+    @property
+    def compression(self) -> float | None:
+        return self.raw_bits / self.bits if self.bits else None
+
+
+def encode(
+    model: str,
+    inputs: Sequence[str],
+    output: str,
+    overwrite: bool,
+    device: str,
+    batch_size: int,
+    keep_folders: bool,
+    bits: bool,
+    json: bool,
+    reading: Reading,
+    **actions: str | None,
+) -> None:
+    """Encode files, write a token file, and print what it holds."""
+    target = Path(output)
+    _check_target(target, overwrite)
+    tokenizer = load_model(model, device)
+    if getattr(tokenizer.config, "num_fixed", 0):
+        raise InputError(
+            f"the chunks of {tokenizer.name} continue the commands before them, which no file holds: encode in Python, "
+            "tokenizer.encode(x, start=...)."
+        )
+    items = find_items(tokenizer, inputs, reading, keep_folders, **actions)
+
+    from zoo import tokenfile
+
+    tokens, costs, rates = _encode(tokenizer, items, batch_size)
+    tokenfile.save(target, tokens, tokenizer, [item.name for item in items], rates=rates, overwrite=overwrite)
+    summary = _summary(tokenizer, target, costs)
+    if json:
+        per_item = [{**vars(cost), "compression": cost.compression} for cost in costs]
+        print_json({**summary, **({"per_item": per_item} if bits else {})})
+        return
+    if bits:
+        _print_costs(costs)
+    _print_summary(tokenizer, summary, costs)
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    """Find out before the work what would make writing its result impossible after it."""
+    if target.is_dir():
+        raise CheckpointError(f"{target} is a folder: give the path of a file.")
+    if target.exists() and not overwrite:
+        raise CheckpointError(f"{target} exists already: choose another path, or pass --overwrite.")
+    if not target.parent.is_dir():
+        raise CheckpointError(f"the folder {target.parent} does not exist: create it first.")
+
+
+def _encode(tokenizer: Tokenizer, items: list[Item], batch_size: int) -> tuple[Tokens, list[_Cost], list[float | None]]:
+    import torch
+
+    from zoo.tokens import Tokens
+
+    parts: list[Tokens] = []
+    costs: list[_Cost] = []
+    rates: list[float | None] = []
+    grid_of: dict[tuple[int, ...] | None, str] = {}
+    with torch.inference_mode(), ticking("encoding", len(items)) as ticker:
+        for group in _batches(items, batch_size, tokenizer.spec.modality in ("image", "video")):
+            batch = [signal for _, signal, _ in group]
+            try:
+                tokens = tokenizer.encode(batch).to("cpu")
+            except InputError as error:
+                raise _located(error, tokenizer, group) from error
+            grid_of.setdefault(tokens.grid, group[0][0].name)
+            if len(grid_of) > 1:
+                shapes = " and ".join(f"{grid} ({name})" for grid, name in grid_of.items())
+                raise InputError(f"a token file has one grid, these items differ: {shapes}. Encode them apart.")
+            for (item, signal, rate), one in zip(group, tokens, strict=True):
+                costs.append(_cost(tokenizer, item.name, signal, rate, one))
+                rates.append(rate)
+            parts.append(tokens)
+            ticker.advance(len(group))
+    return Tokens.cat(parts), costs, rates
+
+
+def _batches(items: list[Item], batch_size: int, by_shape: bool) -> Iterator[list[tuple[Item, Tensor, float | None]]]:
+    """Read items and yield them in batches; pictures of different sizes cannot be in one."""
+    batch: list[tuple[Item, Tensor, float | None]] = []
+    for item in items:
+        signal, rate = item.read()
+        if len(batch) == batch_size or (batch and by_shape and signal.shape != batch[0][1].shape):
+            yield batch
+            batch = []
+        batch.append((item, signal, rate))
+    yield batch
+
+
+def _located(error: InputError, tokenizer: Tokenizer, group: list[tuple[Item, Tensor, float | None]]) -> InputError:
+    """Return an error that names the item: encoding one item alone fails just as it does in a batch."""
+    for item, signal, _ in group:
+        try:
+            tokenizer.encode([signal])
+        except ZooError as alone:
+            text = str(alone).removeprefix("item 0: ").removeprefix("item 0, ")
+            return InputError(f"{item.name}: {text}")
+    return error
+
+
+def _cost(tokenizer: Tokenizer, name: str, signal: Tensor, rate: float | None, tokens: Tokens) -> _Cost:
+    modality = tokenizer.spec.modality
+    steps = {"speech": 0, "video": 1, "action": 0}.get(modality)
+    seconds = None if rate is None or steps is None else signal.shape[steps] / rate
+    count = int(tokens.lengths[0]) * tokens.num_codebooks
+    return _Cost(name, count, float(tokens.num_bits[0]), signal.numel() * _RAW_BITS[modality], seconds)
+
+
+def _summary(tokenizer: Tokenizer, target: Path, costs: list[_Cost]) -> dict[str, Any]:
+    bits = sum(cost.bits for cost in costs)
+    known = [cost.seconds for cost in costs if cost.seconds is not None]
+    seconds = sum(known) if len(known) == len(costs) else None
+    return {
+        "output": str(target),
+        "bytes": target.stat().st_size,
+        "model": tokenizer.name,
+        "source": tokenizer.source,
+        "items": len(costs),
+        "tokens": sum(cost.tokens for cost in costs),
+        "bits": bits,
+        "raw_bits": sum(cost.raw_bits for cost in costs),
+        "compression": sum(cost.raw_bits for cost in costs) / bits if bits else None,
+        "seconds": seconds,
+        "bit_rate": bits / seconds if seconds else None,
+    }
+
+
+def _print_summary(tokenizer: Tokenizer, summary: dict[str, Any], costs: list[_Cost]) -> None:
+    spec = tokenizer.spec
+    fewest, most = min(cost.tokens for cost in costs), max(cost.tokens for cost in costs)
+    spread = number(fewest) if fewest == most else f"{number(fewest)} to {number(most)}"
+    rate = "" if summary["bit_rate"] is None else f"; {size(summary['bit_rate'], 'bit')} a second of signal"
+    print_facts(
+        f"{summary['output']}: {count(len(costs), 'item')} encoded with {tokenizer.name}",
+        {
+            "tokens": f"{number(summary['tokens'])} ({spread} an item)",
+            "bits": f"{number(summary['bits'])} ({spec.bits_per_token / spec.num_codebooks:.4g} a token{rate})",
+            "compression": f"{_ratio(summary['compression'])}, against {_RAW_BITS[spec.modality]} bits a value",
+            "file": size(summary["bytes"], "B"),
+        },
+    )
+
+
+def _print_costs(costs: list[_Cost]) -> None:
+    columns = ("tokens", "bits", "compression", "seconds", "item")
+    rows = [
+        (
+            number(cost.tokens),
+            number(cost.bits),
+            _ratio(cost.compression),
+            "" if cost.seconds is None else f"{cost.seconds:.2f}",
+            cost.name,
+        )
+        for cost in costs
+    ]
+    print_table(columns, rows, numeric=columns[:-1])
+    print()
+
+
+def _ratio(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3g} : 1"

@@ -1,0 +1,67 @@
+"""`zoo push`: publish a model on the Hub."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.cli._models import MODEL_HELP, load_model
+from zoo.cli._output import note, print_facts, print_json
+from zoo.cli._parser import Parser
+
+__all__ = ["main", "push"]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    parser = Parser(
+        "push",
+        "MODEL OWNER/REPO",
+        "Publish a model on the Hugging Face Hub in one commit, as config.json and\n"
+        "safetensors, after loading it to see that it is whole. The repository is created\n"
+        "if there is none. A model without a card, README.md, gets one; a card that the\n"
+        "repository has already is never replaced, and no file there is deleted.\n\n"
+        "Log in with `hf auth login` first, or set HF_TOKEN.",
+        """
+        zoo push ./my-robot alice/my-robot --private
+        zoo push ./my-robot alice/my-robot --tag v1.0 -m "Fitted on twice the data"
+        """,
+    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("repo", metavar="OWNER/REPO", help="repository to publish in")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to (default: that of the repository)")
+    parser.add_argument("--tag", metavar="NAME", help="tag for the commit; it must not exist yet")
+    parser.add_argument("--private", action="store_true", help="create it private; a public one is then refused")
+    parser.add_argument(
+        "-m", "--message", metavar="TEXT", default="Upload tokenizer", help="commit message (default: %(default)s)"
+    )
+    parser.add_json()
+    push(**parser.values(arguments))
+
+
+def push(model: str, repo: str, json: bool, **options: Any) -> None:
+    """Publish a model, and print where it is."""
+    from zoo import checkpoint, hub
+    from zoo.cards import write_card
+
+    tokenizer = load_model(model)  # what does not load is not published
+    where = Path(model).expanduser()
+    if tokenizer.source == str(where) and checkpoint.is_checkpoint(where):
+        if not (where / hub.CARD).exists():
+            note(f"wrote a model card, {write_card(tokenizer, where, repo)}: edit it, and push again.")
+        result = hub.push(where, repo, **options)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = tokenizer.save(Path(scratch, "checkpoint"))
+            write_card(tokenizer, folder, repo)
+            result = hub.push(folder, repo, **options)
+    if json:
+        print_json({"model": tokenizer.name, **dataclasses.asdict(result)})
+        return
+    if result.card_kept:
+        note("the repository's own model card was kept.")
+    address = f"hf://{result.repo_id}@{options['tag'] or result.commit}"
+    print_facts(f"published {tokenizer.name}", {"page": result.url, "commit": result.commit, "load it": address})
