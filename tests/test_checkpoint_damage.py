@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 import toy
+from checkpoint_tools import CONFIG, WEIGHTS, Payload, change, manifest, refused_load, rewrite, seal
 
 import zoo
-from checkpoints import CONFIG, WEIGHTS, Payload, change, manifest, refused_load, rewrite, seal
 from zoo.errors import CheckpointError, ConfigError, ZooError
 
 WHERE = f"/{CONFIG}"

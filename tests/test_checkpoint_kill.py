@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import toy
+from checkpoint_tools import WEIGHTS, refused_load, same
 
 import zoo
-from checkpoints import WEIGHTS, refused_load, same
 from zoo import checkpoint
 from zoo.errors import CheckpointError
 
@@ -43,7 +43,7 @@ DRIVER = """
     sys.path.insert(0, sys.argv[1])
     folder = Path(sys.argv[2])
     import toy, torch, zoo
-    from checkpoints import same
+    from checkpoint_tools import same
     from zoo.errors import CheckpointError
     torch.set_num_threads(1)
     for cls in toy.CLASSES.values():

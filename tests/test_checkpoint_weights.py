@@ -7,9 +7,9 @@ import zipfile
 import pytest
 import torch
 import toy
+from checkpoint_tools import CONFIG, WEIGHTS, Payload, change_tensors, refused_load, replace_weights
 
 import zoo
-from checkpoints import CONFIG, WEIGHTS, Payload, change_tensors, refused_load, replace_weights
 from zoo.errors import CheckpointError
 
 WHERE = f"/{CONFIG}"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import toy
+from checkpoint_tools import CONFIG, change, manifest, refused
 
 import zoo
-from checkpoints import CONFIG, change, manifest, refused
 from zoo import registry
 from zoo.errors import CheckpointError, ConfigError, HubError, UnknownNameError
 

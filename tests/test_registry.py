@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 import toy
+from checkpoint_tools import refused
 
 import zoo
-from checkpoints import refused
 from zoo import registry, resources
 from zoo.errors import CheckpointError, ConfigError, UnknownNameError
 
@@ -309,3 +309,8 @@ def test_a_tokenizer_takes_a_config_of_its_family():
     with refused(ConfigError, "toy_image takes a ImageConfig, got VideoConfig."):
         toy.ToyImage(toy.VideoConfig())
     assert torch.is_tensor(toy.ToyImage(toy.ImageConfig()).quantizer.table)
+
+
+def test_data_that_is_not_installed_is_named():
+    with refused(CheckpointError, "recipes/nosuch.yaml does not exist in this installation", "--force-reinstall"):
+        resources.path("recipes", "nosuch.yaml")

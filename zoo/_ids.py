@@ -56,14 +56,16 @@ def as_lengths(lengths: Any, batch_size: int, device: torch.device) -> Tensor:
 
 
 def as_rows(index: Any, size: int, device: torch.device) -> slice | Tensor:
-    """Return an index of items as a slice of step 1 or more, or as their numbers (n,).
+    """Return an index of items as a slice of step 1, or as their numbers (n,).
 
     Raises:
         IndexError: It is out of range, or not an integer, a slice, a list of integers or a mask (B,).
     """
     if isinstance(index, slice):
         start, stop, step = index.indices(size)
-        return index if step > 0 else torch.tensor(range(start, stop, step), dtype=torch.int64, device=device)
+        # torch has no negative steps, and overflows at huge ones
+        rows = range(start, stop, step)
+        return slice(start, max(start, stop)) if step == 1 else torch.tensor(rows, dtype=torch.int64, device=device)
     if not isinstance(index, (bool, list)) and getattr(index, "ndim", 0) == 0:
         try:
             number = operator.index(index)
@@ -73,17 +75,19 @@ def as_rows(index: Any, size: int, device: torch.device) -> slice | Tensor:
             raise IndexError(f"item {number} of {size}.")
         return slice(number % size, number % size + 1)
     try:
-        rows = torch.as_tensor(index)
+        given = torch.as_tensor(index)
     except (TypeError, ValueError, RuntimeError):
-        rows = torch.empty(0, 0)
-    rows = rows.long() if rows.shape == (0,) else rows
-    is_mask = rows.dtype == torch.bool and rows.shape == (size,)
-    if not is_mask and (rows.ndim != 1 or rows.dtype == torch.bool or rows.is_floating_point() or rows.is_complex()):
+        given = torch.empty(0, 0)
+    given = given.long() if given.shape == (0,) else given
+    is_mask = given.dtype == torch.bool and given.shape == (size,)
+    if not is_mask and (
+        given.ndim != 1 or given.dtype == torch.bool or given.is_floating_point() or given.is_complex()
+    ):
         raise IndexError(f"items take an integer, a slice, a list of integers or a mask ({size},), got {index!r:.80}.")
-    rows = rows.nonzero()[:, 0] if is_mask else rows.long()
-    if rows.numel() and not -size <= int(rows.min()) <= int(rows.max()) < size:
-        raise IndexError(f"items {rows.tolist()} of {size}.")
-    return rows.to(device)
+    numbers = given.nonzero()[:, 0] if is_mask else given.long()
+    if numbers.numel() and not -size <= int(numbers.min()) <= int(numbers.max()) < size:
+        raise IndexError(f"items {numbers.tolist()} of {size}.")
+    return numbers.to(device)
 
 
 def _is_row(row: Any) -> bool:

@@ -70,12 +70,12 @@ def _device(device: torch.device | str | None) -> torch.device | None:
 
 def _is_path(text: str) -> bool:
     marked = text in (".", "..") or text.startswith(("/", "./", "../", ".\\", "..\\", "~"))
-    return marked or Path(text).is_absolute() or (os.sep in text and _is_dir(text))
+    return marked or Path(text).is_absolute() or (("/" in text or os.sep in text) and _is_dir(text))
 
 
 def _is_dir(text: str) -> bool:
     try:
-        return bool(text) and Path(text).is_dir()
+        return Path(text).is_dir()
     except OSError:  # a name too long for the file system, or a folder that may not be looked into
         return False
 
