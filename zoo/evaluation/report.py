@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo.errors import ConfigError
 
-__all__ = ["COLUMNS", "Figure", "Report", "card_section", "read_report", "table", "write_report"]
+__all__ = ["COLUMNS", "Figure", "Report", "as_json", "card_section", "read_report", "table", "write_report"]
 
 _FORMAT = "tokenizer-zoo-results"
 
@@ -76,9 +76,9 @@ COLUMNS = (
 )
 
 
-def write_report(report: Report, path: Path) -> None:
-    """Write a report as JSON."""
-    values = {
+def as_json(report: Report) -> dict[str, Any]:
+    """Return a report as plain values: a figure is a number, or estimate, low and high of its interval."""
+    return {
         "format": _FORMAT,
         "suite": report.suite,
         "title": report.title,
@@ -94,8 +94,12 @@ def write_report(report: Report, path: Path) -> None:
             for name, figures in report.models.items()
         },
     }
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write a report as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_report(path: Path) -> Report:

@@ -204,7 +204,7 @@ class SplineDecoder(KeepsPrecision):
             bases: What `bases` returned, to evaluate elsewhere than at the chunk's own steps.
 
         Returns:
-            (B, M, D).
+            (B, M, D), not contiguous in memory: the steps are outermost.
         """
         smooth, switching = (self.smooth, self.switching) if bases is None else bases
         everything = points if before is None else torch.cat([_product(self.fixed, before.to(points)), points], 1)
@@ -218,7 +218,11 @@ class SplineDecoder(KeepsPrecision):
 def _product(weight: Tensor, x: Tensor) -> Tensor:
     """Return weight @ x in x's precision, also where a policy around the tokenizer computes in half precision."""
     weight = weight.to(x.dtype)
-    if not torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return weight @ x
+    if len(x) == 1:
         return weight @ x
-    with torch.autocast(x.device.type, enabled=False):
-        return weight @ x
+    # One wide product for the batch, (M, N) · (N, B·D), is several times faster than a narrow one an item.
+    wide = weight @ x.transpose(0, 1).reshape(x.shape[1], -1)
+    return wide.view(len(weight), len(x), -1).transpose(0, 1)

@@ -147,8 +147,8 @@ class BeastTokenizer(ActionTokenizer):
             out_of_range: What to do with bare ids outside the codebook: raise, or take the nearest id.
 
         Returns:
-            (B, n·T, D) float32, (B, n·M, D) with `times`, cut to the longest signal if the tokens know it; zero past
-            the end of shorter items.
+            (B, n·T, D) float32 (not always contiguous), (B, n·M, D) with `times`, cut to the longest signal if the
+            tokens know it; zero past the end of shorter items.
 
         Raises:
             TokenError: Ids out of range, not a whole number of chunks, or another tokenizer's.
@@ -425,7 +425,7 @@ class BeastTokenizer(ActionTokenizer):
         if self.config.num_fixed == 0:
             if start is not None:
                 points = self._started(points, batch, start)
-            return self._finished(self.decoder(points, None, bases), derivative).view(batch, -1, self.num_dofs)
+            return self._finished(self.decoder(points, None, bases), derivative).reshape(batch, -1, self.num_dofs)
         before = self._before(start, batch)
         parts = []
         by_chunk = points.view(batch, -1, *points.shape[1:]).unbind(1)

@@ -1,0 +1,72 @@
+"""What an installed copy is: light to import, and whole without the checkout."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with what the wheel holds, as pip would unpack it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    # hatchling builds from the files git knows, as for a release.
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    (wheel,) = folder.glob("*.whl")
+    assert wheel.stat().st_size < 10 * 2**20
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def run(installed, code, cwd):
+    script = f"import sys; sys.path.insert(0, {str(installed)!r})\n{code}"
+    done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_loads_its_models_without_the_checkout(installed, tmp_path):
+    code = """
+import json, zoo
+from zoo import resources
+tok = zoo.load("beast")
+print(json.dumps([zoo.__file__, zoo.list_models(), tok.name, str(resources.path("model_cards", "beast.default.md")),
+                  str(resources.path("eval", "action.yaml"))]))
+"""
+    file, models, name, card, suite = json.loads(run(installed, code, tmp_path))
+    assert {"beast.default", "binning.default", "fast.default"} <= set(models)
+    assert name == "beast.default"
+    for path in (file, card, suite):
+        assert path.startswith(str(installed)), path
+
+
+def test_the_demo_runs_from_the_wheel(installed, tmp_path):
+    shown = run(installed, "from zoo.demo import main; main(['--out', 'out'])", tmp_path)
+    assert "beast.default" in shown
+    assert (tmp_path / "out" / "beast.default.png").stat().st_size > 10_000
+
+
+def test_the_wheel_has_no_tests_and_no_leftovers(installed):
+    names = [str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()]
+    assert not [name for name in names if "test" in name or name.endswith((".pyc", ".log"))]
+    assert "zoo/py.typed" in names
+
+
+def test_importing_is_light():
+    code = """
+import sys, json, zoo
+after_import = set(sys.modules)
+zoo.load, zoo.list_models, zoo.info, zoo.register, zoo.Tokenizer, zoo.Tokens
+print(json.dumps([sorted(after_import), sorted(sys.modules)]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    at_import, at_use = (set(names) for names in json.loads(done.stdout))
+    assert not at_import & {"torch", "numpy", "yaml", "safetensors"}
+    assert not at_use & {"torchvision", "torchaudio", "transformers", "lightning", "torchmetrics", "rich", "PIL"}
