@@ -59,7 +59,7 @@ from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "SUFFIX", "TokenFile", "fingerprint", "load", "save"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "SUFFIX", "TokenFile", "check_name", "fingerprint", "load", "save"]
 
 FORMAT = "tokenizer-zoo tokens"
 FORMAT_VERSION = 1
@@ -211,6 +211,21 @@ def load(path: str | os.PathLike[str]) -> TokenFile:
     return TokenFile(tokens, facts.model, facts.source, facts.fingerprint, facts.spec, facts.names, rates)
 
 
+def check_name(name: Any) -> None:
+    """Raise `TokenError` if a name could lead out of the folder that it is decoded into, or cannot be a file's."""
+    rule = "names are relative paths in UTF-8, with / between folders, without '.', '..' and control characters"
+    if not isinstance(name, str):
+        raise TokenError(f"{rule}; got {type(name).__name__}.")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        size = 0  # a file name that is not UTF-8
+    parts = name.split("/")
+    controls = any(character < " " or "\x7f" <= character < "\xa0" for character in name)
+    if not 0 < size <= _MAX_NAME_BYTES or {"", ".", ".."} & set(parts) or "\\" in name or controls:
+        raise TokenError(f"{rule}; got {name!r:.80}.")
+
+
 def _source(tokenizer: Tokenizer) -> str:
     """Return where a tokenizer can be had again, if possible as a name that means the same on another machine."""
     source = tokenizer.source
@@ -352,7 +367,7 @@ def _require_consistent(facts: _Facts, count: int, longest: int) -> None:
     if len(facts.names) != count:
         raise TokenError(f"{count} items need as many names, got {len(facts.names)}.")
     for name in facts.names:
-        _require_safe(name)
+        check_name(name)
     if facts.rates is not None and len(facts.rates) != count:
         raise TokenError(f"{count} items need as many rates, got {len(facts.rates)}.")
     for rate in facts.rates or ():
@@ -360,18 +375,3 @@ def _require_consistent(facts: _Facts, count: int, longest: int) -> None:
             raise TokenError(f"rates must be above 0, or None if unknown, got {rate}.")
     if facts.grid is not None and (not facts.grid or min(facts.grid) < 1 or math.prod(facts.grid) != longest):
         raise TokenError(f"a grid of {list(facts.grid)} does not have the {longest} positions of the longest item.")
-
-
-def _require_safe(name: Any) -> None:
-    """Raise `TokenError` if a name could lead out of the folder that it is decoded into, or cannot be a file's."""
-    rule = "names are relative paths in UTF-8, with / between folders, without '.', '..' and control characters"
-    if not isinstance(name, str):
-        raise TokenError(f"{rule}; got {type(name).__name__}.")
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        size = 0  # a file name that is not UTF-8
-    parts = name.split("/")
-    controls = any(character < " " or "\x7f" <= character < "\xa0" for character in name)
-    if not 0 < size <= _MAX_NAME_BYTES or {"", ".", ".."} & set(parts) or "\\" in name or controls:
-        raise TokenError(f"{rule}; got {name!r:.80}.")

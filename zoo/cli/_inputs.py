@@ -95,8 +95,11 @@ def find_items(
             Item(name, lambda file=file: read(tokenizer, file, reading))  # type: ignore[misc]
             for name, file in zip(names, files, strict=True)
         ]
+    from zoo.tokenfile import check_name
+
     seen: set[str] = set()
     for item in items:
+        check_name(item.name)  # before the work, not after it
         if item.name in seen:
             remedy = "encode them apart" if keep_folders or modality == "action" else "pass --keep-folders"
             raise InputError(f"two items have the name {item.name!r}: {remedy}.")

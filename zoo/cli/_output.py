@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 __all__ = ["Ticker", "count", "note", "number", "print_facts", "print_json", "print_table", "size", "ticking"]
@@ -29,43 +30,39 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()) -> None:
-    """Print rows under headings: fitted to a terminal, and elsewhere one line a row, cut nowhere.
+    """Print rows under headings, one line a row.
+
+    On a terminal that is too narrow for that, the last cell of each row, the longest text, goes below the others.
 
     Args:
         columns: The headings.
         rows: The cells.
         numeric: Headings of the columns that are aligned at the right.
     """
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        for column in columns:
-            # Only the last column, the longest text, is broken into lines.
-            justify: Any = "right" if column in numeric else "left"
-            table.add_column(column, justify=justify, no_wrap=column != columns[-1], overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        Console(markup=False, emoji=False, highlight=False).print(table)
-        return
     widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
-    for row in (columns, *rows):
-        cells = (
-            cell.rjust(width) if column in numeric else cell.ljust(width)
-            for cell, width, column in zip(row, widths, columns, strict=True)
-        )
-        print("  ".join(cells).rstrip())
+    pads = [str.rjust if column in numeric else str.ljust for column in columns]
+    lines = [[pad(cell, w) for pad, cell, w in zip(pads, row, widths, strict=True)] for row in (columns, *rows)]
+    if not sys.stdout.isatty():
+        for line in lines:
+            print("  ".join(line).rstrip())
+        return
+    from rich.padding import Padding
+
+    console = _console()
+    is_wide = sum(widths) + 2 * len(widths) - 2 <= console.width
+    for number, line in enumerate(lines):
+        console.print("  ".join(line if is_wide else line[:-1]).rstrip(), style="" if number else "bold")
+        if not is_wide and number:
+            console.print(Padding(line[-1].rstrip(), (0, 0, 0, 4)))
 
 
 def print_facts(title: str, facts: Mapping[str, str]) -> None:
     """Print a title and, indented below it, names and values."""
     width = max(map(len, facts), default=0)
     if sys.stdout.isatty():
-        from rich.console import Console
         from rich.table import Table
 
-        console = Console(markup=False, emoji=False, highlight=False)
+        console = _console()
         console.print(title, style="bold")
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column(min_width=width + 2, no_wrap=True)
@@ -98,6 +95,13 @@ def size(amount: float, unit: str) -> str:
             return f"{amount:.3g} {prefix}{unit}"
         amount /= 1000
     return f"{amount:,.3g} T{unit}"
+
+
+def _console() -> Console:
+    """Return a console that shows text as it is: file names have brackets and colons."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False)
 
 
 class Ticker:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 __all__ = ["Parser", "indices", "positive", "positive_int", "share"]
+
+
+_WIDTH = 80
 
 
 class _Help(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -29,7 +33,7 @@ class Parser(ArgumentParser):
     Args:
         command: Its name.
         usage: The arguments that it cannot do without.
-        description: What it does, wrapped by hand to 80 columns.
+        description: What it does; an empty line between paragraphs.
         examples: Command lines that work, one a line; comments start with `#`.
     """
 
@@ -38,7 +42,7 @@ class Parser(ArgumentParser):
         super().__init__(
             prog=f"zoo {command}",
             usage=f"zoo {command} {usage} [options]".replace("  ", " "),
-            description=description.strip(),
+            description="\n\n".join(textwrap.fill(part, _WIDTH) for part in description.split("\n\n")),
             epilog=f"examples:\n{lines}",
             formatter_class=_Help,
             allow_abbrev=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -144,6 +145,8 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise CheckpointError(f"{target} exists already: choose another path, or pass --overwrite.")
     if not target.parent.is_dir():
         raise CheckpointError(f"the folder {target.parent} does not exist: create it first.")
+    if not os.access(target.parent, os.W_OK):
+        raise CheckpointError(f"the folder {target.parent} cannot be written to: choose another one.")
 
 
 def _encode(tokenizer: Tokenizer, items: list[Item], batch_size: int) -> tuple[Tokens, list[_Cost], list[float | None]]:

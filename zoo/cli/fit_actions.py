@@ -33,13 +33,13 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         "fit-actions",
         "DATA... -o FOLDER --horizon STEPS",
-        "Fit a tokenizer to your robot's actions, and write a folder that `zoo encode` and\n"
-        "zoo.load take. No network is trained: it takes seconds.\n\n"
-        "DATA is any of: a npy file, one episode (steps, values) or several of equal\n"
-        "length; a npz file; a Parquet file; a folder of npy files; a LeRobotDataset\n"
-        "folder. Values are taken as they are, in physical units.\n\n"
-        "To say what the tokens lose, the fit is first made without some of the episodes,\n"
-        "and measured on those; what is written is then fitted to all of them.",
+        "Fit a tokenizer to your robot's actions, and write a folder that `zoo encode`\n"
+        "and zoo.load take. No network is trained: it takes seconds.\n\n"
+        "DATA is any of: a npy file, one episode (steps, degrees of freedom) or several of\n"
+        "equal length; a npz file; a Parquet file; a folder of npy files; a LeRobotDataset\n"
+        "folder. Actions are taken as they are, in physical units.\n\n"
+        "To say what the tokens lose, it is first fitted without some of the episodes and\n"
+        "measured on those; what is written is then fitted to all of them.",
         """
         zoo fit-actions episodes.npz -o my-robot --horizon 50
         zoo fit-actions dataset/ -o my-robot --horizon 32 --num-basis 12 --gripper -1
@@ -89,7 +89,7 @@ def _add_settings(parser: Parser) -> None:
         "--num-basis",
         metavar="N",
         type=_num_basis,
-        help="control points of a chunk, for each value, or auto (default: auto)",
+        help="control points of a chunk and degree of freedom, or auto (default: auto)",
     )
     beast.add_argument(
         "--threshold",
@@ -103,7 +103,7 @@ def _add_settings(parser: Parser) -> None:
         "--gripper",
         metavar="I,J",
         type=indices,
-        help="values that switch rather than move, counted from 0; -1 is the last (default: none)",
+        help="degrees of freedom that switch rather than move, from 0; -1 is the last (default: none)",
     )
     beast.add_argument(
         "--gripper-mode",
@@ -190,7 +190,7 @@ def fit_actions(
 
 def _variant(folder: Path) -> str:
     """Return a folder's name as a variant's."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.absolute().name).lstrip("._-") or "fitted"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.absolute().name).strip("._-") or "fitted"
 
 
 def _check_target(name: str, family: str, folder: Path, overwrite: bool) -> None:
@@ -266,17 +266,18 @@ def _print_report(
     label = f"{worst}, {episodes.dof_names[worst]}" if episodes.dof_names else f"{worst}"
     chunk_bits = report["bits"] / report["chunks"]
     bit_rate = "" if report["bit_rate"] is None else f", {size(report['bit_rate'], 'bit')} a second"
-    how = "that were held out" if is_held_out else "that were fitted"
+    were = "was" if report["episodes"] == 1 else "were"
+    how = f"that {were} {'held out' if is_held_out else 'fitted'}"
     per_chunk = report["tokens_per_chunk"]
     print_facts(
         f"{folder}: {name}",
         {
             "fitted to": f"{count(len(episodes.episodes), 'episode')}, {count(episodes.num_steps, 'step')} of "
-            f"{count(episodes.num_dofs, 'value')}{at}",
+            f"{count(episodes.num_dofs, 'degree')} of freedom{at}",
             "chunks": f"{count(tokenizer.horizon, 'step')}{seconds}{_control_points(tokenizer)}",
             "measured on": f"{count(report['episodes'], 'episode')} {how}",
             "normalised MSE": f"{report['normalised_mse']:.3g} (1 % and 99 % quantiles of the data at -1 and +1)",
-            "largest error": f"{report['max_error']:.3g}, of value {label}",
+            "largest error": f"{report['max_error']:.3g} (degree of freedom {label})",
             "tokens": f"{number(round(per_chunk, 1))} a chunk",
             "bits": f"{number(round(chunk_bits))} a chunk{bit_rate}",
             "compression": f"{report['compression']:.3g} : 1, against 32 bits a value",

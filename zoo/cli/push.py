@@ -6,11 +6,15 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.cli._models import MODEL_HELP, load_model
 from zoo.cli._output import note, print_facts, print_json
 from zoo.cli._parser import Parser
+
+if TYPE_CHECKING:
+    from zoo.hub import PushResult
+    from zoo.tokenizer import Tokenizer
 
 __all__ = ["main", "push"]
 
@@ -47,12 +51,11 @@ def push(model: str, repo: str, json: bool, **options: Any) -> None:
     from zoo import checkpoint, hub
     from zoo.cards import write_card
 
+    hub.HubLocation(repo)  # refuses a malformed name before anything is done
     tokenizer = load_model(model)  # what does not load is not published
     where = Path(model).expanduser()
     if tokenizer.source == str(where) and checkpoint.is_checkpoint(where):
-        if not (where / hub.CARD).exists():
-            note(f"wrote a model card, {write_card(tokenizer, where, repo)}: edit it, and push again.")
-        result = hub.push(where, repo, **options)
+        result = _push_folder(tokenizer, where, repo, options)
     else:
         with tempfile.TemporaryDirectory() as scratch:
             folder = tokenizer.save(Path(scratch, "checkpoint"))
@@ -65,3 +68,21 @@ def push(model: str, repo: str, json: bool, **options: Any) -> None:
         note("the repository's own model card was kept.")
     address = f"hf://{result.repo_id}@{options['tag'] or result.commit}"
     print_facts(f"published {tokenizer.name}", {"page": result.url, "commit": result.commit, "load it": address})
+
+
+def _push_folder(tokenizer: Tokenizer, folder: Path, repo: str, options: dict[str, Any]) -> PushResult:
+    """Publish a folder of the user's as it is, with a card that stays there if it lacks one."""
+    from zoo import hub
+    from zoo.cards import write_card
+
+    has_card = (folder / hub.CARD).exists()
+    card = write_card(tokenizer, folder, repo)
+    try:
+        result = hub.push(folder, repo, **options)
+    except BaseException:
+        if not has_card:
+            card.unlink(missing_ok=True)
+        raise
+    if not has_card:
+        note(f"a model card was written, {card}: complete it on the Hub, where it is not replaced any more.")
+    return result
