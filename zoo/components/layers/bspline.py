@@ -82,7 +82,7 @@ def ridge_projection(phi: Tensor, ridge: float, weight: Tensor | None = None, ba
     for k in range(1, band + 1):
         overlap = torch.diag_embed(_sum(weighted[:, :-k] * phi[:, k:]), k)
         gram += overlap + overlap.T
-    solution = weighted.T.contiguous()
+    solution = weighted.T.clone(memory_format=torch.contiguous_format)
     # Elimination without pivots, which positive definite matrices do not need.
     for i in range(size):
         below = slice(i + 1, i + band + 1)

@@ -79,8 +79,10 @@ class UniformGrid(KeepsPrecision):
         return (x < self.low) | (x > self.high)
 
     def _derive(self) -> None:
-        self.inverse_step = (self.codebook_size - 1) / (self.high - self.low)
-        self.origin = -self.low * self.inverse_step
+        width = self.high - self.low
+        self.inverse_step = (self.codebook_size - 1) / width
+        # In this order of operations 0 lies exactly halfway between levels, or on one, if the bounds are symmetric.
+        self.origin = -self.low / width * (self.codebook_size - 1)
         self.is_set = not self.low.is_meta and not bool(self.low.isnan().any())
 
 

@@ -288,7 +288,7 @@ class BeastTokenizer(ActionTokenizer):
         """
         slots = (self.config.num_free, self.num_dofs)
         try:
-            low, high = (torch.as_tensor(bound).double().expand(slots) for bound in (low, high))
+            low, high = (torch.as_tensor(bound, dtype=torch.float64).expand(slots) for bound in (low, high))
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"bounds must be numbers of the shape {slots}, or broadcast to it: {error}.") from error
         if not (low.isfinite() & high.isfinite() & (high > low)).all():
@@ -407,7 +407,7 @@ class BeastTokenizer(ActionTokenizer):
             raise InputError(f"derivative must be 0, 1, 2 …, got {derivative!r}.")
         if times is not None:
             try:
-                times = torch.as_tensor(times).detach().double().cpu()
+                times = torch.as_tensor(times, dtype=torch.float64).detach().cpu()
             except (TypeError, ValueError, RuntimeError) as error:
                 raise InputError(f"times must be numbers (M,) in [0, 1]: {error}.") from error
             if times.ndim != 1 or not len(times) or not ((times >= 0) & (times <= 1)).all():
