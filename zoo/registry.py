@@ -34,6 +34,7 @@ _BUILT_IN = {
     "beast": "zoo.families.beast:BeastTokenizer",
     "binning": "zoo.families.binning:BinningTokenizer",
     "fast": "zoo.families.fast:FastTokenizer",
+    "stabletoken": "zoo.families.stabletoken:StableTokenTokenizer",
 }
 
 _added_families: dict[str, type[Tokenizer]] = {}

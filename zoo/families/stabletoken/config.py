@@ -1,0 +1,133 @@
+"""The settings of a StableToken tokenizer, and the published sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_type_hints
+
+from zoo import config as configs
+from zoo.errors import ConfigError
+
+__all__ = ["PRESETS", "StableTokenConfig"]
+
+_STEM_STRIDE = 2
+
+
+@dataclass(frozen=True)
+class StableTokenConfig:
+    """Settings of a StableToken tokenizer. The defaults are those of the published model.
+
+    Args:
+        d_model: Width of the encoder, D.
+        num_heads: Attention heads, a divisor of D.
+        ffn_size: Width inside the layers' MLPs.
+        num_layers: Encoder layers before the quantizer.
+        num_layers_after: Encoder layers after it, which only the speech recognition of training has.
+        num_mel: Mel bands, M.
+        sample_rate: Hz.
+        n_fft: Samples in one spectral frame.
+        hop_length: Samples from one mel frame to the next.
+        max_positions: Frames in a segment after the convolutions, which halve the mel's rate: 1500 are 30 s. Longer
+            speech is cut into such segments.
+        pooling_kernel: Frames that are pooled into one token.
+        pooling_type: Their mean (`avg`) or their largest value (`max`).
+        pooling_position: After which layer, counted from 1.
+        num_voters: Branches of the quantizer that vote on every bit, n; odd, so that there are no ties.
+        num_clean: Branches that see the clean signal in training when the others see a noisy one; a majority.
+        num_bits: Bits of a token, d: the codebook has 2^d entries.
+        use_projection_bias: Whether the quantizer's projections have biases.
+        causal_convolution: Whether the convolutions see the past alone; attention sees the whole segment anyway.
+        stored_positions: Whether the position table is part of the weights, as in the released files, instead of
+            computed: Whisper's sines and cosines.
+    """
+
+    d_model: int = 1280
+    num_heads: int = 20
+    ffn_size: int = 5120
+    num_layers: int = 16
+    num_layers_after: int = 16
+    num_mel: int = 128
+    sample_rate: int = 16000
+    n_fft: int = 400
+    hop_length: int = 160
+    max_positions: int = 1500
+    pooling_kernel: int = 2
+    pooling_type: Literal["avg", "max"] = "avg"
+    pooling_position: int = 16
+    num_voters: int = 5
+    num_clean: int = 3
+    num_bits: int = 13
+    use_projection_bias: bool = False
+    causal_convolution: bool = False
+    stored_positions: bool = False
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            configs._checked(getattr(self, field.name), hints[field.name], f"StableToken: {field.name}")
+        counted = ("d_model", "num_heads", "ffn_size", "num_layers", "num_mel", "max_positions", "pooling_kernel")
+        for name in (*counted, "num_voters", "num_clean", "sample_rate", "hop_length"):
+            self._require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        self._require(self.num_layers_after >= 0, f"num_layers_after must be 0 or more, got {self.num_layers_after}")
+        self._require(
+            self.d_model % self.num_heads == 0,
+            f"d_model must be a multiple of num_heads, got {self.d_model} and {self.num_heads}",
+        )
+        self._require(
+            self.d_model % 2 == 0 and self.d_model >= 4,
+            f"d_model must be even and at least 4, for sines and cosines, got {self.d_model}",
+        )
+        self._require(
+            1 <= self.pooling_position <= self.num_layers,
+            f"pooling_position must be a layer before the quantizer, 1 … {self.num_layers}, got "
+            f"{self.pooling_position}",
+        )
+        self._require(
+            self.max_positions % self.pooling_kernel == 0,
+            f"max_positions must be a multiple of pooling_kernel, so that segments end where tokens do, got "
+            f"{self.max_positions} and {self.pooling_kernel}",
+        )
+        self._require(
+            self.num_voters % 2 == 1, f"num_voters must be odd, or votes could be tied, got {self.num_voters}"
+        )
+        self._require(
+            self.num_voters < 2 * self.num_clean <= 2 * self.num_voters,
+            f"num_clean must be a majority of the {self.num_voters} voters and at most all, got {self.num_clean}",
+        )
+        self._require(1 <= self.num_bits <= 20, f"num_bits must be in 1 … 20, got {self.num_bits}")
+        self._require(
+            self.hop_length <= self.n_fft <= 2 * self.token_samples,
+            f"n_fft must be at least hop_length = {self.hop_length} and, since the shortest input is padded to one "
+            f"token and then mirrored at its ends, at most {2 * self.token_samples}, got {self.n_fft}",
+        )
+
+    @property
+    def frames_per_token(self) -> int:
+        """Mel frames in a token."""
+        return _STEM_STRIDE * self.pooling_kernel
+
+    @property
+    def token_samples(self) -> int:
+        """Samples in a token."""
+        return self.frames_per_token * self.hop_length
+
+    @property
+    def segment_samples(self) -> int:
+        """Samples in the longest stretch that is encoded at once."""
+        return self.max_positions * _STEM_STRIDE * self.hop_length
+
+    @staticmethod
+    def _require(condition: bool, message: str) -> None:
+        if not condition:
+            raise ConfigError(f"StableToken: {message}.")
+
+
+PRESETS = {
+    # The published model: the first half of Whisper-large-v3's encoder.
+    "large": StableTokenConfig(),
+    # The same from Whisper tiny.en: 384 wide, the first 2 of 4 layers.
+    "nano": StableTokenConfig(
+        d_model=384, num_heads=6, ffn_size=1536, num_layers=2, num_layers_after=2, num_mel=80, pooling_position=2
+    ),
+}
+"""Published and small sizes by name."""

@@ -1,0 +1,104 @@
+"""Log-mel spectra as Whisper computes them (Radford et al., arXiv 2212.04356, section 2.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.families.stabletoken.config import StableTokenConfig
+
+__all__ = ["LogMel", "mel_filters"]
+
+_FLOOR = 1e-10
+_RANGE = 8.0  # decades under the loudest value of the item
+
+
+class LogMel(nn.Module):
+    """Waves → log-mel spectra at one frame per hop.
+
+    The power spectrum of Hann windows, centred on multiples of the hop and mirrored at both ends, in mel bands; its
+    log10, at most 8 below the item's own largest value; then (x + 4) / 4. An item ends at the next whole token after
+    its last sample, filled with silence, which is where it would end alone.
+    """
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, config: StableTokenConfig) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length = config.n_fft, config.hop_length
+        self.token_samples = config.token_samples
+        # In float64, so that the tables are the same on every machine.
+        angles = 2 * np.pi * np.arange(config.n_fft) / config.n_fft
+        filters = mel_filters(config.num_mel, config.n_fft, config.sample_rate)
+        for name, table in (("window", 0.5 - 0.5 * np.cos(angles)), ("filters", filters)):
+            tensor = torch.from_numpy(table.astype(np.float32)).to(torch.get_default_device())
+            self.register_buffer(name, tensor, persistent=False)
+
+    def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the spectra of a batch, each computed alone.
+
+        Args:
+            waves: (B, samples).
+            lengths: (B,) samples of each item, at least 1.
+
+        Returns:
+            (B, M, F), 0 past the end of each item; and the frames of each that begin within its samples, (B,) int64.
+        """
+        spectra = [self.alone(wave[:length]) for wave, length in zip(waves, lengths.tolist(), strict=True)]
+        longest = max(spectrum.shape[2] for spectrum in spectra)
+        batch = torch.cat([F.pad(spectrum, (0, longest - spectrum.shape[2])) for spectrum in spectra])
+        return batch, self.num_frames(lengths)
+
+    def alone(self, wave: Tensor) -> Tensor:
+        """Return the spectrum of one wave (samples,) as (1, M, F): F frames make whole tokens."""
+        length = -(-len(wave) // self.token_samples) * self.token_samples
+        # Memory of its own: kernels may round differently where a row of a batch happens to begin.
+        padded = wave.new_zeros(length)
+        padded[: len(wave)] = wave
+        spectrum = torch.stft(
+            padded,
+            self.n_fft,
+            self.hop_length,
+            window=self.window,
+            center=True,
+            pad_mode="reflect",
+            return_complex=True,
+        )
+        power = spectrum[:, :-1].abs() ** 2
+        decades = (self.filters @ power).clamp(min=_FLOOR).log10()
+        decades = torch.maximum(decades, decades.max() - _RANGE)
+        return ((decades + 4.0) / 4.0).unsqueeze(0)
+
+    def num_frames(self, lengths: Tensor) -> Tensor:
+        """Return how many frames begin within each item's samples, (B,) int64."""
+        return -(-lengths // self.hop_length)
+
+
+def mel_filters(num_mel: int, n_fft: int, sample_rate: int) -> np.ndarray:
+    """Return Slaney's triangular filters of equal area from 0 to half the rate, (M, 1 + n_fft / 2) float64."""
+    bins = np.linspace(0, sample_rate // 2, 1 + n_fft // 2)
+    corners = _hertz(np.linspace(0, _mel(sample_rate / 2), num_mel + 2))
+    widths = np.diff(corners)
+    slopes = corners[:, None] - bins
+    rising = -slopes[:-2] / widths[:-1, None]
+    falling = slopes[2:] / widths[1:, None]
+    area = 2 / (corners[2:] - corners[:-2])
+    filters: np.ndarray = np.maximum(0, np.minimum(rising, falling)) * area[:, None]
+    return filters
+
+
+# Slaney's scale (Auditory Toolbox, 1998): linear up to 1 kHz, 15 mel; then a factor of 6.4 every 27 mel.
+_LINEAR = 200 / 3
+_KNEE, _KNEE_MEL = 1000.0, 15.0
+_STEP = np.log(6.4) / 27
+
+
+def _mel(hertz: float) -> float:
+    return hertz / _LINEAR if hertz < _KNEE else _KNEE_MEL + float(np.log(hertz / _KNEE)) / _STEP
+
+
+def _hertz(mel: np.ndarray) -> np.ndarray:
+    return np.where(mel < _KNEE_MEL, mel * _LINEAR, _KNEE * np.exp(_STEP * (mel - _KNEE_MEL)))

@@ -1,0 +1,190 @@
+"""StableToken, a noise-robust semantic speech tokenizer (Song et al., arXiv 2509.22220, ICLR 2026).
+
+A speech recogniser's encoder knows what is said, but the token it is cut down to flips when a little noise pushes a
+vector over a decision boundary. StableToken lets an odd number of quantizers decide: n linear branches each project the
+vector to d signs, and every bit of the token is the majority of its n signs. In training a minority of the branches
+sees the same speech with noise, and a consensus loss pulls all branches together, so the branches learn to say the same
+of clean and noisy speech, and at inference a bit only changes when most of its branches are pushed over at once. Put
+differently: of an odd number of values, the majority's sign is the sign of the median, so each bit is the sign of a
+median of n learned measurements, a robust statistic instead of a single one.
+
+25 tokens a second of 13 bits. The encoder is the first half of Whisper's; the second half and Whisper's decoder exist
+only in training, where recognising the transcript teaches the tokens what to keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, Self
+
+import torch
+from torch import Tensor, nn
+
+from zoo.components.quantizers.voting_lfq import VotingLFQ, VotingLFQConfig
+from zoo.errors import ConfigError, TokenError
+from zoo.families.stabletoken.canonical import canonical
+from zoo.families.stabletoken.config import StableTokenConfig
+from zoo.families.stabletoken.encoder import SpeechEncoder
+from zoo.families.stabletoken.features import LogMel
+from zoo.tokenizer import Tokenizer
+from zoo.tokens import PAD_ID, Tokens, TokenSpec
+
+__all__ = ["NoDecoder", "StableTokenTokenizer"]
+
+
+class NoDecoder(nn.Module):
+    """Stands where a waveform decoder would be, and says that there is none."""
+
+    def forward(self, *_: object) -> NoReturn:
+        """Raise `TokenError`."""
+        raise TokenError("there is no waveform decoder.")
+
+
+class StableTokenTokenizer(Tokenizer):
+    """Speech (B, samples) → ids (B, T), one for every 40 ms begun.
+
+    Speech of more than 30 s is cut into consecutive segments of 30 s, each encoded alone; the last may be shorter.
+
+    Attributes:
+        features: Waves → log-mel spectra (`LogMel`).
+        encoder: Spectra → a vector a token (`SpeechEncoder`).
+        quantizer: Vectors → ids, by vote (`VotingLFQ`).
+        decoder: None yet (`NoDecoder`): `decode` raises.
+    """
+
+    family: ClassVar[str] = "stabletoken"
+    config_class: ClassVar[type] = StableTokenConfig
+
+    config: StableTokenConfig
+    encoder: SpeechEncoder
+    quantizer: VotingLFQ
+    decoder: NoDecoder
+
+    def __init__(self, config: StableTokenConfig) -> None:
+        super().__init__(config)
+        self.features = LogMel(config)
+        self.encoder = SpeechEncoder(config)
+        self.quantizer = VotingLFQ(
+            VotingLFQConfig(
+                dim=config.d_model,
+                num_bits=config.num_bits,
+                num_voters=config.num_voters,
+                num_clean=config.num_clean,
+                bias=config.use_projection_bias,
+            )
+        )
+        self.decoder = NoDecoder()
+        self.spec = TokenSpec(
+            modality="speech",
+            codebook_size=2**config.num_bits,
+            token_rate=config.sample_rate / config.token_samples,
+            sample_rate=config.sample_rate,
+        )
+
+    def encode(self, x: Any, lengths: Any = None, *, resample: bool = False, mix_down: bool = False) -> Tokens:
+        """Turn speech into tokens, ⌈samples / 640⌉ an item at 16 kHz.
+
+        The ids are a function of the item alone, since every kernel computes on one item, one thread and in float32
+        (see `canonical`). Shapes, and so the speed, are those of items encoded one after another; on the CPU, the
+        threads that `torch.get_num_threads()` allows share the work.
+
+        Args:
+            x: (B, samples) or (samples,) in -1…1 at `spec.sample_rate`, a path, an array, `(wave, rate)`, or a list.
+            lengths: (B,) samples of each item of a padded batch.
+            resample: Resample speech of another rate instead of refusing it.
+            mix_down: Average the channels of speech instead of refusing more than one.
+
+        Raises:
+            InputError: NaN, wrong rank or rate, several channels, empty, out of range, or an unreadable file.
+            ConfigError: The weights are not in float32.
+        """
+        self._require_float32()
+        with torch.no_grad():
+            waves, valid = self.as_batch(x, lengths, resample=resample, mix_down=mix_down)
+            samples = torch.full((len(waves),), waves.shape[1], device=self.device) if valid is None else valid
+            longest = self.config.segment_samples
+            segments = [
+                wave[start : min(start + longest, count)]
+                for wave, count in zip(waves, samples.tolist(), strict=True)
+                for start in range(0, count, longest)
+            ]
+            parts = iter(self._encode_segments(segments))
+            counts = -(-samples // self.config.token_samples)
+            ids = torch.full((len(waves), int(counts.max())), PAD_ID, dtype=torch.int64, device=self.device)
+            for row, count in zip(ids, counts.tolist(), strict=True):
+                start = 0
+                while start < count:
+                    part = next(parts)
+                    row[start : start + len(part)] = part
+                    start += len(part)
+        return Tokens(ids, counts, self.spec.codebook_size, self.name, signal_lengths=samples)
+
+    def decode(self, tokens: Any, lengths: Any = None) -> Tensor:
+        """Raise `TokenError`: speech is not made from tokens yet."""
+        self.as_tokens(tokens, lengths)
+        raise TokenError(
+            f"{self.name} turns speech into tokens only: this checkpoint has no waveform decoder, and the library does "
+            "not train one yet. Use the ids as they are, or tokenizer.quantizer.codes(ids), the vectors they stand for."
+        )
+
+    def num_tokens(self, length: int) -> int:
+        """Return ⌈length / 640⌉, at 16 kHz and 25 tokens a second."""
+        return -(-length // self.config.token_samples)
+
+    def output_lengths(self, tokens: Tokens) -> Tensor:
+        """Return how many samples each item stands for, (B,) int64."""
+        known = tokens.signal_lengths
+        return tokens.lengths * self.config.token_samples if known is None else known
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether `folder` holds the released layout: `tokenizer/`, or its files themselves."""
+        from zoo.families.stabletoken import official
+
+        return official.locate(folder) is not None
+
+    @classmethod
+    def from_official(cls, folder: Path) -> Self:
+        """Build an instance from the released files.
+
+        Raises:
+            CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the config.
+            ConfigError: The config asks for what this family does not have.
+        """
+        from zoo.families.stabletoken import official
+
+        return official.load(cls, folder)
+
+    def _encode_segments(self, segments: list[Tensor]) -> list[Tensor]:
+        """Return the ids (T,) of each wave of at most one segment."""
+        done = []
+        pieces = sum(self.encoder.num_pieces(self._num_frames(wave)) for wave in segments)
+        with canonical(self.device, pieces) as run:
+            for group in _groups(segments, self.config.segment_samples * torch.get_num_threads()):
+                mels = run(self.features.alone, group)
+                hidden = self.encoder.apart(mels, [self._num_frames(wave) for wave in group], run)
+                done += run(self.quantizer.ids, hidden)
+        return [ids[0] for ids in done]
+
+    def _num_frames(self, wave: Tensor) -> int:
+        return -(-len(wave) // self.config.hop_length)
+
+    def _require_float32(self) -> None:
+        dtypes = {p.dtype for p in self.parameters()} - {torch.float32}
+        if dtypes:
+            raise ConfigError(
+                f"{self.name} gives the same ids only in float32, and has weights in {', '.join(map(str, dtypes))}: "
+                "call tokenizer.float(), or better load it again without dtype, for the digits that are lost."
+            )
+
+
+def _groups(waves: list[Tensor], budget: int) -> Iterator[list[Tensor]]:
+    """Yield consecutive waves of at most `budget` samples together, at least one at a time; only memory feels it."""
+    group: list[Tensor] = []
+    for wave in waves:
+        if group and sum(map(len, group)) + len(wave) > budget:
+            yield group
+            group = []
+        group.append(wave)
+    yield group
