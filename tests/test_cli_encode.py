@@ -97,8 +97,10 @@ def test_through_the_hub(work, hub, capsys):
     ok("encode", "hf://alice/toy", "a.png", "-o", "x.zoo")
     assert tokenfile.load("x.zoo").source == f"hf://alice/toy@{hub.repos['alice/toy'].branches['main']}"
     shutil.rmtree(work.parent / "models")
+    capsys.readouterr()
     ok("decode", "x.zoo", "-o", "out")
     assert Path("out/a.png").exists()
+    assert "the token file names hf://alice/toy@" in capsys.readouterr().err
 
 
 def test_summary_for_people(work, capsys):

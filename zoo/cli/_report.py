@@ -46,7 +46,7 @@ def measure(tokenizer: ActionTokenizer, episodes: ActionEpisodes, reference: Act
     if not used:
         raise InputError(f"no episode is longer than the {before} commands that a chunk continues.")
     bits, ids, steps, chunks = 0.0, 0, 0, 0
-    with torch.inference_mode(), ticking("measuring", len(used)) as ticker:
+    with torch.no_grad(), ticking("measuring", len(used)) as ticker:
         for episode in used:
             start, x = episode[:, :before], episode[:, before:]
             options = {"start": start} if before else {}

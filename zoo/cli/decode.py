@@ -136,6 +136,8 @@ def _load(file: TokenFile, model: str | None, device: str, force: bool) -> Token
         raise CheckpointError(
             f"the tokens were made by {file.model}, which was never stored: say where it is by --model."
         )
+    if model is None and file.source.startswith("hf://"):
+        note(f"the token file names {file.source}, which is downloaded unless it is there already.")
     try:
         tokenizer = load_model(file.source if model is None else model, device)
     except ZooError as error:
@@ -165,7 +167,7 @@ def _decode(
     tokens = replace(file.tokens, model=tokenizer.name)
     from_noise = "generator" in inspect.signature(tokenizer.decode).parameters
     clipped = 0
-    with torch.inference_mode(), ticking("decoding", len(tokens)) as ticker:
+    with torch.no_grad(), ticking("decoding", len(tokens)) as ticker:
         # An item's noise must not depend on the others.
         for first, batch in _batches(tokens, 1 if from_noise else batch_size):
             options: dict[str, Any] = {}

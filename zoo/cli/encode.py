@@ -158,7 +158,7 @@ def _encode(tokenizer: Tokenizer, items: list[Item], batch_size: int) -> tuple[T
     costs: list[_Cost] = []
     rates: list[float | None] = []
     grid_of: dict[tuple[int, ...] | None, str] = {}
-    with torch.inference_mode(), ticking("encoding", len(items)) as ticker:
+    with torch.no_grad(), ticking("encoding", len(items)) as ticker:
         for group in _batches(items, batch_size, tokenizer.spec.modality in ("image", "video")):
             batch = [signal for _, signal, _ in group]
             try:
