@@ -150,8 +150,9 @@ def _environment() -> Iterator[None]:
     def terminate(number: int, frame: FrameType | None) -> None:
         raise _TerminatedError
 
-    if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    silence = not sys.stderr.isatty() and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ
+    if silence:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     for stream in (sys.stdout, sys.stderr):
         _tolerate(stream)
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -161,6 +162,8 @@ def _environment() -> Iterator[None]:
             warnings.showwarning = show
             yield
     finally:
+        if silence:
+            del os.environ["HF_HUB_DISABLE_PROGRESS_BARS"]
         if in_main_thread:
             signal.signal(signal.SIGTERM, previous)
 
