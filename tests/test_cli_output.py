@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 
 def terminal(monkeypatch):
-    """Put a terminal of 80 columns in place of stdout and stderr. No fixture: those come before the runner sets stdout."""
+    """Put a terminal of 80 columns in place of stdout and stderr, in a test: the runner sets them after fixtures."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
     screen = Terminal()
