@@ -40,6 +40,7 @@ COMMANDS = {
     "encode": Command("zoo.cli.encode", "turn files into tokens"),
     "decode": Command("zoo.cli.decode", "turn tokens back into files"),
     "fit-actions": Command("zoo.cli.fit_actions", "fit a tokenizer to your own robot's actions"),
+    "eval": Command("zoo.cli.evaluate", "measure tokenizers with a suite"),
     "push": Command("zoo.cli.push", "publish a model on the Hugging Face Hub"),
 }
 
