@@ -17,7 +17,7 @@ from zoo.components.quantizers.base import Quantized, Quantizer
 from zoo.components.quantizers.fsq import FSQ, FSQConfig
 from zoo.components.quantizers.identity import Gaussian, GaussianConfig, Identity, IdentityConfig
 from zoo.components.quantizers.lfq import LFQ, LFQConfig
-from zoo.components.quantizers.residual import Residual, ResidualConfig
+from zoo.components.quantizers.residual import STAGES, Residual, ResidualConfig
 from zoo.components.quantizers.stochastic_vq import StochasticVQ, StochasticVQConfig
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.quantizers.voting_lfq import VotingLFQ, VotingLFQConfig
@@ -90,9 +90,11 @@ def parse(values: Mapping[str, Any], where: str = "quantizer") -> QuantizerConfi
         raise ConfigError(f"{where} must be a mapping with a kind, one of {', '.join(KINDS)}; got {shown(values)}.")
     if kind not in KINDS:
         raise ConfigError(f"{where} has the unknown kind {shown(kind)}; {near_matches(kind[:80], KINDS)}")
-    if kind == "residual" and isinstance(values.get("stage"), Mapping):
+    if kind == "residual" and "stage" in values:
         # First by its own kind, for an error message about that kind alone.
-        parse(values["stage"], f"{where}: stage")
+        stage = parse(values["stage"], f"{where}: stage")
+        if stage.kind not in STAGES:
+            raise ConfigError(f"{where}: stage must be of kind {', '.join(STAGES)}, got {stage.kind!r}.")
     config: QuantizerConfig = from_dict(KINDS[kind][0], values, where)
     return config
 

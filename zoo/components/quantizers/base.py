@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,16 @@ from torch import Tensor
 from zoo.components.layers.exact import KeepsPrecision
 from zoo.errors import ConfigError, InputError
 
-__all__ = ["Quantized", "Quantizer", "integer_dot", "mean", "require", "straight_through", "valid_only"]
+__all__ = [
+    "Quantized",
+    "Quantizer",
+    "full_precision",
+    "integer_dot",
+    "mean",
+    "require",
+    "straight_through",
+    "valid_only",
+]
 
 _MAX_COUNTED = 2**20
 
@@ -70,7 +80,7 @@ class Quantizer(KeepsPrecision):
 
     def ids(self, z: Tensor) -> Tensor:
         """Return the ids of z (..., input_dim), int64 (...) or (..., K). Deterministic, also in training mode."""
-        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+        with torch.no_grad(), full_precision(z):
             return self._shape_ids(self._ids(self._rows(z)), z)
 
     @abstractmethod
@@ -102,7 +112,7 @@ class Quantizer(KeepsPrecision):
                 f"the mask must be bool of shape {tuple(z.shape[:-1])}, got {mask.dtype} of {tuple(mask.shape)}."
             )
         valid = None if mask is None else mask.reshape(-1)
-        with torch.autocast(z.device.type, enabled=False):
+        with full_precision(z):
             codes, ids, losses = quantize(self._rows(z), valid)
             stats = _usage(valid_only(ids, valid), self.codebook_size) if self.num_codebooks else {}
         codes = codes.reshape(*z.shape[:-1], self.dim)
@@ -114,14 +124,20 @@ class Quantizer(KeepsPrecision):
                 f"{type(self).__name__} takes floating vectors (..., {self.input_dim}), got {z.dtype} of shape "
                 f"{tuple(z.shape)}."
             )
-        return z.reshape(-1, self.input_dim).float()
+        return z.reshape((z.shape[:-1].numel(), self.input_dim)).float()
 
     def _shape_ids(self, ids: Tensor, z: Tensor) -> Tensor:
-        return ids.reshape(*z.shape[:-1], *ids.shape[1:])
+        return ids.reshape((*z.shape[:-1], *ids.shape[1:]))
 
     def extra_repr(self) -> str:
         """Return the sizes, for `repr`."""
         return f"dim={self.dim}, codebook_size={self.codebook_size}, num_codebooks={self.num_codebooks}"
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Return a context without autocast on the device of x; the context costs time, so only where there is one."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -166,7 +182,7 @@ def require(condition: bool, message: str) -> None:
 
 def _usage(ids: Tensor, codebook_size: int) -> dict[str, Tensor]:
     """Return share used and perplexity of ids (N,) or (N, K), averaged over the K."""
-    columns = ids.reshape(len(ids), -1).T
+    columns = (ids[:, None] if ids.ndim == 1 else ids).T
     used, perplexity = [], []
     for column in columns:
         if codebook_size <= _MAX_COUNTED:

@@ -11,6 +11,7 @@ that of the float64 formula, at the price of the float32 product.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -79,13 +80,17 @@ def nearest(z: Tensor, codes: Tensor, *, by_angle: bool = False) -> Tensor:
     return ids
 
 
-def positive(z: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def positive(
+    z: Tensor, weight: Tensor, bias: Tensor | None, matters: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> Tensor:
     """Return whether Σ_j weight[m, j] · z[n, j] + bias[m] is above 0, as float64 with pairwise sums gives it.
 
     Args:
         z: (N, D) float32.
         weight: (M, D) float32.
         bias: (M,) float32.
+        matters: Given the answers and which of them are unsure, bool (N, M), says which of the unsure ones are worth
+            deciding; the others stay as the float32 product has them. All, if it is None.
 
     Returns:
         bool (N, M).
@@ -95,9 +100,10 @@ def positive(z: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     scale = lengths * torch.linalg.vector_norm(weight, dim=1)
     slack = _product_error(z) * (scale if bias is None else scale + bias.abs()) + _TINY
     above = values > 0
-    unsure = (~(values.abs() > slack)).nonzero()
-    for pairs in torch.split(unsure, _pairs_at_once(z)):
-        row, output = pairs.T
+    unsure = ~(values.abs() > slack)
+    pairs = (unsure if matters is None else unsure & matters(above, unsure)).nonzero()
+    for part in torch.split(pairs, _pairs_at_once(z)):
+        row, output = part.T
         exact = ordered_sum(z[row].double() * weight[output].double())
         above[row, output] = (exact if bias is None else exact + bias[output]) > 0
     return above
@@ -109,7 +115,8 @@ def _two_best(scores: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:
     groups = scores.view(len(scores), -1, group)
     tops = groups.amax(2)
     best, where = tops.max(1)
-    inner = groups[torch.arange(len(scores), device=scores.device), where]
+    rows = torch.arange(len(scores), device=scores.device)
+    inner = groups.flatten(0, 1).index_select(0, rows * tops.shape[1] + where)
     place = inner.argmax(1)
     tops.scatter_(1, where[:, None], -math.inf)
     inner.scatter_(1, place[:, None], -math.inf)
@@ -137,10 +144,10 @@ def _pairs_at_once(z: Tensor) -> int:
 def _product_error(z: Tensor) -> float:
     """Return a bound of the error of a float32 product with rows of z, relative to the product of the lengths.
 
-    Twice what theory asks for, so that the rounding of lengths and bounds is covered.
+    n·u with a few roundings more than the D + 1 there are, and one per cent for the rounding of lengths and bounds.
     """
     backend = torch.backends.cuda if z.is_cuda else torch.backends.mkldnn
     # TensorFloat-32 or bfloat16 factors, where a user allows them, only make more vectors unsure.
     setting = backend.matmul.fp32_precision
     factors = {"bf16": 2.0**-7, "tf32": 2.0**-10}.get(setting, 0.0)
-    return 2 * ((z.shape[1] + 8) * 2.0**-24 + 2 * factors)
+    return 1.01 * ((z.shape[1] + 8) * 2.0**-24 + 2 * factors + factors**2)

@@ -13,6 +13,7 @@ from zoo.components.quantizers.base import Quantizer, integer_dot, require, stra
 
 __all__ = ["FSQ", "FSQConfig"]
 
+_BLOCK = 4096
 _MAX_LEVELS = 1000  # beyond it (1 + ε)(L - 1)/2 exceeds the last level by more than half a step
 
 
@@ -50,9 +51,9 @@ class FSQ(Quantizer):
 
     levels: Tensor
     powers: Tensor
-    half_width: Tensor
+    middle: Tensor
     width: Tensor
-    offset: Tensor
+    minus_offset: Tensor
     shift: Tensor
     boundaries: Tensor
 
@@ -69,13 +70,16 @@ class FSQ(Quantizer):
             for level, h, o, s in zip(levels, halves, offsets, shifts, strict=True)
         ]
         # A bound of the float32 error of the bounded value, several times over.
-        self._sure = 0.5 - (max(halves) + 1) * 2.0**-19
+        self._sure = 0.5 - (max(halves) + 1) * 2.0**-20
+        powers = [math.prod(levels[:i]) for i in range(len(levels))]
+        # The id of rounded values that are all 0.
+        self._origin = sum(level // 2 * power for level, power in zip(levels, powers, strict=True))
         tables: dict[str, tuple[list, torch.dtype]] = {
             "levels": (list(levels), torch.int64),
-            "powers": ([math.prod(levels[:i]) for i in range(len(levels))], torch.int64),
-            "half_width": ([level // 2 for level in levels], torch.int64),
+            "powers": (powers, torch.int64),
+            "middle": ([level // 2 for level in levels], torch.int64),
             "width": (halves, torch.float32),
-            "offset": (offsets, torch.float32),
+            "minus_offset": ([-offset for offset in offsets], torch.float32),
             "shift": (shifts, torch.float32),
             "boundaries": (boundaries, torch.float64),
         }
@@ -84,36 +88,43 @@ class FSQ(Quantizer):
 
     def codes(self, ids: Tensor) -> Tensor:
         """Return the codes of ids (...), float32 (..., D) in [-1, 1]."""
-        return self._codes(torch.div(ids[..., None], self.powers, rounding_mode="floor") % self.levels)
+        digits = torch.div(ids[..., None], self.powers, rounding_mode="floor") % self.levels
+        return self._codes(digits - self.middle)
 
     def _ids(self, rows: Tensor) -> Tensor:
-        return integer_dot(self._digits(rows, self._bound(rows)), self.powers)
+        if len(rows) > _BLOCK and not rows.is_cuda:  # blocks that stay in the cache
+            return torch.cat([self._ids(part) for part in torch.split(rows, _BLOCK)])
+        return self._number(self._round(rows, self._bound(rows)))
 
     def _quantize(
         self, rows: Tensor, valid: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         bounded = self._bound(rows)
-        digits = self._digits(rows.detach(), bounded.detach())
-        scaled = bounded / self.half_width
-        codes = straight_through(scaled, self._codes(digits))
+        rounded = self._round(rows.detach(), bounded.detach())
+        scaled = bounded / self.middle
+        codes = straight_through(scaled, self._codes(rounded))
         if self.training and self.bypass_rate:
             chance = torch.rand(len(rows), 1, generator=generator, device=rows.device)
             codes = torch.where(chance < self.bypass_rate, scaled, codes)
-        return codes, integer_dot(digits, self.powers), {}
-
-    def _codes(self, digits: Tensor) -> Tensor:
-        return (digits - self.half_width).float() / self.half_width
+        return codes, self._number(rounded), {}
 
     def _bound(self, rows: Tensor) -> Tensor:
-        return torch.tanh(rows + self.shift) * self.width - self.offset
+        return torch.addcmul(self.minus_offset, torch.tanh(rows + self.shift), self.width)
 
-    def _digits(self, rows: Tensor, bounded: Tensor) -> Tensor:
-        """Return the level of each value, 0 to L - 1, int64 (N, D)."""
-        rounded = bounded.round()
-        distance = (bounded - rounded).abs_()
-        digits = rounded.to(torch.int64).add_(self.half_width)
-        # Written so that NaN is unsure; it gets level 0.
-        if len(rows) and not distance.amax().item() <= self._sure:
-            unsure = (~(distance <= self._sure)).nonzero(as_tuple=True)
-            digits[unsure] = (rows[unsure].double()[:, None] > self.boundaries[unsure[1]]).sum(1)
-        return digits
+    def _round(self, rows: Tensor, bounded: Tensor) -> Tensor:
+        """Return the rounded values, -⌊L/2⌋ to ⌈L/2⌉ - 1, int64 (N, D)."""
+        nearest = bounded.round()
+        distance = bounded - nearest
+        rounded = nearest.to(torch.int64)
+        # Written so that NaN is unsure; it gets the lowest level.
+        if len(rows) and not all(abs(end.item()) <= self._sure for end in distance.aminmax()):
+            unsure = (~(distance.abs() <= self._sure)).nonzero(as_tuple=True)
+            passed = (rows[unsure].double()[:, None] > self.boundaries[unsure[1]]).sum(1)
+            rounded[unsure] = passed - self.middle[unsure[1]]
+        return rounded
+
+    def _codes(self, rounded: Tensor) -> Tensor:
+        return rounded.float() / self.middle
+
+    def _number(self, rounded: Tensor) -> Tensor:
+        return integer_dot(rounded, self.powers).add_(self._origin)

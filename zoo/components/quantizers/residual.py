@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,10 @@ from zoo.components.quantizers.lfq import LFQ, LFQConfig
 from zoo.components.quantizers.stochastic_vq import StochasticVQ, StochasticVQConfig
 from zoo.components.quantizers.vq import VQ, VQConfig
 
-__all__ = ["Residual", "ResidualConfig"]
+__all__ = ["STAGES", "Residual", "ResidualConfig"]
+
+STAGES: dict[str, type[Quantizer]] = {"fsq": FSQ, "lfq": LFQ, "stochastic_vq": StochasticVQ, "vq": VQ}
+"""What a stage can be, by kind: whatever has codes like its inputs and nothing to learn behind them."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Residual(Quantizer):
     """
 
     def __init__(self, config: ResidualConfig) -> None:
-        kinds = {VQConfig: VQ, StochasticVQConfig: StochasticVQ, FSQConfig: FSQ, LFQConfig: LFQ}
-        stages: list[Quantizer] = [kinds[type(config.stage)](config.stage) for _ in range(config.num_stages)]
+        make: Any = STAGES[config.stage.kind]
+        stages: list[Quantizer] = [make(config.stage) for _ in range(config.num_stages)]
         super().__init__(stages[0].dim, stages[0].codebook_size, config.num_stages)
         self.config = config
         self.stages = nn.ModuleList(stages)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zoo.components.quantizers.base import require
+from zoo.components.quantizers.base import full_precision, require
 from zoo.components.quantizers.decisions import unit
 from zoo.components.quantizers.vq import VQ, VQConfig
 
@@ -61,7 +61,7 @@ class StochasticVQ(VQ):
 
     def probabilities(self, z: Tensor) -> Tensor:
         """Return the probability of each code for z (..., D), float32 (..., K)."""
-        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+        with torch.no_grad(), full_precision(z):
             rows = self._rows(z)
             return self._likelihoods(rows, self.vectors()).view(*z.shape[:-1], self.codebook_size)
 
@@ -71,4 +71,7 @@ class StochasticVQ(VQ):
     def _choose(self, rows: Tensor, vectors: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.training:
             return super()._choose(rows, vectors, generator)
-        return torch.multinomial(self._likelihoods(rows, vectors), 1, generator=generator)[:, 0]
+        # A race of exponential clocks, which the code with clock / p smallest wins; unlike torch.multinomial it takes
+        # padding of NaN, and draws the same numbers whatever the padding holds.
+        clocks = torch.empty(len(rows), len(vectors), device=rows.device).exponential_(generator=generator)
+        return (self._likelihoods(rows, vectors) / clocks).argmax(1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from zoo.components.quantizers.base import (
     Quantized,
     Quantizer,
+    full_precision,
     integer_dot,
     mean,
     require,
@@ -66,7 +67,7 @@ class VotingLFQConfig:
     def __post_init__(self) -> None:
         require(self.dim >= 1, f"voting_lfq: dim must be at least 1, got {self.dim}.")
         require(1 <= self.num_bits <= 30, f"voting_lfq: num_bits must be from 1 to 30, got {self.num_bits}.")
-        require(self.num_voters >= 1, f"voting_lfq: num_voters must be at least 1, got {self.num_voters}.")
+        require(1 <= self.num_voters <= 99, f"voting_lfq: num_voters must be from 1 to 99, got {self.num_voters}.")
         require(
             0 <= self.num_clean <= self.num_voters,
             f"voting_lfq: num_clean must be from 0 to num_voters = {self.num_voters}, got {self.num_clean}.",
@@ -126,8 +127,8 @@ class VotingLFQ(Quantizer):
         return tuple(order[: self.config.num_clean].tolist())
 
     def codes(self, ids: Tensor) -> Tensor:
-        """Return the codes of ids (...), float32 (..., D)."""
-        with torch.autocast(ids.device.type, enabled=False):
+        """Return the codes of ids (...), float32 (..., D); in evaluation those of `forward`, up to rounding."""
+        with full_precision(ids):
             codes: Tensor = self.out(to_signs(bits_of(ids, self.config.num_bits)))
         return codes
 
@@ -169,7 +170,15 @@ class VotingLFQ(Quantizer):
         }
 
     def _branch_bits(self, rows: Tensor) -> Tensor:
-        return self._split(positive(rows, self.branches.weight.detach(), _detached(self.branches.bias)))
+        """Return the bits of all branches (N, n, d), exact wherever the vote depends on them."""
+
+        def undecided(bits: Tensor, unsure: Tensor) -> Tensor:
+            # Votes that are sure, +1 or -1, against the number that are not.
+            sure = self._split((2 * bits.to(torch.int8) - 1) * ~unsure).sum(1, dtype=torch.int8)
+            doubts = self._split(unsure).sum(1, dtype=torch.int8)
+            return (sure.abs() <= doubts).repeat(1, self.config.num_voters)
+
+        return self._split(positive(rows, self.branches.weight.detach(), _detached(self.branches.bias), undecided))
 
     def _split(self, p: Tensor) -> Tensor:
         return p.view(len(p), self.config.num_voters, self.config.num_bits)
