@@ -205,3 +205,17 @@ def test_fsq_boundaries_are_those_of_the_formula():
             exact += quantizer.minus_offset[dim]
             far = [0, 1, 2, 5, 6, 7]
             assert (exact.round() + level // 2)[far].tolist() == digits[far].tolist()
+
+
+def test_fsq_is_exact_to_the_last_bit():
+    # Neighbouring float32 values across each boundary: a rounded tanh cannot tell them apart.
+    quantizer = build({"kind": "fsq", "levels": [16, 9, 8, 5, 2]})
+    for dim, level in enumerate(quantizer.levels.tolist()):
+        for boundary in quantizer.boundaries[dim, : level - 1]:
+            values = [boundary.float()]
+            for _ in range(8):
+                values = [values[0].nextafter(torch.tensor(-9.0)), *values, values[-1].nextafter(torch.tensor(9.0))]
+            z = torch.zeros(17, 5)
+            z[:, dim] = torch.stack(values)
+            passed = (z[:, dim, None].double() > quantizer.boundaries[dim, : level - 1]).sum(1)
+            assert torch.equal(quantizer.ids(z) // quantizer.powers[dim] % level, passed)
