@@ -130,6 +130,7 @@ def test_half_precision_files(tmp_path):
         ({"quantize_vocab_size": "64"}, {}, "power of two"),
         ({"activation_function": "relu"}, {}, "activation_function"),
         ({"encoder_layers": 1}, {}, "encoder_layers"),
+        ({"quantize_encoder_only": None}, {}, "quantize_encoder_only"),
         ({"num_voters": 2}, {}, "odd"),
         ({"d_model": 50}, {}, "multiple of num_heads"),
         ({"use_projection_bias": "no"}, {}, "use_projection_bias"),

@@ -123,7 +123,7 @@ def load(cls: type[T], folder: Path) -> T:
     tokenizer = cls(config)
     tokenizer.load_state_dict(_ours(tensors, list(tokenizer.state_dict()), config), strict=True)
     tokenizer.spec = replace(tokenizer.spec, licence=LICENCE)
-    tokenizer.trained_on = "the authors' released weights; about 150 000 h of English and Chinese speech"
+    tokenizer.trained_on = "the authors' own files, see arXiv 2509.22220"
     return tokenizer
 
 
@@ -153,6 +153,8 @@ def read_config(place: Path) -> tuple[StableTokenConfig, range]:
         raise ConfigError(f"{where}: {error}") from error
     _require_alike(config, values, extractor, place)
     front_only = _get(values, _FRONT_ONLY, where)
+    if type(front_only) is not bool:
+        raise ConfigError(f"{where}: {_FRONT_ONLY} must be true or false, got {shown(front_only)}.")
     return config, range(0) if front_only else range(config.num_layers, layers)
 
 
