@@ -6,7 +6,7 @@ from motion import smooth, switching
 
 from zoo.errors import ConfigError, InputError
 from zoo.families.beast import BeastConfig, BeastTokenizer
-from zoo.families.beast.spline import fixed_points
+from zoo.families.beast.spline import evaluation_points, fixed_points, zero_order_basis
 
 DOFS = 4
 SIZES = [(20, 10, 0.06), (50, 10, 0.03), (100, 15, 0.03)]
@@ -230,6 +230,20 @@ def test_zero_order_is_the_mean_of_each_interval():
     own = torch.linspace(0, 1, 20)  # rounded to float32
     assert torch.equal(tokenizer.decode(tokenizer.encode(x), times=own)[:, :, 1], decoded)
     assert not tokenizer.decode(tokenizer.encode(x), derivative=1)[:, :, 1].any()
+
+
+@pytest.mark.parametrize("grid", ["closed", "anchored"])
+def test_intervals_at_the_chunks_own_times(grid):
+    """Also where these have been rounded to float32."""
+    for horizon in range(4, 60, 5):
+        for num_basis in range(3, horizon * 3 // 4 + 1):
+            config = BeastConfig(1, horizon, num_basis, degree=0, grid=grid)
+            times = evaluation_points(config)
+            expected = zero_order_basis(config)
+            assert torch.equal(zero_order_basis(config, times), expected)
+            assert torch.equal(zero_order_basis(config, times.float()), expected)
+            assert (expected.sum(1) == 1).all()
+            assert expected.any(0).all()
 
 
 @pytest.mark.parametrize("mode", ["zero_order", "spline"])

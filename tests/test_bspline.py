@@ -111,8 +111,9 @@ def test_degree_0_is_decided_in_integers():
     values = basis(grid(16), 5, 0).argmax(1).tolist()
     assert values == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 4]
     assert basis(grid(20), 10, 0).argmax(1).tolist() == [i // 2 for i in range(20)]
-    for steps in range(2, 130):
-        for num in {2, 3, 5, 7, 10, 15, steps} & set(range(1, steps + 1)):
+    # In floats alone, some of these fall on the wrong side of a knot: (23, 22), (45, 22), …
+    for steps in range(2, 50):
+        for num in range(1, steps + 1):
             expected = [min(num - 1, t * num // (steps - 1)) for t in range(steps)]
             assert basis(grid(steps), num, 0).argmax(1).tolist() == expected, (steps, num)
 

@@ -126,7 +126,12 @@ def test_a_model_that_does_not_fit_the_data_is_refused(suite, data, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("- a", "must be a mapping"), ("kind: action\nfoo: 1", "unknown key"), ("kind: [", "cannot read"), ("", "mapping")],
+    [
+        ("- a", "must be a mapping"),
+        ("kind: action\nfoo: 1", "unknown key"),
+        ("kind: [", "cannot read"),
+        ("", "mapping"),
+    ],
 )
 def test_a_bad_suite_is_refused(tmp_path, text, message):
     (tmp_path / "s.yaml").write_text(text)

@@ -158,13 +158,15 @@ class Tokenizer(nn.Module, ABC):
         return checkpoint.save(self, folder, **facts)
 
     def push(self, repo_id: str, **options: Any) -> Any:
-        """Publish to the Hub. See `zoo.hub.push` for the options, `zoo push --help` for the command."""
+        """Publish to the Hub, with a card. See `zoo.hub.push` for the options, `zoo push --help` for the command."""
         import tempfile
 
-        from zoo import checkpoint, hub
+        from zoo import cards, checkpoint, hub
 
         with tempfile.TemporaryDirectory() as scratch:
-            return hub.push(checkpoint.save(self, Path(scratch) / "checkpoint"), repo_id, **options)
+            folder = checkpoint.save(self, Path(scratch) / "checkpoint")
+            cards.write_card(self, folder, repo_id)
+            return hub.push(folder, repo_id, **options)
 
     def as_tokens(self, tokens: Any, lengths: Any = None) -> Tokens:
         """Check what a caller hands to `decode`, and return it as `Tokens` on this tokenizer's device.

@@ -80,6 +80,8 @@ T = TypeVar("T", bound="StableTokenTokenizer")
 def locate(folder: Path) -> Path | None:
     """Return where in `folder` the released files are: in `tokenizer/`, in itself, or None if they are in neither."""
     for place in (folder / _FOLDER, folder):
+        if not (place / _CONFIG).is_file():  # opening a pipe would wait for its writer
+            continue
         try:
             values = json.loads((place / _CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
