@@ -80,11 +80,11 @@ def show_actions(tokenizer: Tokenizer, out: Path) -> list[Row]:
     return [
         Row(
             tokenizer.name,
-            f"{len(episodes.episodes)} robot episodes, {episodes.num_steps / rate:.1f} s, {episodes.num_dofs} DoF",
+            f"{episodes.num_steps / rate:.1f} s motion",
             int(tokens.lengths.sum()),
             bits,
             numbers * 32 / bits,
-            f"RMSE {error:.3f} ({error / float(spread):.0%} of std)",
+            f"{error / float(spread):.1%}",
             seconds,
             [picture],
         )
@@ -135,29 +135,30 @@ def _print(rows: list[Row], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table: Any = Table(title="Every tokenizer that ships, on a real sample")
+    table: Any = Table(title="Every tokenizer that ships, on a real sample", box=None, padding=(0, 2, 0, 0))
     for title, justify in (
         ("model", "left"),
         ("input", "left"),
         ("tokens", "right"),
-        ("bytes", "right"),
-        ("smaller by", "right"),
-        ("error", "left"),
+        ("bits", "right"),
+        ("compression", "right"),
+        ("error", "right"),
         ("seconds", "right"),
     ):
-        table.add_column(title, justify=justify)
+        table.add_column(title, justify=justify, no_wrap=title == "model")
     for row in rows:
         table.add_row(
             row.model,
             row.input,
             f"{row.tokens:,}",
-            f"{row.bits / 8:,.0f}",
-            f"{row.compression:.1f} ×",
+            f"{row.bits:,.0f}",
+            f"{row.compression:.1f} : 1",
             row.error,
             f"{row.seconds:.3f}",
         )
     console = Console()
     console.print(table)
+    console.print("Compression is against 32 bits a number; the error is RMS, in standard deviations of the input.")
     console.print(f"Look at {', '.join(str(path) for row in rows for path in row.files)}.", soft_wrap=True)
 
 
