@@ -206,9 +206,11 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
         per_chunk = self.spec.num_tokens
         if per_chunk is None:
             raise TokenError(f"{self.name} has chunks of variable length.")
-        if not tokens.ids.numel() or tokens.ids.shape[1] % per_chunk or (tokens.lengths % per_chunk).any():
+        per_item = tokens.lengths // per_chunk
+        is_whole = torch.equal(per_item * per_chunk, tokens.lengths)
+        if not is_whole or tokens.ids.shape[1] % per_chunk or not tokens.ids.numel():
             raise TokenError(
                 f"{self.name} decodes whole chunks of {per_chunk} tokens, got lengths {tokens.lengths.tolist()}"
                 f" in ids of shape {tuple(tokens.ids.shape)}."
             )
-        return tokens.ids.view(len(tokens), -1, per_chunk), tokens.lengths // per_chunk
+        return tokens.ids.view(len(tokens), -1, per_chunk), per_item

@@ -222,7 +222,7 @@ def _product(weight: Tensor, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return weight @ x
     if len(x) == 1:
-        return weight @ x
+        return torch.bmm(weight[None], x)
     # One wide product for the batch, (M, N) · (N, B·D), is several times faster than a narrow one an item.
     wide = weight @ x.transpose(0, 1).reshape(x.shape[1], -1)
     return wide.view(len(weight), len(x), -1).transpose(0, 1)
