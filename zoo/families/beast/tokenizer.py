@@ -33,8 +33,8 @@ class BeastTokenizer(ActionTokenizer):
     """Tokens of action chunks (B, T, D): the quantised control points of B-splines, J = F·D ids a chunk.
 
     Ids are basis-major: id n·D + d is control point n of degree of freedom d, so that time runs along the ids. Longer
-    sequences are cut into consecutive chunks; a shorter last one is fitted as if its last action were held to the chunk's
-    end, with a tenth of the weight that data has.
+    sequences are cut into consecutive chunks; a shorter last one is fitted as if its last action were held to the
+    chunk's end, with a tenth of the weight that data has.
 
     Attributes:
         encoder: Actions → control points (`SplineEncoder`).
