@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,12 +12,14 @@ from zoo.components.layers.bspline import derivative_basis, ordered_product, rid
 from zoo.components.layers.exact import ExactTimeMap, KeepsPrecision
 from zoo.families.beast.config import BeastConfig
 
-__all__ = ["SplineDecoder", "SplineEncoder", "episode_windows", "evaluation_points", "fit_weights"]
+__all__ = ["Bases", "SplineDecoder", "SplineEncoder", "episode_windows", "evaluation_points", "fit_weights"]
 
 # Weight of the steps past the end of the data, at which the last action is held. With 0, control points that hardly any
 # step determines leave their bounds and are clipped: on MetaWorld's actions errors then reach 4 where whole chunks have
 # 1.5. With 1, the fit bends where the motion stops. From 0.03 to 0.3 it makes little difference.
 _HELD = 0.1
+
+_UNLIMITED = torch.finfo(torch.float32).max
 
 # Positions this close to the border of an interval, in intervals, lie on it, although they may be rounded to float32.
 _ON_BORDER = 1e-5
@@ -168,6 +171,20 @@ class SplineEncoder(KeepsPrecision):
         return shorter
 
 
+class Bases(NamedTuple):
+    """Where and what to evaluate.
+
+    Args:
+        smooth: Φ (M, N) of the smooth degrees of freedom.
+        switching: Φ (M, F) of those of degree 0.
+        is_position: Whether the product is an action, not one of its derivatives.
+    """
+
+    smooth: Tensor
+    switching: Tensor
+    is_position: bool
+
+
 class SplineDecoder(KeepsPrecision):
     """The curve of control points, a = Φ c, at the chunk's own steps or anywhere else in [0, 1]."""
 
@@ -175,27 +192,38 @@ class SplineDecoder(KeepsPrecision):
     switching: Tensor
     fixed: Tensor
     gripper_index: Tensor
+    low: Tensor
+    high: Tensor
+    is_gripper: Tensor
 
     def __init__(self, config: BeastConfig) -> None:
         super().__init__()
         self.config = config
         grippers = list(config.gripper) if config.gripper_mode == "zero_order" else []
         self.has_switching = bool(grippers)
-        smooth, switching = self.bases(None, 0)
-        self.register_buffer("smooth", smooth, persistent=False)
-        self.register_buffer("switching", switching, persistent=False)
+        self.is_limited = bool(config.gripper) and (config.gripper_mode == "spline" or config.gripper_threshold)
+        is_gripper = torch.zeros(config.num_dofs, dtype=torch.bool)
+        is_gripper[list(config.gripper)] = True
+        self.register_buffer("is_gripper", is_gripper, persistent=False)
+        self.register_buffer("low", torch.full((config.num_dofs,), -_UNLIMITED), persistent=False)
+        self.register_buffer("high", torch.full((config.num_dofs,), _UNLIMITED), persistent=False)
+        self.register_buffer("smooth", smooth_basis(config, None, 0).float(), persistent=False)
+        self.register_buffer("switching", zero_order_basis(config, None).float(), persistent=False)
         self.register_buffer("fixed", fixed_points(config).float(), persistent=False)
         self.register_buffer("gripper_index", torch.tensor(grippers, dtype=torch.int64), persistent=False)
 
-    def bases(self, times: Tensor | None, derivative: int) -> tuple[Tensor, Tensor]:
-        """Return Φ (M, N) of the smooth and (M, F) of the switching degrees of freedom at `times`, float32."""
-        switching = zero_order_basis(self.config, times)
-        switching = torch.zeros_like(switching) if derivative else switching
-        return smooth_basis(self.config, times, derivative).float(), switching.float()
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """State the range of the data, (D,) each, which grippers are brought into, or to the ends of."""
+        self.low = torch.where(self.is_gripper, low.to(self.low), -_UNLIMITED)
+        self.high = torch.where(self.is_gripper, high.to(self.high), _UNLIMITED)
 
-    def forward(
-        self, points: Tensor, before: Tensor | None = None, bases: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
+    def bases(self, times: Tensor | None, derivative: int) -> Bases:
+        """Return what `forward` needs to evaluate a derivative, 0 for the action itself, at `times` (M,)."""
+        smooth = smooth_basis(self.config, times, derivative).to(self.smooth)
+        switching = zero_order_basis(self.config, times).to(self.switching)
+        return Bases(smooth, torch.zeros_like(switching) if derivative else switching, derivative == 0)
+
+    def forward(self, points: Tensor, before: Tensor | None = None, bases: Bases | None = None) -> Tensor:
         """Evaluate curves.
 
         Args:
@@ -206,13 +234,20 @@ class SplineDecoder(KeepsPrecision):
         Returns:
             (B, M, D), not contiguous in memory: the steps are outermost.
         """
-        smooth, switching = (self.smooth, self.switching) if bases is None else bases
+        smooth, switching, is_position = bases or (self.smooth, self.switching, True)
         everything = points if before is None else torch.cat([_product(self.fixed, before.to(points)), points], 1)
         curve = _product(smooth, everything)
         if self.has_switching:
             own = points.index_select(2, self.gripper_index)
             curve.index_copy_(2, self.gripper_index, _product(switching, own))
-        return curve
+        return self._limited(curve) if is_position and self.is_limited else curve
+
+    def _limited(self, curve: Tensor) -> Tensor:
+        low, high = self.low.to(curve.dtype), self.high.to(curve.dtype)
+        if not self.config.gripper_threshold:
+            return curve.clamp(low, high)
+        snapped = torch.where(curve > (low + high) / 2, high, low)
+        return torch.where(self.is_gripper, snapped, curve)
 
 
 def _product(weight: Tensor, x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.families.beast.config import BeastConfig
-from zoo.families.beast.spline import SplineDecoder, SplineEncoder, episode_windows
+from zoo.families.beast.spline import Bases, SplineDecoder, SplineEncoder, episode_windows
 from zoo.tokens import PAD_ID, Tokens, TokenSpec
 
 __all__ = ["BeastTokenizer"]
@@ -166,7 +166,7 @@ class BeastTokenizer(ActionTokenizer):
             batch, chunks, _ = ids.shape
             numbers = ids.reshape(-1, self.config.num_free, self.num_dofs).float()
             points = torch.addcmul(self.point_low, numbers, self.point_step)
-            curve = self._curve(points, batch, start, self._bases(times, derivative), derivative)
+            curve = self._curve(points, batch, start, self._bases(times, derivative))
             signal = tokens.signal_lengths if times is None else None
             if chunks == 1 and signal is None and per_item.all():
                 return curve
@@ -237,7 +237,7 @@ class BeastTokenizer(ActionTokenizer):
         self._require_shape(z, self.config.num_free, "control points")
         z = z.to(_precision(z))
         points = self.point_low + (z + 1) * (self.point_step * ((self.config.codebook_size - 1) / 2))
-        return self._curve(points, len(z), start, self._bases(times, 0), 0)
+        return self._curve(points, len(z), start, self._bases(times, 0))
 
     # --------------------------------------------------------------------------------------------------------- fitting
 
@@ -335,6 +335,7 @@ class BeastTokenizer(ActionTokenizer):
         # What has never moved says nothing about the size of motions: 1, like its normalised unit, not almost 0.
         is_constant = self.action_high - self.action_low < CONSTANT
         self.encoder.set_scale(torch.where(is_constant, largest.clamp(min=1.0), largest), centre, half)
+        self.decoder.set_range(self.action_low, self.action_high)
         self.point_low = (self.quantizer.low * half + centre).float()
         self.point_step = (self.quantizer.step * half).float()
 
@@ -401,7 +402,7 @@ class BeastTokenizer(ActionTokenizer):
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"start must be commands, numbers (B, {self.num_dofs}): {error}.") from error
 
-    def _bases(self, times: Any, derivative: int) -> tuple[Tensor, Tensor] | None:
+    def _bases(self, times: Any, derivative: int) -> Bases | None:
         if times is None and derivative == 0:
             return None
         if not isinstance(derivative, int) or derivative < 0:
@@ -416,24 +417,22 @@ class BeastTokenizer(ActionTokenizer):
                     "times must be positions (M,) in [0, 1], 0 being a chunk's start and 1 its end; they are not "
                     "rescaled."
                 )
-        smooth, switching = self.decoder.bases(times, derivative)
-        return smooth.to(self.device), switching.to(self.device)
+        return self.decoder.bases(times, derivative)
 
-    def _curve(
-        self, points: Tensor, batch: int, start: Any, bases: tuple[Tensor, Tensor] | None, derivative: int
-    ) -> Tensor:
+    def _curve(self, points: Tensor, batch: int, start: Any, bases: Bases | None) -> Tensor:
         """Evaluate control points (B·n, F, D) as (B, n·M, D), each chunk continuing the one before if asked."""
         if self.config.num_fixed == 0:
             if start is not None:
                 points = self._started(points, batch, start)
-            return self._finished(self.decoder(points, None, bases), derivative).reshape(batch, -1, self.num_dofs)
+            curve: Tensor = self.decoder(points, None, bases)
+            return curve.reshape(batch, -1, self.num_dofs)
         before = self._before(start, batch)
         parts = []
         by_chunk = points.view(batch, -1, *points.shape[1:]).unbind(1)
         for number, own in enumerate(by_chunk):
-            parts.append(self._finished(self.decoder(own, before, bases), derivative))
+            parts.append(self.decoder(own, before, bases))
             if number < len(by_chunk) - 1:
-                commands = parts[-1] if bases is None else self._finished(self.decoder(own, before), 0)
+                commands = parts[-1] if bases is None else self.decoder(own, before)
                 before = commands[:, -self.config.num_fixed :]
         return torch.cat(parts, 1)
 
@@ -449,21 +448,6 @@ class BeastTokenizer(ActionTokenizer):
         by_chunk = points.clone().view(batch, -1, *points.shape[1:])
         by_chunk[:, 0, 0, smooth] = first[:, smooth].to(points.dtype)
         return by_chunk.flatten(0, 1)
-
-    def _finished(self, curve: Tensor, derivative: int) -> Tensor:
-        """Bring decoded grippers into their range, or to its ends."""
-        config = self.config
-        if not config.gripper or derivative or not (config.gripper_threshold or config.gripper_mode == "spline"):
-            return curve
-        values = curve[:, :, list(config.gripper)]
-        low, high = (bound[list(config.gripper)].to(curve.dtype) for bound in (self.action_low, self.action_high))
-        if config.gripper_threshold:
-            values = torch.where(values > (low + high) / 2, high, low)
-        else:
-            values = values.clamp(low, high)
-        curve = curve.clone()
-        curve[:, :, list(config.gripper)] = values
-        return curve
 
 
 def _precision(x: Tensor) -> torch.dtype:
