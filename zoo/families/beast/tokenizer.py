@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from zoo._ids import as_ids
 from zoo.components.action_tokenizer import ActionTokenizer, Chunks, split
 from zoo.components.layers.normalization import CONSTANT, RangeNormalizer
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError, InputError, TokenError
+from zoo.families.beast import arguments
 from zoo.families.beast.config import BeastConfig
 from zoo.families.beast.spline import Bases, SplineDecoder, SplineEncoder, episode_windows
 from zoo.tokens import PAD_ID, Tokens, TokenSpec
@@ -160,7 +160,7 @@ class BeastTokenizer(ActionTokenizer):
             if out_of_range not in ("error", "clamp"):
                 raise TokenError(f"out_of_range must be 'error' or 'clamp', got {out_of_range!r}.")
             if out_of_range == "clamp" and not isinstance(tokens, Tokens):
-                tokens = self._clamped(tokens)
+                tokens = arguments.clamped_ids(tokens, self.config.codebook_size)
             tokens = self.as_tokens(tokens, lengths)
             ids, per_item = self.chunk_tokens(tokens)
             batch, chunks, _ = ids.shape
@@ -210,7 +210,7 @@ class BeastTokenizer(ActionTokenizer):
             InputError: NaN, another shape, or a missing `start`.
         """
         self.require_ready()
-        self._require_shape(x, self.horizon, "chunks")
+        arguments.require_shape(x, self.horizon, self.config, "chunks")
         self.require_finite(x.detach())
         before = self._before(start, len(x))
         extended = x.double() if before is None else torch.cat([before.double(), x.double()], 1)
@@ -234,7 +234,7 @@ class BeastTokenizer(ActionTokenizer):
             InputError: Another shape, a missing `start`, or `times` outside [0, 1].
         """
         self.require_ready()
-        self._require_shape(z, self.config.num_free, "control points")
+        arguments.require_shape(z, self.config.num_free, self.config, "control points")
         z = z.to(_precision(z))
         points = self.point_low + (z + 1) * (self.point_step * ((self.config.codebook_size - 1) / 2))
         return self._curve(points, len(z), start, self._bases(times, 0))
@@ -361,63 +361,13 @@ class BeastTokenizer(ActionTokenizer):
                 points[rows] = encoder(extended[rows][:, : self.config.num_fixed + valid])
         return points, chunks
 
-    def _clamped(self, ids: Any) -> Any:
-        """Return bare ids with those outside the codebook moved to its nearest end."""
-        checked, lengths = as_ids(ids)
-        checked = checked.clamp(0, self.config.codebook_size - 1)
-        return checked if lengths is None else [row[:length] for row, length in zip(checked, lengths, strict=True)]
-
-    def _require_shape(self, x: Any, rows: int, what: str) -> None:
-        if not isinstance(x, Tensor) or x.shape[1:] != (rows, self.num_dofs) or not len(x):
-            got = f"the shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise InputError(f"expected {what} (B, {rows}, {self.num_dofs}) as a tensor, got {got}.")
-
     def _before(self, start: Any, batch: int) -> Tensor | None:
-        """Check the commands before a sequence, and return them as (B, k, D); None for k = 0."""
-        fixed = self.config.num_fixed
-        if start is None:
-            if fixed:
-                shape = f"(B, {self.num_dofs})" if fixed == 1 else f"(B, 2, {self.num_dofs})"
-                raise InputError(
-                    f"boundary {self.config.boundary!r} continues the commands before: pass start= {shape}."
-                )
-            return None
-        if fixed == 0:
-            raise InputError("boundary 'free' takes nothing over from the commands before: leave start out.")
-        before = self._commands(start)
-        if before.ndim == fixed:  # of a single sequence
-            before = before[None]
-        if fixed == 1 and before.ndim == 2:
-            before = before[:, None]
-        if before.shape != (batch, fixed, self.num_dofs):
-            wanted = (batch, self.num_dofs) if fixed == 1 else (batch, 2, self.num_dofs)
-            raise InputError(f"start must have the shape {wanted}, got {tuple(before.shape)}.")
-        if not before.isfinite().all():
-            raise InputError("start has NaN or infinite values.")
-        return before
-
-    def _commands(self, start: Any) -> Tensor:
-        try:
-            return torch.as_tensor(start).to(self.device, torch.float32)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"start must be commands, numbers (B, {self.num_dofs}): {error}.") from error
+        return arguments.commands_before(start, batch, self.config, self.device)
 
     def _bases(self, times: Any, derivative: int) -> Bases | None:
         if times is None and derivative == 0:
             return None
-        if not isinstance(derivative, int) or derivative < 0:
-            raise InputError(f"derivative must be 0, 1, 2 …, got {derivative!r}.")
-        if times is not None:
-            try:
-                times = torch.as_tensor(times, dtype=torch.float64).detach().cpu()
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise InputError(f"times must be numbers (M,) in [0, 1]: {error}.") from error
-            if times.ndim != 1 or not len(times) or not ((times >= 0) & (times <= 1)).all():
-                raise InputError(
-                    "times must be positions (M,) in [0, 1], 0 being a chunk's start and 1 its end; they are not "
-                    "rescaled."
-                )
-        return self.decoder.bases(times, derivative)
+        return self.decoder.bases(arguments.evaluation_times(times, derivative), derivative)
 
     def _curve(self, points: Tensor, batch: int, start: Any, bases: Bases | None) -> Tensor:
         """Evaluate control points (B·n, F, D) as (B, n·M, D), each chunk continuing the one before if asked."""
@@ -438,12 +388,7 @@ class BeastTokenizer(ActionTokenizer):
 
     def _started(self, points: Tensor, batch: int, start: Any) -> Tensor:
         """Return control points whose first, of the smooth degrees of freedom of the first chunk, is `start`."""
-        first = self._commands(start)
-        first = first[None] if first.ndim == 1 else first
-        if first.shape != (batch, self.num_dofs) or not first.isfinite().all():
-            raise InputError(
-                f"start must be finite and of the shape {(batch, self.num_dofs)}, got {tuple(first.shape)}."
-            )
+        first = arguments.first_command(start, batch, self.config, self.device)
         smooth = [d for d in range(self.num_dofs) if d not in self.config.gripper]
         by_chunk = points.clone().view(batch, -1, *points.shape[1:])
         by_chunk[:, 0, 0, smooth] = first[:, smooth].to(points.dtype)
