@@ -151,16 +151,18 @@ class ToyData(DataModule):
         return Chunks(self.stride if split == "train" else 16)
 
 
-class KillAt(Callback):
-    """Kills the process after a batch has been trained on, as a power cut would.
+class SignalAt(Callback):
+    """Sends the process a signal when a batch is about to be trained on.
 
     Args:
         batch: Number of the batch, from 0, over all epochs.
+        number: The signal.
+        rank: Of the process in a distributed run.
     """
 
-    def __init__(self, batch: int | None = None):
-        self.batch = batch
+    def __init__(self, batch: int, number: int = signal.SIGKILL, rank: int | None = None):
+        self.batch, self.number, self.rank = batch, number, rank
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if self.batch is not None and trainer.fit_loop.total_batch_idx == self.batch + 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if trainer.fit_loop.total_batch_idx == self.batch and self.rank in (None, trainer.global_rank):
+            os.kill(os.getpid(), self.number)

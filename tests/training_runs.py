@@ -29,9 +29,23 @@ ADVICE = (
 
 
 def train(
-    root, resume=False, kill_at=None, every=3, decay=0.9, batch_size=16, workers=0, data=None, model=None, **trainer
+    root,
+    resume=False,
+    kill_at=None,
+    signal_at=None,
+    every=3,
+    decay=0.9,
+    batch_size=16,
+    workers=0,
+    data=None,
+    model=None,
+    **trainer,
 ):
-    """Make one run; `kill_at` is the number of the batch after which the process is killed."""
+    """Make one run.
+
+    `kill_at` is the number of the batch after which the process is killed, `signal_at` that of the batch during which
+    it gets a signal, and which.
+    """
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     for text in ADVICE:
@@ -42,7 +56,11 @@ def train(
     module = toy_training.ToyTraining(
         **{"config": {"quantizer": VQ}, "optimizer": OptimizerConfig(lr=3e-3, total_steps=30), **(model or {})}
     )
-    callbacks = [ExactResume(), toy_training.KillAt(kill_at), Checkpoints(every_n_steps=every)]
+    callbacks = [ExactResume(), Checkpoints(every_n_steps=every)]
+    if kill_at is not None:
+        callbacks.append(toy_training.SignalAt(kill_at + 1))
+    if signal_at is not None:
+        callbacks.append(toy_training.SignalAt(*signal_at))
     if decay:
         callbacks.insert(0, EMA(decay))
     runner = Trainer(

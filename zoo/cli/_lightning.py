@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, ClassVar, NoReturn, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -23,6 +24,9 @@ def run(command: str, arguments: Sequence[str]) -> None:
     Raises:
         ZooError: A value is unusable, or a checkpoint.
     """
+    _Parser.command = f"zoo {command}"
+    # Lightning calls something of torch that is to change; no user can do anything about it.
+    warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec.. is deprecated", FutureWarning)
     full = [("--help" if argument == "--full-help" else argument) for argument in arguments]
     try:
         cli = _Cli(
@@ -39,24 +43,40 @@ def run(command: str, arguments: Sequence[str]) -> None:
             save_config_callback=SaveConfigCallback if command == "fit" else None,
             trainer_defaults={"callbacks": [ExactResume()]},
             parser_class=_Parser,
-            parser_kwargs={"prog": f"zoo {command}", "usage": f"zoo {command} --config FILE [options]"},
+            parser_kwargs={"prog": _Parser.command, "usage": f"{_Parser.command} --config FILE [options]"},
         )
         path = cli.checkpoint()
         getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, ckpt_path=path)
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
+    except ValueError as error:
+        # What a constructor said about its arguments, out of jsonargparse's account of how it tried.
+        cause = _own(error)
+        if cause is None or cause is error:
+            raise
+        raise cause from error
+
+
+def _own(error: BaseException) -> ZooError | None:
+    """Return the error of this library that an error was made of, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ZooError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 class _Parser(LightningArgumentParser):
-    """Wrong usage is one message and the exit code 2, as of every other command."""
+    """Wrong usage is one message and the exit code 2, as of every other command.
+
+    Attributes:
+        command: What the user called; the parsers of single classes do not know it.
+    """
+
+    command: ClassVar[str] = "zoo"
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        # A constructor's own complaint is worth more than that the class could not be made.
-        cause: BaseException | None = ex
-        while cause is not None and not isinstance(cause, ZooError):
-            cause = cause.__cause__ or cause.__context__
-        text = str(cause) if cause is not None else message.strip()
-        self.exit(2, f"{self.prog}: error: {text}\nSee `{self.prog} --help`.\n")
+        text = message.strip() if ex is None else str(_own(ex) or message.strip())
+        self.exit(2, f"{self.command}: error: {text}\nSee `{self.command} --help`.\n")
 
 
 class _Cli(LightningCLI):
