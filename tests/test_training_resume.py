@@ -96,10 +96,12 @@ def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_the_step_and_stops(number, code, tmp_path):
-    assert runs.run(root=tmp_path / "signalled", every=1000, signal_at=(4, number)) == code
-    assert runs.read(tmp_path / "signalled")["global_step"] == 5
-    assert runs.run(root=tmp_path / "signalled", every=1000, resume=True) == 0
-    assert runs.run(root=tmp_path / "whole", every=1000) == 0
+    # Batch 4 is the first of two whose gradients are accumulated.
+    settings = {"every": 1000, "accumulate_grad_batches": 2, "max_steps": 6}
+    assert runs.run(root=tmp_path / "signalled", **settings, signal_at=(4, number)) == code
+    assert runs.read(tmp_path / "signalled")["global_step"] == 3
+    assert runs.run(root=tmp_path / "signalled", **settings, resume=True) == 0
+    assert runs.run(root=tmp_path / "whole", **settings) == 0
     assert differences(essence(tmp_path / "whole"), essence(tmp_path / "signalled")) == []
 
 

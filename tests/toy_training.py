@@ -97,10 +97,11 @@ class ToyTraining(TokenizerModule):
         noise: Its standard deviation.
     """
 
+    family = "toy_chunks"
     default_weights: ClassVar = {"reconstruction": 1.0, "noisy": 0.1}
 
     def __init__(self, noise: float = 0.02, **kwargs):
-        super().__init__(family="toy_chunks", **kwargs)
+        super().__init__(**kwargs)
         self.noise = noise
 
     def losses(self, batch):

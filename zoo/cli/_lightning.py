@@ -41,6 +41,7 @@ def run(command: str, arguments: Sequence[str]) -> None:
             # The module itself saves plain values, and the file, not the checkpoint, says what is trained.
             load_from_checkpoint_support=False,
             save_config_callback=SaveConfigCallback if command == "fit" else None,
+            save_config_kwargs={"overwrite": True},  # a run that goes on without a logger has one folder for both
             trainer_defaults={"callbacks": [ExactResume()]},
             parser_class=_Parser,
             parser_kwargs={"prog": _Parser.command, "usage": f"{_Parser.command} --config FILE [options]"},

@@ -1,6 +1,7 @@
 """Training: what every family's recipe is made of. Importing it imports Lightning, which nothing else here does.
 
     class MyTraining(TokenizerModule):
+        family = "my_family"
         default_weights = {"reconstruction": 1.0}
 
         def losses(self, batch):

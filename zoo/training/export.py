@@ -12,6 +12,7 @@ from zoo import registry
 from zoo.errors import CheckpointError, ConfigError
 from zoo.tokenizer import Tokenizer
 from zoo.training.ema import EMA_KEY
+from zoo.training.module import TOKENIZER
 
 __all__ = ["read_checkpoint", "tokenizer_of"]
 
@@ -35,8 +36,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} is no training checkpoint, or a damaged one, or holds other than tensors and plain values "
             f"({type(error).__name__}: {reason:.200})."
         ) from error
-    settings = content.get("hyper_parameters") if isinstance(content, dict) else None
-    if not isinstance(settings, dict) or not {"family", "config"} <= set(settings) or "state_dict" not in content:
+    settings = content.get(TOKENIZER) if isinstance(content, dict) else None
+    if not isinstance(settings, dict) or set(settings) != {"family", "config"} or "state_dict" not in content:
         raise CheckpointError(
             f"{path} is not a training checkpoint of a TokenizerModule: it does not name a family and its config."
         )
@@ -56,7 +57,7 @@ def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
         UnknownNameError: No such family is known here.
     """
     content = read_checkpoint(path)
-    settings = content["hyper_parameters"]
+    settings = content[TOKENIZER]
     averaged = (content.get("callbacks") or {}).get(EMA_KEY, {}).get("average")
     if average and averaged is None:
         raise ConfigError(f"{path} has no averaged weights: the run had no EMA callback.")

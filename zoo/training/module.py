@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -19,7 +18,10 @@ from zoo.tokenizer import Tokenizer
 from zoo.training.media import Media, log_media
 from zoo.training.optim import OptimizerConfig, build_optimizer, build_schedule
 
-__all__ = ["TokenizerModule"]
+__all__ = ["TOKENIZER", "TokenizerModule"]
+
+TOKENIZER = "zoo_tokenizer"
+"""Key of a checkpoint: family and config of the tokenizer, from which it can be built without this class."""
 
 _QUANTIZER = "quantizer_"
 _DEFAULT_OPTIMIZER = OptimizerConfig()
@@ -28,11 +30,10 @@ _DEFAULT_OPTIMIZER = OptimizerConfig()
 class TokenizerModule(LightningModule):
     """Trains a tokenizer, which knows nothing of it.
 
-    A family subclasses it, implements `losses`, states the weights of its losses in `default_weights`, and may override
-    `media`. Its constructor passes on what this one takes, and takes further hyper-parameters that are plain values.
+    A family subclasses it, names itself in `family`, implements `losses`, states their weights in `default_weights`, and
+    may override `media`. Its constructor passes on what this one takes, and takes further hyper-parameters that are plain values.
 
     Args:
-        family: Name of the tokenizer's family.
         config: Values of the family's config. A quantizer is swapped here, by one line.
         weights: Model whose weights to start from: a name, a folder, or an `hf://` address, as `zoo.load` takes. Its
             config must be the same.
@@ -41,6 +42,7 @@ class TokenizerModule(LightningModule):
             `quantizer_` and their name, are weighted by its config already and have the weight 1.
 
     Attributes:
+        family: Name of the tokenizer's family.
         default_weights: Every loss by name, and what it counts.
         tokenizer: The tokenizer. What is exported.
 
@@ -49,13 +51,13 @@ class TokenizerModule(LightningModule):
         UnknownNameError: There is no such family, or no such model to start from.
     """
 
+    family: ClassVar[str]
     default_weights: ClassVar[Mapping[str, float]] = {}
 
     tokenizer: Tokenizer
 
     def __init__(
         self,
-        family: str,
         config: dict[str, Any],
         weights: str | None = None,
         optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
@@ -75,17 +77,17 @@ class TokenizerModule(LightningModule):
                 raise ConfigError(
                     f"loss_weights: there is no loss {name!r}; {near_matches(name, self.default_weights)}"
                 )
-        self.tokenizer = registry.family(family).from_config(config)
+        self.tokenizer = registry.family(self.family).from_config(config)
         if weights is not None:
             self._start_from(weights)
 
-    @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """Return the losses of a batch by name, not weighted; those of a quantizer through `quantizer_losses`.
 
         Called for training, validation and testing. A loss that needs its own parameters or buffers keeps them in this
         module, not in the tokenizer.
         """
+        raise NotImplementedError
 
     def media(self, batch: Any) -> dict[str, Media]:
         """Return what to show of the first batch of a validation, by name. Nothing by default."""
@@ -122,19 +124,26 @@ class TokenizerModule(LightningModule):
         schedule = build_schedule(self.optimizer_config, optimizer, steps if steps != -1 else float("inf"))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the tokenizer is."""
+        checkpoint[TOKENIZER] = self._identity()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another tokenizer.
 
         Raises:
             ConfigError: Family or config differ.
         """
-        before = checkpoint.get("hyper_parameters", {})
-        for name in ("family", "config"):
-            if before.get(name) != self.hparams[name]:
+        before = checkpoint.get(TOKENIZER, {})
+        for name, now in self._identity().items():
+            if before.get(name) != now:
                 raise ConfigError(
                     f"the checkpoint is of another tokenizer: its {name} is {shown(before.get(name))}, this run's is "
-                    f"{shown(self.hparams[name])}."
+                    f"{shown(now)}."
                 )
+
+    def _identity(self) -> dict[str, Any]:
+        return {"family": self.family, "config": configs.to_dict(self.tokenizer.config)}
 
     def _total(self, batch: Any) -> Tensor:
         losses = self.losses(batch)
