@@ -136,7 +136,7 @@ def test_another_tokenizer_or_other_data_does_not_go_on(tmp_path):
     runs.train(tmp_path, max_steps=3, model=settings())
     with pytest.raises(ConfigError, match="the checkpoint is of another tokenizer: its config is"):
         runs.train(tmp_path, max_steps=4, resume=True, model=settings(QUANTIZERS[1]))
-    with pytest.raises(ConfigError, match="batch_size was 16 and is 8. Restore"):
+    with pytest.raises(ConfigError, match=r"batch_size was 16 and is 8\. Restore"):
         runs.train(tmp_path, max_steps=4, resume=True, batch_size=8, model=settings())
     with pytest.raises(CheckpointError, match=r"last.ckpt is there already, from an earlier run"):
         runs.train(tmp_path, max_steps=4, model=settings())

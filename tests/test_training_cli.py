@@ -177,7 +177,8 @@ def test_the_command_saves_and_stops_when_it_is_told_to(recipe, tmp_path):
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
         while not last.exists():
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         _, shown = process.communicate(timeout=60)

@@ -125,7 +125,8 @@ def test_a_checkpoint_is_whole_whenever_the_process_is_killed(tmp_path):
         before = last.stat().st_mtime_ns if last.exists() else 0
         deadline = time.monotonic() + 30
         while not last.exists() or last.stat().st_mtime_ns == before:
-            assert process.is_alive() and time.monotonic() < deadline
+            assert process.is_alive()
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(0.05 + 0.037 * attempt)
         os.kill(process.pid, signal.SIGKILL)

@@ -53,7 +53,7 @@ def run(command: str, arguments: Sequence[str]) -> None:
     except ValueError as error:
         # What a constructor said about its arguments, out of jsonargparse's account of how it tried.
         cause = _own(error)
-        if cause is None or cause is error:
+        if cause is None or isinstance(error, ZooError):
             raise
         raise cause from error
 

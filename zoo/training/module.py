@@ -30,8 +30,9 @@ _DEFAULT_OPTIMIZER = OptimizerConfig()
 class TokenizerModule(LightningModule):
     """Trains a tokenizer, which knows nothing of it.
 
-    A family subclasses it, names itself in `family`, implements `losses`, states their weights in `default_weights`, and
-    may override `media`. Its constructor passes on what this one takes, and takes further hyper-parameters that are plain values.
+    A family subclasses it, names itself in `family`, implements `losses`, states their weights in `default_weights`,
+    and may override `media`. Its constructor passes on what this one takes, and takes further hyper-parameters that are
+    plain values.
 
     Args:
         config: Values of the family's config. A quantizer is swapped here, by one line.
