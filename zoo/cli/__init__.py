@@ -1,8 +1,9 @@
 """The `zoo` command.
 
-Every command is a module of this package with a function `main(arguments)`, named in `COMMANDS`; a module is imported
-only when its command is called, and imports torch only when it runs, so that help appears at once. A command returns
-when it is done and raises when it cannot be; what the user sees of an error, and the exit code, are decided here:
+Every command is a function of a module of this package, `main(arguments)` if not said otherwise in `COMMANDS`; a module
+is imported only when its command is called, and imports torch only when it runs, so that help appears at once. A
+command returns when it is done and raises when it cannot be; what the user sees of an error, and the exit code, are
+decided here:
 
 0 done, 1 an error of the library or the system, 2 wrong usage, 130 interrupted, 141 the reader of a pipe went away,
 143 terminated.
@@ -28,10 +29,11 @@ __all__ = ["COMMANDS", "Command", "main"]
 
 
 class Command(NamedTuple):
-    """One command: the module whose `main(arguments)` runs it, and a line for people."""
+    """One command: the module whose `main(arguments)` runs it, a line for people, another name for `main`."""
 
     module: str
     summary: str
+    function: str = "main"
 
 
 COMMANDS = {
@@ -41,6 +43,10 @@ COMMANDS = {
     "decode": Command("zoo.cli.decode", "turn tokens back into files"),
     "fit-actions": Command("zoo.cli.fit_actions", "fit a tokenizer to your own robot's actions"),
     "eval": Command("zoo.cli.evaluate", "measure tokenizers with a suite"),
+    "fit": Command("zoo.cli.training", "train a tokenizer, or go on with it", "fit"),
+    "validate": Command("zoo.cli.training", "measure a training checkpoint on validation data", "validate"),
+    "test": Command("zoo.cli.training", "measure a training checkpoint on test data", "test"),
+    "export": Command("zoo.cli.export", "turn a training checkpoint into a model"),
     "push": Command("zoo.cli.push", "publish a model on the Hugging Face Hub"),
 }
 
@@ -106,7 +112,8 @@ def _run(arguments: list[str]) -> int:
         hint = near_matches(name, COMMANDS) if what == "command" else "the options of a command come after it."
         _complain(f"error: there is no {what} {name!r}; {hint} See `zoo --help`.")
         return _USAGE
-    importlib.import_module(COMMANDS[name].module).main(rest)
+    command = COMMANDS[name]
+    getattr(importlib.import_module(command.module), command.function)(rest)
     return 0
 
 

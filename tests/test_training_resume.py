@@ -1,0 +1,137 @@
+"""A run that is killed anywhere and goes on ends with the very state of one that was never stopped."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+import training_runs as runs
+
+# Batches of 16 of the 156 chunks: an epoch has 9.
+EPOCH = 9
+
+
+def differences(first, second, where=""):
+    """Return where two checkpoints differ, bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return [] if torch.equal(first, second) and first.dtype == second.dtype else [where]
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        return [at for key in first for at in differences(first[key], second[key], f"{where}/{key}")]
+    if isinstance(first, (list, tuple)):
+        assert len(first) == len(second), where
+        return [
+            at for i, pair in enumerate(zip(first, second, strict=True)) for at in differences(*pair, f"{where}/{i}")
+        ]
+    return [] if first == second else [where]
+
+
+def essence(root):
+    """Return all that a checkpoint determines the future by: not how much was validated so far."""
+    checkpoint = runs.read(root)
+    del checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+    return checkpoint
+
+
+def compare(tmp_path, run, kills, **settings):
+    """Make one run without stops, and for each series of kills one that is killed and resumed after each."""
+    assert run(root=tmp_path / "whole", **settings) in (0, [0, 0])
+    whole = essence(tmp_path / "whole")
+    assert whole["callbacks"]["zoo_ema"]["average"].keys() <= {
+        name.removeprefix("tokenizer.") for name in whole["state_dict"]
+    }
+    for series in kills:
+        root = tmp_path / "-".join(map(str, series))
+        for i, batch in enumerate(series):
+            assert run(root=root, kill_at=batch, resume=i > 0, **settings) in (-signal.SIGKILL, [-signal.SIGKILL] * 2)
+            assert runs.read(root)["global_step"] < whole["global_step"]
+        assert run(root=root, resume=True, **settings) in (0, [0, 0])
+        assert differences(whole, essence(root)) == [], series
+    return whole
+
+
+def test_killed_inside_and_between_epochs(tmp_path):
+    # After a step with a checkpoint and without; at the end of an epoch; twice in one epoch, and in the next.
+    compare(tmp_path, runs.run, [(3,), (4,), (EPOCH - 1,), (EPOCH - 1, EPOCH + 3, EPOCH + 5)], max_steps=16)
+
+
+def test_killed_where_epochs_limit_the_run(tmp_path):
+    compare(tmp_path, runs.run, [(4, EPOCH), (EPOCH + 1, EPOCH + 4)], max_steps=-1, max_epochs=2)
+
+
+def test_killed_within_an_accumulation_of_gradients(tmp_path):
+    # An epoch has 5 steps, the last of one batch. Checkpoints are after batches 5, 10 and 16.
+    compare(tmp_path, runs.run, [(5,), (6,), (11, 12)], accumulate_grad_batches=2, max_steps=9)
+
+
+def test_killed_with_workers_that_read_ahead(tmp_path):
+    whole = compare(tmp_path, runs.run, [(4,), (EPOCH, EPOCH + 4)], workers=2)
+    # Who reads an item does not matter either.
+    assert runs.run(root=tmp_path / "none") == 0
+    assert differences(whole, essence(tmp_path / "none")) == []
+
+
+def test_killed_as_two_processes(tmp_path):
+    whole = compare(tmp_path, runs.run_pair, [(4,), (EPOCH, EPOCH + 4)], batch_size=8)
+    first, second = (states["torch"] for states in whole["zoo_random_states"])
+    assert not torch.equal(first, second)
+
+
+def test_killed_without_an_average_and_with_other_quantizers(tmp_path):
+    model = {"config": {"quantizer": {"kind": "stochastic_vq", "codebook_size": 16, "dim": 4}}}
+    assert runs.run(root=tmp_path / "whole", decay=0, model=model) == 0
+    assert runs.run(root=tmp_path / "killed", decay=0, model=model, kill_at=7) == -signal.SIGKILL
+    assert runs.run(root=tmp_path / "killed", decay=0, model=model, resume=True) == 0
+    assert differences(essence(tmp_path / "whole"), essence(tmp_path / "killed")) == []
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
+    assert runs.run(root=tmp_path / "whole") == 0
+    for name, half in {"steps": {"max_steps": 7}, "epochs": {"max_steps": -1, "max_epochs": 1}}.items():
+        assert runs.run(root=tmp_path / name, **half) == 0
+        assert runs.run(root=tmp_path / name, resume=True) == 0
+        assert differences(essence(tmp_path / "whole"), essence(tmp_path / name)) == [], name
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_the_step_and_stops(number, code, tmp_path):
+    # Batch 4 is the first of two whose gradients are accumulated.
+    settings = {"every": 1000, "accumulate_grad_batches": 2, "max_steps": 6}
+    assert runs.run(root=tmp_path / "signalled", **settings, signal_at=(4, number)) == code
+    assert runs.read(tmp_path / "signalled")["global_step"] == 3
+    assert runs.run(root=tmp_path / "signalled", **settings, resume=True) == 0
+    assert runs.run(root=tmp_path / "whole", **settings) == 0
+    assert differences(essence(tmp_path / "whole"), essence(tmp_path / "signalled")) == []
+
+
+def test_another_signal_saves_and_goes_on(tmp_path):
+    keep = {"root": tmp_path, "every": 1000}
+    assert runs.run(**keep, signal_at=(4, signal.SIGUSR1), kill_at=6) == -signal.SIGKILL
+    assert runs.read(tmp_path)["global_step"] == 5
+
+
+def test_one_process_that_is_signalled_stops_both(tmp_path):
+    assert runs.run_pair(root=tmp_path, every=1000, signal_at=(4, signal.SIGTERM, 1), batch_size=8) == [143, 143]
+    assert runs.read(tmp_path)["global_step"] == 5
+
+
+def test_a_checkpoint_is_whole_whenever_the_process_is_killed(tmp_path):
+    """Written after every step; killed at moments that nobody has chosen."""
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    steps = []
+    for attempt in range(4):
+        process = runs.start(root=tmp_path, every=1, max_steps=100_000, resume=attempt > 0)
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        deadline = time.monotonic() + 30
+        while not last.exists() or last.stat().st_mtime_ns == before:
+            assert process.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.05 + 0.037 * attempt)
+        os.kill(process.pid, signal.SIGKILL)
+        assert runs.finish(process) == [-signal.SIGKILL]
+        steps.append(runs.read(tmp_path)["global_step"])
+    assert steps == sorted(set(steps))
+    # What a kill leaves of an unfinished file is written over by the next.
+    assert {path.name for path in last.parent.iterdir()} - {".saving.ckpt"} >= {"last.ckpt"}

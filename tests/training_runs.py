@@ -1,0 +1,121 @@
+"""Runs of the toy recipe in processes of their own, which may be killed, for the tests of training.
+
+A process is forked from a server that has imported everything already, so that it starts in a moment. It is as real as
+any: it has its own memory, and SIGKILL ends it.
+"""
+
+import multiprocessing
+import os
+import socket
+import warnings
+from pathlib import Path
+
+import torch
+import toy_training
+from lightning.pytorch import Trainer, seed_everything
+
+from zoo import registry
+from zoo.training import EMA, LAST, Checkpoints, ExactResume, OptimizerConfig
+
+VQ = {"kind": "vq", "codebook_size": 32, "dim": 4, "ema_decay": 0.9, "revive_below": 0.1}
+
+# Lightning calls something of torch that will change, and gives advice about speed that runs of a second do not need.
+ADVICE = (
+    "The '.*_dataloader' does not have many workers",
+    "The number of training batches .* is smaller than the logging interval",
+    ".isinstance.treespec, LeafSpec.. is deprecated",
+    "Using .DistributedSampler. with the dataloaders",
+)
+
+
+def train(
+    root,
+    resume=False,
+    kill_at=None,
+    signal_at=None,
+    every=3,
+    decay=0.9,
+    batch_size=16,
+    workers=0,
+    data=None,
+    model=None,
+    **trainer,
+):
+    """Make one run.
+
+    `kill_at` is the number of the batch after which the process is killed, `signal_at` that of the batch during which
+    it gets a signal, and which.
+    """
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    for text in ADVICE:
+        warnings.filterwarnings("ignore", text)
+    if toy_training.ToyChunks.family not in registry.families():
+        registry.register(toy_training.ToyChunks)
+    seed_everything(1, verbose=False)
+    module = toy_training.ToyTraining(
+        **{"config": {"quantizer": VQ}, "optimizer": OptimizerConfig(lr=3e-3, total_steps=30), **(model or {})}
+    )
+    callbacks = [ExactResume(), Checkpoints(every_n_steps=every)]
+    if kill_at is not None:
+        callbacks.append(toy_training.SignalAt(kill_at + 1))
+    if signal_at is not None:
+        callbacks.append(toy_training.SignalAt(*signal_at))
+    if decay:
+        callbacks.insert(0, EMA(decay))
+    runner = Trainer(
+        default_root_dir=root,
+        accelerator="cpu",
+        callbacks=callbacks,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"logger": False, "max_steps": 15, **trainer},
+    )
+    loader = toy_training.ToyData(batch_size=batch_size, num_workers=workers, **(data or {}))
+    path = Path(root, "checkpoints", LAST)
+    runner.fit(module, loader, ckpt_path=path if resume else None)
+    return runner, module
+
+
+def _worker(arguments, environment):
+    os.environ.update(environment)
+    # A data loader's workers are forked from here; another server would have to import everything.
+    multiprocessing.set_start_method("fork", force=True)
+    train(**arguments)
+
+
+def start(environment=None, **arguments):
+    """Start `train` in a new process."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["zoo.training", "zoo.data.datamodule"])
+    process = context.Process(target=_worker, args=(arguments, environment or {}))
+    process.start()
+    return process
+
+
+def finish(*processes):
+    """Wait for processes, and return their exit codes."""
+    for process in processes:
+        process.join(60)
+        if process.is_alive():
+            process.kill()
+    return [process.exitcode for process in processes]
+
+
+def run(**arguments):
+    """Run `train` in a process of its own and return the exit code."""
+    return finish(start(**arguments))[0]
+
+
+def run_pair(**arguments):
+    """The same as two processes of one distributed run."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    return finish(*(start({**shared, "LOCAL_RANK": str(r)}, devices=2, strategy="ddp", **arguments) for r in range(2)))
+
+
+def read(root):
+    """Return the last checkpoint of a run."""
+    return torch.load(Path(root, "checkpoints", LAST), weights_only=True)

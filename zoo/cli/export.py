@@ -1,0 +1,56 @@
+"""`zoo export`: a training checkpoint as a checkpoint folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.cli._output import print_facts, print_json
+from zoo.cli._parser import Parser
+
+__all__ = ["export", "main"]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    parser = Parser(
+        "export",
+        "CKPT -o FOLDER",
+        "Turn a training checkpoint into a folder that `zoo.load` reads and `zoo push` publishes: config.json and "
+        "safetensors. The averaged weights are taken, where the run averaged them. Nothing in the checkpoint is run as "
+        "code.",
+        """
+        zoo export checkpoints/last.ckpt -o my-model --name beast.mine
+        zoo export checkpoints/last.ckpt -o my-model --weights trained
+        """,
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", help="what `zoo fit` wrote")
+    parser.add_argument("-o", "--out", metavar="FOLDER", required=True, help="folder to write")
+    parser.add_argument("--name", metavar="NAME", help="family.variant (default: the family)")
+    parser.add_argument("--licence", metavar="SPDX", help="licence of the weights (default: that of the family)")
+    parser.add_argument("--trained-on", metavar="TEXT", default="", help="what the weights were made from")
+    parser.add_argument(
+        "--weights",
+        choices=["auto", "averaged", "trained"],
+        default="auto",
+        metavar="WHICH",
+        help="averaged, trained, or auto: averaged if there are any (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a checkpoint that is there")
+    parser.add_json()
+    export(**parser.values(arguments))
+
+
+def export(checkpoint: str, out: str, weights: str, json: bool, **facts: Any) -> None:
+    """Write the folder, and print where it is."""
+    from zoo.training.export import tokenizer_of
+
+    tokenizer = tokenizer_of(checkpoint, average={"auto": None, "averaged": True, "trained": False}[weights])
+    folder = tokenizer.save(Path(out).expanduser(), **facts)
+    name = facts["name"] or tokenizer.name
+    if json:
+        print_json({"name": name, "folder": str(folder), "num_parameters": tokenizer.num_parameters})
+        return
+    place = folder if folder.is_absolute() else f"./{folder}"
+    print_facts(f"{folder}: {name}", {"parameters": f"{tokenizer.num_parameters:,}", "load it": f'zoo.load("{place}")'})

@@ -1,0 +1,190 @@
+"""The base of every family's training: a tokenizer, losses by name, an optimiser, what is logged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from zoo import config as configs
+from zoo import registry
+from zoo.components.quantizers import Quantized
+from zoo.errors import ConfigError, near_matches, shown
+from zoo.tokenizer import Tokenizer
+from zoo.training.media import Media, log_media
+from zoo.training.optim import OptimizerConfig, build_optimizer, build_schedule
+
+__all__ = ["TOKENIZER", "TokenizerModule"]
+
+TOKENIZER = "zoo_tokenizer"
+"""Key of a checkpoint: family and config of the tokenizer, from which it can be built without this class."""
+
+_QUANTIZER = "quantizer_"
+_DEFAULT_OPTIMIZER = OptimizerConfig()
+
+
+class TokenizerModule(LightningModule):
+    """Trains a tokenizer, which knows nothing of it.
+
+    A family subclasses it, names itself in `family`, implements `losses`, states their weights in `default_weights`,
+    and may override `media`. Its constructor passes on what this one takes, and takes further hyper-parameters that are
+    plain values.
+
+    Args:
+        config: Values of the family's config. A quantizer is swapped here, by one line.
+        weights: Model whose weights to start from: a name, a folder, or an `hf://` address, as `zoo.load` takes. Its
+            config must be the same.
+        optimizer: Optimiser and schedule.
+        loss_weights: Weights of losses by name, where they are not those of `default_weights`. Losses of a quantizer,
+            `quantizer_` and their name, are weighted by its config already and have the weight 1.
+
+    Attributes:
+        family: Name of the tokenizer's family.
+        default_weights: Every loss by name, and what it counts.
+        tokenizer: The tokenizer. What is exported.
+
+    Raises:
+        ConfigError: A value is unusable, or a hyper-parameter is not plain.
+        UnknownNameError: There is no such family, or no such model to start from.
+    """
+
+    family: ClassVar[str]
+    default_weights: ClassVar[Mapping[str, float]] = {}
+
+    tokenizer: Tokenizer
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        weights: str | None = None,
+        optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
+        loss_weights: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        # Plain values only, of the subclass's constructor as well, so that weights_only=True reads the checkpoint.
+        self.save_hyperparameters()
+        for name, value in self.hparams.items():
+            self.hparams[name] = _primitive(value, name)
+        if isinstance(optimizer, Mapping):  # as a checkpoint has it
+            optimizer = configs.from_dict(OptimizerConfig, optimizer, "optimizer")
+        self.optimizer_config = optimizer
+        self.loss_weights = {**self.default_weights, **(loss_weights or {})}
+        for name in loss_weights or {}:
+            if name not in self.default_weights and not name.startswith(_QUANTIZER):
+                raise ConfigError(
+                    f"loss_weights: there is no loss {name!r}; {near_matches(name, self.default_weights)}"
+                )
+        self.tokenizer = registry.family(self.family).from_config(config)
+        if weights is not None:
+            self._start_from(weights)
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """Return the losses of a batch by name, not weighted; those of a quantizer through `quantizer_losses`.
+
+        Called for training, validation and testing. A loss that needs its own parameters or buffers keeps them in this
+        module, not in the tokenizer.
+        """
+        raise NotImplementedError
+
+    def media(self, batch: Any) -> dict[str, Media]:
+        """Return what to show of the first batch of a validation, by name. Nothing by default."""
+        return {}
+
+    def trained_modules(self) -> list[nn.Module]:
+        """Return the modules whose parameters the optimiser changes: this one, with all it contains."""
+        return [self]
+
+    def quantizer_losses(self, quantized: Quantized) -> dict[str, Tensor]:
+        """Return a quantizer's losses under the names they have here, and log its codebook usage and perplexity."""
+        for name, value in quantized.stats.items():
+            self._log(name, value)
+        return {f"{_QUANTIZER}{name}": loss for name, loss in quantized.losses.items()}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the weighted sum of the losses."""
+        return self._total(batch)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the losses, and media of the first batch."""
+        self._total(batch)
+        if batch_idx == 0 and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            log_media(self.loggers, self.media(batch), self.global_step)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the losses."""
+        self._total(batch)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW and its schedule."""
+        optimizer = build_optimizer(self.optimizer_config, self.trained_modules())
+        steps = self.trainer.estimated_stepping_batches
+        schedule = build_schedule(self.optimizer_config, optimizer, steps if steps != -1 else float("inf"))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the tokenizer is."""
+        checkpoint[TOKENIZER] = self._identity()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another tokenizer.
+
+        Raises:
+            ConfigError: Family or config differ.
+        """
+        before = checkpoint.get(TOKENIZER, {})
+        for name, now in self._identity().items():
+            if before.get(name) != now:
+                raise ConfigError(
+                    f"the checkpoint is of another tokenizer: its {name} is {shown(before.get(name))}, this run's is "
+                    f"{shown(now)}."
+                )
+
+    def _identity(self) -> dict[str, Any]:
+        return {"family": self.family, "config": configs.to_dict(self.tokenizer.config)}
+
+    def _total(self, batch: Any) -> Tensor:
+        losses = self.losses(batch)
+        total = torch.zeros((), device=self.device)
+        for name, loss in losses.items():
+            if name not in self.loss_weights and not name.startswith(_QUANTIZER):
+                raise ConfigError(f"{type(self).__name__}.default_weights lacks the loss {name!r}.")
+            self._log(name, loss.detach())
+            total = total + self.loss_weights.get(name, 1.0) * loss
+        self._log("loss", total.detach(), prog_bar=True)
+        return total
+
+    def _log(self, name: str, value: Tensor, **options: Any) -> None:
+        stage = "train" if self.trainer.training else "test" if self.trainer.testing else "val"
+        is_distributed = stage != "train" and self.trainer.world_size > 1
+        self.log(f"{stage}/{name}", value, sync_dist=is_distributed, **options)
+
+    def _start_from(self, weights: str) -> None:
+        import zoo
+
+        start = zoo.load(weights)
+        if (
+            configs.to_dict(start.config) != configs.to_dict(self.tokenizer.config)
+            or start.family != self.tokenizer.family
+        ):
+            raise ConfigError(
+                f"weights: {weights!r} is a {start.family} with the config {configs.to_dict(start.config)}, and the "
+                f"model is a {self.tokenizer.family} with {configs.to_dict(self.tokenizer.config)}."
+            )
+        self.tokenizer.load_state_dict(start.state_dict())
+
+
+def _primitive(value: Any, name: str) -> Any:
+    """Return a hyper-parameter as plain values, or raise."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return configs.to_dict(value)
+    if isinstance(value, Mapping):
+        return {key: _primitive(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_primitive(item, name) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise ConfigError(f"the hyper-parameter {name} must be a plain value, got {shown(value)} ({type(value).__name__}).")
