@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,9 @@ def test_tokens_of_one_model_are_refused_by_another():
     tokens = zoo.load("beast").encode(SAMPLE)
     with pytest.raises(TokenError, match=r"made by 'beast.default', this tokenizer is 'binning.default'"):
         zoo.load("binning").decode(tokens)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tokenizer_travels_to_worker_processes(name):
+    tok = zoo.load(name)
+    assert pickle.loads(pickle.dumps(tok)).encode(SAMPLE).tolist() == tok.encode(SAMPLE).tolist()

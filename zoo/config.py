@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from zoo.errors import ConfigError, near_matches, shown
 
-__all__ = ["from_dict", "to_dict"]
+__all__ = ["check_fields", "from_dict", "to_dict"]
 
 T = TypeVar("T")
 
@@ -48,6 +48,25 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{where} lacks the key {name!r}, which has no default.")
     return cls(**ready)
+
+
+def check_fields(config: Any, where: str) -> None:
+    """Refuse field values that their annotations forbid, for a config dataclass that is built in Python.
+
+    To be called first in `__post_init__`: a misspelt word would otherwise count as some other choice. Lists become
+    tuples and integers floats where the annotation says so, as in `from_dict`.
+
+    Args:
+        config: A dataclass, which may be frozen.
+        where: Whose settings these are, for error messages.
+
+    Raises:
+        ConfigError: A value has the wrong type.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = _checked(getattr(config, field.name), hints[field.name], f"{where}: {field.name}")
+        object.__setattr__(config, field.name, value)
 
 
 def _plain(value: Any) -> Any:

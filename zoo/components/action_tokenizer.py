@@ -16,7 +16,7 @@ from zoo.errors import InputError, NotFittedError, TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
 
-__all__ = ["ActionTokenizer", "Chunks", "split"]
+__all__ = ["ActionTokenizer", "Chunks", "refresh_after_load", "split"]
 
 
 @dataclass(frozen=True)
@@ -214,3 +214,11 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
                 f" in ids of shape {tuple(tokens.ids.shape)}."
             )
         return tokens.ids.view(len(tokens), -1, per_chunk), per_item
+
+
+def refresh_after_load(tokenizer: Any, _: object) -> None:
+    """Call `_refresh` of a tokenizer whose state has been loaded; a function, not a lambda, so that it can be pickled.
+
+    For `register_load_state_dict_post_hook`.
+    """
+    tokenizer._refresh()

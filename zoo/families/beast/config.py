@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields
-from typing import Literal, get_type_hints
+from dataclasses import dataclass
+from typing import Literal
 
 from zoo import config as configs
 from zoo.errors import ConfigError
 
 __all__ = ["BeastConfig"]
 
+# Far above any robot's, and low enough that a config from elsewhere cannot ask for all memory.
 _MAX_HORIZON = 4096
+_MAX_DOFS = 1024
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class BeastConfig:
     control_rate: float | None = None
 
     def __post_init__(self) -> None:
-        self._require_types()
-        self._require(self.num_dofs >= 1, f"num_dofs must be at least 1, got {self.num_dofs}")
+        configs.check_fields(self, "BEAST")
+        self._require(1 <= self.num_dofs <= _MAX_DOFS, f"num_dofs must be in 1 … {_MAX_DOFS}, got {self.num_dofs}")
         self._require(
             2 <= self.horizon <= _MAX_HORIZON, f"horizon must be in 2 … {_MAX_HORIZON} steps, got {self.horizon}"
         )
@@ -104,13 +106,6 @@ class BeastConfig:
                 "badly conditioned, control points leave the data's range and their bounds get wide.",
                 stacklevel=3,
             )
-
-    def _require_types(self) -> None:
-        """Refuse what annotations forbid: a misspelt word would otherwise count as some other choice."""
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            value = configs._checked(getattr(self, field.name), hints[field.name], f"BEAST: {field.name}")
-            object.__setattr__(self, field.name, value)
 
     @property
     def num_fixed(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from zoo.components.action_tokenizer import ActionTokenizer, Chunks, split
+from zoo.components.action_tokenizer import ActionTokenizer, Chunks, refresh_after_load, split
 from zoo.components.layers.normalization import CONSTANT, RangeNormalizer
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
@@ -85,7 +85,7 @@ class BeastTokenizer(ActionTokenizer):
             sample_rate=rate,
             input_size=(config.horizon, config.num_dofs),
         )
-        self.register_load_state_dict_post_hook(_refresh)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(refresh_after_load)  # type: ignore[no-untyped-call]
         self.reset_fit()
 
     # ------------------------------------------------------------------------------------------------- discrete tokens
@@ -397,8 +397,3 @@ class BeastTokenizer(ActionTokenizer):
 
 def _precision(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _refresh(tokenizer: BeastTokenizer, _: object) -> None:
-    # A function of the module, not a lambda, so that tokenizers can be pickled.
-    tokenizer._refresh()

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from zoo.components.action_tokenizer import ActionTokenizer, split
+from zoo import config as configs
+from zoo.components.action_tokenizer import ActionTokenizer, refresh_after_load, split
 from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
@@ -51,13 +52,12 @@ class BinningConfig:
     control_rate: float | None = None
 
     def __post_init__(self) -> None:
+        configs.check_fields(self, "binning")
         for name, value, least in (("num_dofs", self.num_dofs, 1), ("horizon", self.horizon, 1)):
             if value < least:
                 raise ConfigError(f"binning: {name} must be {least} or more, got {value}.")
         if not 2 <= self.codebook_size <= 2**20:
             raise ConfigError(f"binning: codebook_size must be in 2 … 2^20, got {self.codebook_size}.")
-        if self.rule not in ("openvla", "linear"):
-            raise ConfigError(f"binning: rule must be 'openvla' or 'linear', got {self.rule!r}.")
         if self.action_quantiles is not None:
             low, high = self.action_quantiles
             if not 0 <= low < high <= 1:
@@ -108,7 +108,7 @@ class BinningTokenizer(ActionTokenizer):
             input_size=(config.horizon, config.num_dofs),
         )
         self._is_fitted = config.action_quantiles is None
-        self.register_load_state_dict_post_hook(lambda module, _: module._refresh())  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(refresh_after_load)  # type: ignore[no-untyped-call]
         self.reset_fit()
 
     def encode(self, x: Any, lengths: Any = None) -> Tokens:

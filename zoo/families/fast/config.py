@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from zoo import config as configs
 from zoo.errors import ConfigError
 
 __all__ = ["FastConfig"]
@@ -48,6 +49,7 @@ class FastConfig:
     fit_stride: int | None = None
 
     def __post_init__(self) -> None:
+        configs.check_fields(self, "FAST")
         self._require(
             self.num_dofs is None or 1 <= self.num_dofs <= _MAX_DOFS,
             f"num_dofs must be in 1 … {_MAX_DOFS} (or None), got {self.num_dofs}",
@@ -62,7 +64,6 @@ class FastConfig:
             "action_quantiles to None",
         )
         self._require(self.scale > 0, f"scale must be above 0, got {self.scale}")
-        self._require(self.variant in ("parity", "safe"), f"variant must be 'parity' or 'safe', got {self.variant!r}")
         least = _BYTES if self.variant == "safe" else 2
         self._require(
             least <= self.bpe_vocab_size <= 2**20,

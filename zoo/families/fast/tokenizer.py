@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import config as configs
-from zoo.components.action_tokenizer import ActionTokenizer, split
+from zoo.components.action_tokenizer import ActionTokenizer, refresh_after_load, split
 from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError, InputError, TokenError
@@ -79,7 +79,7 @@ class FastTokenizer(ActionTokenizer):
             sample_rate=config.control_rate,
             input_size=None if steps is None or dofs is None else (steps, dofs),
         )
-        self.register_load_state_dict_post_hook(lambda module, _: module._refresh())  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(refresh_after_load)  # type: ignore[no-untyped-call]
         self._refresh()
         self.reset_fit()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal, get_type_hints
+from dataclasses import dataclass
+from typing import Literal
 
 from zoo import config as configs
 from zoo.errors import ConfigError
@@ -62,9 +62,7 @@ class StableTokenConfig:
     stored_positions: bool = False
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            configs._checked(getattr(self, field.name), hints[field.name], f"StableToken: {field.name}")
+        configs.check_fields(self, "StableToken")
         counted = ("d_model", "num_heads", "ffn_size", "num_layers", "num_mel", "max_positions", "pooling_kernel")
         for name in (*counted, "num_voters", "num_clean", "sample_rate", "hop_length"):
             self._require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
