@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import zoo
 from zoo import registry
+from zoo.components.quantizers import VotingLFQConfig
 from zoo.families.stabletoken import PRESETS, StableTokenConfig, StableTokenTokenizer
 from zoo.families.stabletoken.canonical import canonical
 from zoo.families.stabletoken.encoder import sinusoids
@@ -25,7 +26,7 @@ TINY = StableTokenConfig(
     num_mel=16,
     max_positions=100,
     pooling_position=2,
-    num_bits=6,
+    quantizer=VotingLFQConfig(dim=32, num_bits=6),
 )
 
 
@@ -49,7 +50,8 @@ class TestSizes:
     )
     def test_published_parameter_counts(self, voters, expected):
         # Table 12 of the paper, which counts neither the fixed positions nor the norm behind the quantizer.
-        config = dataclasses.replace(PRESETS["large"], num_voters=voters, num_clean=voters // 2 + 1)
+        voting = VotingLFQConfig(dim=1280, num_voters=voters, num_clean=voters // 2 + 1)
+        config = dataclasses.replace(PRESETS["large"], quantizer=voting)
         with torch.device("meta"):
             assert StableTokenTokenizer(config).num_parameters == expected
 

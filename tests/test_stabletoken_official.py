@@ -8,6 +8,7 @@ import torch
 from test_stabletoken import make, speech
 
 import zoo
+from zoo.components.quantizers import VotingLFQConfig
 from zoo.errors import CheckpointError, ConfigError
 from zoo.families.stabletoken import StableTokenTokenizer, official
 from zoo.families.stabletoken.canonical import canonical
@@ -131,9 +132,9 @@ def test_half_precision_files(tmp_path):
         ({"activation_function": "relu"}, {}, "activation_function"),
         ({"encoder_layers": 1}, {}, "encoder_layers"),
         ({"quantize_encoder_only": None}, {}, "quantize_encoder_only"),
-        ({"num_voters": 2}, {}, "odd"),
+        ({"num_voters": 4}, {}, "odd"),
         ({"d_model": 50}, {}, "multiple of num_heads"),
-        ({"use_projection_bias": "no"}, {}, "use_projection_bias"),
+        ({"use_projection_bias": "no"}, {}, "bias"),
         ({"encoder_causal_convolution": None}, {}, "causal_convolution"),
         ({}, {"feature_size": 80}, "feature_size"),
         ({}, {"chunk_length": 20}, "chunk_length"),
@@ -187,7 +188,12 @@ def test_whispers_own_files_are_not_recognised(tmp_path):
 
 
 def test_round_trip(tmp_path):
-    ours = make(num_mel=20, max_positions=1500, use_projection_bias=True, causal_convolution=True)
+    ours = make(
+        num_mel=20,
+        max_positions=1500,
+        causal_convolution=True,
+        quantizer=VotingLFQConfig(dim=32, num_bits=6, bias=True),
+    )
     official.write(ours, tmp_path / "a")
     back = zoo.load(tmp_path / "a")
     assert {**vars(back.config), "stored_positions": False} == vars(ours.config)

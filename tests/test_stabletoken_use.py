@@ -9,7 +9,9 @@ from test_stabletoken import TINY, make, speech
 
 import zoo
 from zoo.errors import ConfigError, InputError, TokenError
-from zoo.families.stabletoken import StableTokenTokenizer
+from zoo.families.stabletoken import StableTokenTokenizer, official
+
+VOTING = {"kind": "voting_lfq", "dim": 32, "num_bits": 6}
 
 
 def test_lists_files_and_arrays(tmp_path):
@@ -97,6 +99,29 @@ def test_encode_changes_nothing_and_records_nothing():
     assert tokenizer.eval().encode(speech(5000)).equal(tokens)
 
 
+@pytest.mark.parametrize(
+    ("quantizer", "shape"),
+    [
+        ({"kind": "fsq", "levels": [8, 5, 5]}, (3, 63)),
+        ({"kind": "vq", "codebook_size": 50, "dim": 32}, (3, 63)),
+        ({"kind": "lfq", "num_bits": 7}, (3, 63)),
+        ({"kind": "residual", "num_stages": 3, "stage": {"kind": "vq", "codebook_size": 9, "dim": 4}}, (3, 63, 3)),
+    ],
+)
+def test_any_quantizer(tmp_path, quantizer, shape):
+    tokenizer = make(quantizer=quantizer)
+    waves = [speech(count, count) for count in (1, 900, 40_000)]
+    tokens = tokenizer.encode(waves)
+    assert tokens.ids.shape == shape
+    assert tokens.codebook_size == tokenizer.quantizer.codebook_size
+    assert tokens.ids[2].unique().numel() > 1
+    assert [tokens[i].tolist() for i in range(3)] == [tokenizer.encode(wave).tolist() for wave in waves]
+    tokenizer.save(tmp_path / "x", name="stabletoken.tiny")
+    assert zoo.load(tmp_path / "x").encode(waves).equal(tokens)
+    with pytest.raises(ConfigError, match="voting_lfq"):
+        official.write(tokenizer, tmp_path / "y")
+
+
 @pytest.mark.parametrize("stored", [False, True])
 def test_save_and_load(tmp_path, stored):
     tokenizer = make(stored_positions=stored)
@@ -112,18 +137,22 @@ def test_save_and_load(tmp_path, stored):
     ("changes", "message"),
     [
         ({"num_heads": 5}, "multiple of num_heads"),
-        ({"num_voters": 4}, "odd"),
-        ({"num_clean": 2}, "majority"),
-        ({"num_clean": 6}, "majority"),
+        ({"quantizer": VOTING | {"num_voters": 4}}, "odd"),
+        ({"quantizer": VOTING | {"num_clean": 2}}, "majority"),
+        ({"quantizer": VOTING | {"num_clean": 6}}, "num_clean"),
+        ({"quantizer": VOTING | {"dim": 16}}, "d_model"),
+        ({"quantizer": VOTING | {"kind": "vote"}}, "voting_lfq"),
+        ({"quantizer": VOTING | {"levels": [5]}}, "levels"),
+        ({"quantizer": {"kind": "none", "dim": 32}}, "ids"),
         ({"pooling_position": 3}, "pooling_position"),
         ({"pooling_position": 0}, "pooling_position"),
         ({"pooling_kernel": 3}, "multiple of pooling_kernel"),
         ({"pooling_type": "median"}, "one of"),
-        ({"num_bits": 0}, "num_bits"),
+        ({"quantizer": VOTING | {"num_bits": 0}}, "num_bits"),
         ({"n_fft": 100}, "n_fft"),
         ({"num_mel": 0}, "num_mel"),
         ({"d_model": 32.0}, "d_model"),
-        ({"use_projection_bias": 1}, "use_projection_bias"),
+        ({"quantizer": VOTING | {"bias": 1}}, "bias"),
     ],
 )
 def test_bad_configs(changes, message):

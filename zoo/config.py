@@ -85,7 +85,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if value is None and type(None) in options:
             return None
         failures = []
-        for option in (option for option in options if option is not type(None)):
+        for option in _of_kind(value, [option for option in options if option is not type(None)]):
             try:
                 return _checked(value, option, where)
             except ConfigError as error:
@@ -108,6 +108,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
             _checked(item, kind, f"{where}[{i}]") for i, (item, kind) in enumerate(zip(value, inner, strict=True))
         )
     if dataclasses.is_dataclass(hint):
+        if type(value) is hint:
+            return value
         return from_dict(typing.cast(type, hint), value, where)
     if origin is not None or not isinstance(hint, type):
         raise TypeError(f"{where}: a config cannot hold {hint}, see from_dict for the types it can.")
@@ -118,3 +120,21 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     if hint is float and not math.isfinite(value):
         raise ConfigError(f"{where} must be a finite number, got {value!r}.")
     return value
+
+
+def _of_kind(value: Any, options: list[Any]) -> list[Any]:
+    """Return those of a union's options that a value can be: of dataclasses with a field `kind`, the one it names."""
+    kinds = {
+        field.default: option
+        for option in options
+        if dataclasses.is_dataclass(option)
+        for field in dataclasses.fields(option)
+        if field.name == "kind"
+    }
+    if len(kinds) < len(options) or not isinstance(value, Mapping):
+        return options
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        known = ", ".join(map(str, kinds))
+        raise ConfigError(f"a mapping with a kind is needed, one of {known}; the kind given is {shown(kind)}.")
+    return [kinds[kind]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zoo import config as configs
+from zoo.components.quantizers import QuantizerConfig, VotingLFQConfig
 from zoo.errors import ConfigError
 
 __all__ = ["PRESETS", "StableTokenConfig"]
@@ -32,10 +33,9 @@ class StableTokenConfig:
         pooling_kernel: Frames that are pooled into one token.
         pooling_type: Their mean (`avg`) or their largest value (`max`).
         pooling_position: After which layer, counted from 1.
-        num_voters: Branches of the quantizer that vote on every bit, n; odd, so that there are no ties.
-        num_clean: Branches that see the clean signal in training when the others see a noisy one; a majority.
-        num_bits: Bits of a token, d: the codebook has 2^d entries.
-        use_projection_bias: Whether the quantizer's projections have biases.
+        quantizer: Any quantizer with ids. The published one is `voting_lfq` of 5 branches that vote, an odd number, so
+            that there are no ties, and see a noisy signal in training but for a majority. Where its vectors are not D
+            wide, the encoder ends in a projection to their width.
         causal_convolution: Whether the convolutions see the past alone; attention sees the whole segment anyway.
         stored_positions: Whether the position table is part of the weights, as in the released files, instead of
             computed: Whisper's sines and cosines.
@@ -54,17 +54,14 @@ class StableTokenConfig:
     pooling_kernel: int = 2
     pooling_type: Literal["avg", "max"] = "avg"
     pooling_position: int = 16
-    num_voters: int = 5
-    num_clean: int = 3
-    num_bits: int = 13
-    use_projection_bias: bool = False
+    quantizer: QuantizerConfig = VotingLFQConfig(dim=1280)  # noqa: RUF009  (frozen)
     causal_convolution: bool = False
     stored_positions: bool = False
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "StableToken")
         counted = ("d_model", "num_heads", "ffn_size", "num_layers", "num_mel", "max_positions", "pooling_kernel")
-        for name in (*counted, "num_voters", "num_clean", "sample_rate", "hop_length"):
+        for name in (*counted, "sample_rate", "hop_length"):
             self._require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         self._require(self.num_layers_after >= 0, f"num_layers_after must be 0 or more, got {self.num_layers_after}")
         self._require(
@@ -86,13 +83,20 @@ class StableTokenConfig:
             f"{self.max_positions} and {self.pooling_kernel}",
         )
         self._require(
-            self.num_voters % 2 == 1, f"num_voters must be odd, or votes could be tied, got {self.num_voters}"
+            self.quantizer.kind not in ("none", "gaussian"), f"tokens need ids, and {self.quantizer.kind!r} has none"
         )
-        self._require(
-            self.num_voters < 2 * self.num_clean <= 2 * self.num_voters,
-            f"num_clean must be a majority of the {self.num_voters} voters and at most all, got {self.num_clean}",
-        )
-        self._require(1 <= self.num_bits <= 20, f"num_bits must be in 1 … 20, got {self.num_bits}")
+        if isinstance(self.quantizer, VotingLFQConfig):
+            voters, clean = self.quantizer.num_voters, self.quantizer.num_clean
+            self._require(voters % 2 == 1, f"num_voters must be odd, or votes could be tied, got {voters}")
+            self._require(
+                voters < 2 * clean <= 2 * voters,
+                f"num_clean must be a majority of the {voters} voters and at most all, got {clean}",
+            )
+            self._require(
+                self.quantizer.dim == self.d_model,
+                f"the dim of voting_lfq, which projects by itself, must be d_model = {self.d_model}, got "
+                f"{self.quantizer.dim}",
+            )
         self._require(
             self.hop_length <= self.n_fft <= 2 * self.token_samples,
             f"n_fft must be at least hop_length = {self.hop_length} and, since the shortest input is padded to one "
@@ -125,7 +129,14 @@ PRESETS = {
     "large": StableTokenConfig(),
     # The same from Whisper tiny.en: 384 wide, the first 2 of 4 layers.
     "nano": StableTokenConfig(
-        d_model=384, num_heads=6, ffn_size=1536, num_layers=2, num_layers_after=2, num_mel=80, pooling_position=2
+        d_model=384,
+        num_heads=6,
+        ffn_size=1536,
+        num_layers=2,
+        num_layers_after=2,
+        num_mel=80,
+        pooling_position=2,
+        quantizer=VotingLFQConfig(dim=384),
     ),
 }
 """Published and small sizes by name."""

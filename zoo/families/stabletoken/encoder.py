@@ -26,15 +26,23 @@ _ROWS = 256
 
 
 class SpeechEncoder(nn.Module):
-    """Log-mel spectra (B, M, F) → one vector a token, (B, T, D).
+    """Log-mel spectra (B, M, F) → one vector a token, (B, T, Q).
 
     Two convolutions, the second of stride 2, sinusoidal positions, pre-norm layers that attend to the whole segment,
-    and pooling after one of them. What an item's padding holds changes nothing.
+    pooling after one of them, and a projection if the quantizer's vectors are not as wide as the layers. What an item's
+    padding holds changes nothing.
+
+    Args:
+        config: Sizes.
+        output_size: Q, width of the quantizer's vectors; D if None.
+
+    Attributes:
+        project: D → Q; the identity where they are equal.
     """
 
     positions: Tensor
 
-    def __init__(self, config: StableTokenConfig) -> None:
+    def __init__(self, config: StableTokenConfig, output_size: int | None = None) -> None:
         super().__init__()
         self.config = config
         self.padding = (2, 0) if config.causal_convolution else (1, 1)
@@ -46,6 +54,8 @@ class SpeechEncoder(nn.Module):
             TransformerLayer(config.d_model, config.num_heads, config.ffn_size, key_bias=False)
             for _ in range(config.num_layers)
         )
+        width = config.d_model if output_size is None else output_size
+        self.project = nn.Identity() if width == config.d_model else nn.Linear(config.d_model, width)
 
     def forward(self, mel: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a padded batch.
@@ -55,7 +65,7 @@ class SpeechEncoder(nn.Module):
             num_frames: (B,) frames of each item that begin within its samples.
 
         Returns:
-            (B, T, D), and the mask of valid tokens (B, T).
+            (B, T, Q), and the mask of valid tokens (B, T).
         """
         per_token = self.config.frames_per_token
         ends = -(-num_frames // per_token) * per_token
@@ -67,7 +77,7 @@ class SpeechEncoder(nn.Module):
             x = layer(x, mask[:, None, None])
             if number == self.config.pooling_position:
                 x, mask = self._pool(x), mask[:, :: self.config.pooling_kernel]
-        return x, mask
+        return self.project(x), mask
 
     def apart(self, mels: Sequence[Tensor], num_frames: Sequence[int], run: Run) -> list[Tensor]:
         """Encode items, each as if it were alone.
@@ -78,7 +88,7 @@ class SpeechEncoder(nn.Module):
             run: What computes the pieces.
 
         Returns:
-            (1, T, D) each.
+            (1, T, Q) each.
         """
         xs = run(self._stem, mels)
         valid = [-(-count // 2) for count in num_frames]
@@ -87,7 +97,7 @@ class SpeechEncoder(nn.Module):
             if number == self.config.pooling_position:
                 xs = run(self._pool, xs)
                 valid = [-(-count // self.config.pooling_kernel) for count in valid]
-        return xs
+        return run(self.project, xs)
 
     def num_pieces(self, num_frames: int) -> int:
         """Return into how many pieces, which may be computed at the same time, `apart` cuts an item."""

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zoo import _weights
+from zoo.components.quantizers import VotingLFQConfig, parse
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
 
@@ -45,10 +46,8 @@ _FIELDS = {
     "pooling_kernel": "pooling_kernel_size",
     "pooling_type": "pooling_type",
     "pooling_position": "pooling_position",
-    "num_voters": "num_voters",
-    "num_clean": "num_clean_input",
-    "use_projection_bias": "use_projection_bias",
 }
+_QUANTIZER_FIELDS = {"num_voters": "num_voters", "num_clean": "num_clean_input", "bias": "use_projection_bias"}
 # Their class reads this one, has no default for it, and configs of models without it do not all have it.
 _CAUSAL = "encoder_causal_convolution"
 _SIZE, _LAYERS, _FRONT_ONLY = "quantize_vocab_size", "encoder_layers", "quantize_encoder_only"
@@ -148,9 +147,16 @@ def read_config(place: Path) -> tuple[StableTokenConfig, range]:
             f"{where}: {_LAYERS} must be an integer of at least quantize_position = {shown(ours['num_layers'])}, got "
             f"{shown(layers)}."
         )
-    ours |= {"num_bits": size.bit_length() - 1, "num_layers_after": layers - ours["num_layers"]}
+    quantizer = {field: _get(values, key, where) for field, key in _QUANTIZER_FIELDS.items()}
+    quantizer |= {"kind": "voting_lfq", "dim": ours["d_model"], "num_bits": size.bit_length() - 1}
+    ours |= {
+        "quantizer": parse(quantizer, f"{where}: quantizer"),
+        "num_layers_after": layers - ours["num_layers"],
+        "causal_convolution": values.get(_CAUSAL, False),
+        "stored_positions": True,
+    }
     try:
-        config = StableTokenConfig(**ours, causal_convolution=values.get(_CAUSAL, False), stored_positions=True)
+        config = StableTokenConfig(**ours)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     _require_alike(config, values, extractor, place)
@@ -168,12 +174,16 @@ def write(tokenizer: StableTokenTokenizer, folder: Path) -> Path:
 
     Returns:
         The folder with the files.
+
+    Raises:
+        ConfigError: The quantizer is another than the published kind.
     """
-    config = tokenizer.config
-    values = {key: getattr(config, field) for field, key in _FIELDS.items()} | {
+    config, quantizer = tokenizer.config, _voting(tokenizer.config)
+    values = {key: getattr(config, field) for field, key in _FIELDS.items()}
+    values |= {key: getattr(quantizer, field) for field, key in _QUANTIZER_FIELDS.items()} | {
         "model_type": "whisper",
         "activation_function": "gelu",
-        _SIZE: 2**config.num_bits,
+        _SIZE: 2**quantizer.num_bits,
         _LAYERS: config.num_layers + config.num_layers_after,
         _FRONT_ONLY: True,
         _CAUSAL: config.causal_convolution,
@@ -207,7 +217,7 @@ def _released(tensors: Mapping[str, Tensor], config: StableTokenConfig) -> dict[
     released: dict[str, Tensor] = {}
     for key, value in tensors.items():
         if _BRANCHES in key:
-            released |= dict(zip(_branch_names(key, config), value.chunk(config.num_voters), strict=True))
+            released |= dict(zip(_branch_names(key, config), value.chunk(_voting(config).num_voters), strict=True))
         else:
             released[_released_name(key)] = value
     return released
@@ -229,8 +239,14 @@ def _released_name(key: str) -> str:
     return key
 
 
+def _voting(config: StableTokenConfig) -> VotingLFQConfig:
+    if not isinstance(config.quantizer, VotingLFQConfig):
+        raise ConfigError(f"the released layout has a voting_lfq quantizer, and this one is {config.quantizer.kind!r}.")
+    return config.quantizer
+
+
 def _branch_names(key: str, config: StableTokenConfig) -> list[str]:
-    return [key.replace(_BRANCHES, f"quantizer.project_in.{voter}.", 1) for voter in range(config.num_voters)]
+    return [key.replace(_BRANCHES, f"quantizer.project_in.{voter}.", 1) for voter in range(_voting(config).num_voters)]
 
 
 def _require_alike(config: StableTokenConfig, values: dict[str, Any], extractor: dict[str, Any], place: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from zoo.components.quantizers.voting_lfq import VotingLFQ, VotingLFQConfig
+from zoo.components.quantizers import Quantizer, build
 from zoo.errors import ConfigError, TokenError
 from zoo.families.stabletoken.canonical import canonical
 from zoo.families.stabletoken.config import StableTokenConfig
@@ -42,14 +42,14 @@ class NoDecoder(nn.Module):
 
 
 class StableTokenTokenizer(Tokenizer):
-    """Speech (B, samples) → ids (B, T), one for every 40 ms begun.
+    """Speech (B, samples) → ids (B, T), one for every 40 ms begun; (B, T, K) if the quantizer has K codebooks.
 
     Speech of more than 30 s is cut into consecutive segments of 30 s, each encoded alone; the last may be shorter.
 
     Attributes:
         features: Waves → log-mel spectra (`LogMel`).
         encoder: Spectra → a vector a token (`SpeechEncoder`).
-        quantizer: Vectors → ids, by vote (`VotingLFQ`).
+        quantizer: Vectors → ids, as published by vote (`VotingLFQ`).
         decoder: None yet (`NoDecoder`): `decode` raises.
     """
 
@@ -58,26 +58,20 @@ class StableTokenTokenizer(Tokenizer):
 
     config: StableTokenConfig
     encoder: SpeechEncoder
-    quantizer: VotingLFQ
+    quantizer: Quantizer
     decoder: NoDecoder
 
     def __init__(self, config: StableTokenConfig) -> None:
         super().__init__(config)
         self.features = LogMel(config)
-        self.encoder = SpeechEncoder(config)
-        self.quantizer = VotingLFQ(
-            VotingLFQConfig(
-                dim=config.d_model,
-                num_bits=config.num_bits,
-                num_voters=config.num_voters,
-                num_clean=config.num_clean,
-                bias=config.use_projection_bias,
-            )
-        )
+        quantizer = build(config.quantizer)
+        self.encoder = SpeechEncoder(config, quantizer.input_dim)
+        self.quantizer = quantizer
         self.decoder = NoDecoder()
         self.spec = TokenSpec(
             modality="speech",
-            codebook_size=2**config.num_bits,
+            codebook_size=quantizer.codebook_size,
+            num_codebooks=quantizer.num_codebooks,
             token_rate=config.sample_rate / config.token_samples,
             sample_rate=config.sample_rate,
         )
@@ -111,7 +105,8 @@ class StableTokenTokenizer(Tokenizer):
             ]
             parts = iter(self._encode_segments(segments))
             counts = -(-samples // self.config.token_samples)
-            ids = torch.full((len(waves), int(counts.max())), PAD_ID, dtype=torch.int64, device=self.device)
+            shape = (len(waves), int(counts.max()), *([self.spec.num_codebooks] if self.spec.num_codebooks > 1 else []))
+            ids = torch.full(shape, PAD_ID, dtype=torch.int64, device=self.device)
             for row, count in zip(ids, counts.tolist(), strict=True):
                 start = 0
                 while start < count:
@@ -157,7 +152,7 @@ class StableTokenTokenizer(Tokenizer):
         return official.load(cls, folder)
 
     def _encode_segments(self, segments: list[Tensor]) -> list[Tensor]:
-        """Return the ids (T,) of each wave of at most one segment."""
+        """Return the ids (T,) or (T, K) of each wave of at most one segment."""
         done = []
         pieces = sum(self.encoder.num_pieces(self._num_frames(wave)) for wave in segments)
         with canonical(self.device, pieces) as run:
