@@ -82,7 +82,8 @@ def normalize_text(text: str) -> str:
         category = unicodedata.category(character)
         if character not in "'’‘ʼ" and category != "Cf":  # these are soft hyphens, joiners and the like
             kept.append(" " if category[0] in "PSCZ" else character)
-    return " ".join("".join(kept).split())
+    # Composed again, since an accent may now stand beside its letter.
+    return unicodedata.normalize("NFC", " ".join("".join(kept).split()))
 
 
 def unit_edits(noisy: Units, clean: Units) -> Tensor:
