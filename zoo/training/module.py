@@ -79,6 +79,7 @@ class TokenizerModule(LightningModule):
                     f"loss_weights: there is no loss {name!r}; {near_matches(name, self.default_weights)}"
                 )
         self.tokenizer = registry.family(self.family).from_config(config)
+        self._num_items: int | None = None
         if weights is not None:
             self._start_from(weights)
 
@@ -93,6 +94,10 @@ class TokenizerModule(LightningModule):
     def media(self, batch: Any) -> dict[str, Media]:
         """Return what to show of the first batch of a validation, by name. Nothing by default."""
         return {}
+
+    def num_items(self, batch: Any) -> int | None:
+        """Return how many items a batch has, by which averages over batches are weighted; None if Lightning can tell."""
+        return None
 
     def trained_modules(self) -> list[nn.Module]:
         """Return the modules whose parameters the optimiser changes: this one, with all it contains."""
@@ -147,6 +152,7 @@ class TokenizerModule(LightningModule):
         return {"family": self.family, "config": configs.to_dict(self.tokenizer.config)}
 
     def _total(self, batch: Any) -> Tensor:
+        self._num_items = self.num_items(batch)
         losses = self.losses(batch)
         total = torch.zeros((), device=self.device)
         for name, loss in losses.items():
@@ -160,7 +166,7 @@ class TokenizerModule(LightningModule):
     def _log(self, name: str, value: Tensor, **options: Any) -> None:
         stage = "train" if self.trainer.training else "test" if self.trainer.testing else "val"
         is_distributed = stage != "train" and self.trainer.world_size > 1
-        self.log(f"{stage}/{name}", value, sync_dist=is_distributed, **options)
+        self.log(f"{stage}/{name}", value, sync_dist=is_distributed, batch_size=self._num_items, **options)
 
     def _start_from(self, weights: str) -> None:
         import zoo

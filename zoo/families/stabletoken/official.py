@@ -23,6 +23,7 @@ from zoo import _weights
 from zoo.components.quantizers import VotingLFQConfig, parse
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
+from zoo.families.stabletoken.names import released_name
 
 if TYPE_CHECKING:
     from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
@@ -53,21 +54,6 @@ _CAUSAL = "encoder_causal_convolution"
 _SIZE, _LAYERS, _FRONT_ONLY = "quantize_vocab_size", "encoder_layers", "quantize_encoder_only"
 _EXTRACTOR_FIELDS = {"sample_rate": "sampling_rate", "n_fft": "n_fft", "hop_length": "hop_length"}
 
-# Our part of a tensor's name, theirs.
-_NAMES = (
-    ("encoder.positions", "embed_positions.weight"),
-    ("encoder.conv", "conv"),
-    ("encoder.layers.", "layers."),
-    (".attention_norm.", ".self_attn_layer_norm."),
-    (".attention.q.", ".self_attn.q_proj."),
-    (".attention.k.", ".self_attn.k_proj."),
-    (".attention.v.", ".self_attn.v_proj."),
-    (".attention.out.", ".self_attn.out_proj."),
-    (".mlp_norm.", ".final_layer_norm."),
-    (".mlp.up.", ".fc1."),
-    (".mlp.down.", ".fc2."),
-    ("quantizer.out.", "quantizer.project_out."),
-)
 _BRANCHES = "quantizer.branches."
 # What training reads and encoding does not: positions and norm behind the quantizer, and the record of used codes.
 _UNUSED = ("embed_positions2.weight", "layer_norm.weight", "layer_norm.bias", "codebook_used")
@@ -219,7 +205,7 @@ def _released(tensors: Mapping[str, Tensor], config: StableTokenConfig) -> dict[
         if _BRANCHES in key:
             released |= dict(zip(_branch_names(key, config), value.chunk(_voting(config).num_voters), strict=True))
         else:
-            released[_released_name(key)] = value
+            released[released_name(key)] = value
     return released
 
 
@@ -228,15 +214,9 @@ def _ours(tensors: Mapping[str, Tensor], keys: Iterable[str], config: StableToke
     return {
         key: torch.cat([tensors[name] for name in _branch_names(key, config)])
         if _BRANCHES in key
-        else tensors[_released_name(key)]
+        else tensors[released_name(key)]
         for key in keys
     }
-
-
-def _released_name(key: str) -> str:
-    for ours, theirs in _NAMES:
-        key = key.replace(ours, theirs, 1)
-    return key
 
 
 def _voting(config: StableTokenConfig) -> VotingLFQConfig:

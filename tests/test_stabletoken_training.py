@@ -1,0 +1,366 @@
+"""StableToken's training: losses, who sees the noise, recipes, exact resume, swapped quantizers."""
+
+import math
+import os
+import signal
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import training_runs as runs
+import yaml
+from lightning.pytorch import Trainer, seed_everything
+from speech_corpus import write_corpus, write_whisper
+from test_stabletoken import TINY
+from test_training_resume import differences
+
+import zoo
+from zoo import config as configs
+from zoo.data.speech import SpeechData, read_manifest
+from zoo.errors import ConfigError, InputError
+from zoo.families.stabletoken.training import StableTokenTraining
+from zoo.metrics.edits import unit_edit_distance
+from zoo.training import EMA, Checkpoints, ExactResume, OptimizerConfig, tokenizer_of
+
+CONFIG = configs.to_dict(TINY)
+RECIPES = Path(__file__).parents[1] / "recipes/stabletoken"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("speech")
+    write_whisper(folder / "whisper")
+    write_corpus(folder / "corpus")
+    return folder
+
+
+def make(place, **changes):
+    seed_everything(0, verbose=False)
+    settings = {"loss_weights": {"distillation": 1.0}, "optimizer": OptimizerConfig(lr=3e-3, total_steps=50)}
+    return StableTokenTraining(CONFIG, str(place / "whisper"), **{**settings, **changes})
+
+
+def a_batch(place, size=6, noise=True):
+    data = SpeechData(str(place / "corpus"), noise=noise, text_languages=["en"], batch_size=size)
+    return next(iter(data.train_dataloader()))
+
+
+def quiet(module):
+    """Let a module log nothing."""
+    module._log = lambda *_, **__: None
+    return module
+
+
+class TestData:
+    def test_manifest(self, place):
+        utterances = read_manifest(place / "corpus/train.jsonl")
+        assert len(utterances) == 24
+        assert utterances[0].path.is_file()
+        assert {u.language for u in utterances} == {"en", "de"}
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("", "lists nothing"),
+            ("{", "line 1 is not JSON"),
+            ("[]", "object"),
+            ('{"audio_filepath": "a.wav"}', "duration"),
+            ('{"audio_filepath": "a.wav", "duration": 0}', "above 0"),
+            ('{"audio_filepath": "a.wav", "duration": NaN}', "above 0"),
+            ('{"audio_filepath": 3, "duration": 1}', "audio_filepath"),
+            ('{"audio_filepath": "a.wav", "duration": 1, "text": 3}', "text"),
+        ],
+    )
+    def test_bad_manifests(self, tmp_path, line, message):
+        (tmp_path / "x.jsonl").write_text(line + "\n")
+        with pytest.raises(InputError, match=message):
+            read_manifest(tmp_path / "x.jsonl")
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_manifest(tmp_path / "x.jsonl")
+        with pytest.raises(ConfigError, match=r"recipes/data/speech\.py"):
+            SpeechData(str(tmp_path)).train_dataloader()
+
+    def test_batches(self, place):
+        batch = a_batch(place)
+        assert batch.waves.shape == batch.noisy.shape
+        inside = torch.arange(batch.waves.shape[1]) < batch.lengths[:, None]
+        assert not batch.waves[~inside].any()
+        assert not batch.noisy[~inside].any()
+        assert not torch.equal(batch.waves, batch.noisy)
+        again = a_batch(place)
+        assert torch.equal(batch.noisy, again.noisy)
+        plain = a_batch(place, noise=False)
+        assert torch.equal(plain.waves, batch.waves)
+        assert plain.noisy is plain.waves
+
+    def test_noise_differs_from_epoch_to_epoch(self, place):
+        items = SpeechData(str(place / "corpus"), batch_size=2).train_dataloader().dataset
+        first, second, again = items[0, 3][1], items[1, 3][1], items[0, 3][1]
+        assert torch.equal(items[0, 3][0], items[1, 3][0])
+        assert not torch.equal(first, second)
+        assert torch.equal(first, again)
+
+    def test_transcripts_of_chosen_languages(self, place):
+        items = SpeechData(str(place / "corpus"), text_languages=["en"]).dataset("train")
+        for i, utterance in enumerate(items.utterances):
+            assert items[i][2] == (utterance.text if utterance.language == "en" else "")
+        assert SpeechData(str(place / "corpus")).dataset("train")[1][2] == items.utterances[1].text != ""
+
+    def test_sources_repeat_or_stay_out(self, place):
+        items = SpeechData(str(place / "corpus"), repeat={"read": 2, "game": 0}).dataset("train")
+        assert {u.source for u in items.utterances} == {"read"}
+        assert len(items) == 36
+        for repeat, message in (({"film": 2}, "film"), ({"read": -1}, "negative")):
+            with pytest.raises(ConfigError, match=message):
+                SpeechData(str(place / "corpus"), repeat=repeat).dataset("train")
+
+    def test_long_speech_is_cut_and_loses_its_transcript(self, place):
+        items = SpeechData(str(place / "corpus"), max_seconds=0.4).dataset("train")
+        assert max(len(items[i][0]) for i in range(len(items))) == 6400
+        assert all(items[i][2] == "" for i in range(len(items)) if items.utterances[i].duration > 0.4)
+        assert any(items[i][2] for i in range(len(items)))
+
+    def test_even_choice_for_validation(self, place):
+        data = SpeechData(str(place / "corpus"), eval_items=3)
+        chosen = data.dataset("val").utterances
+        assert [u.path.stem for u in chosen] == [u.path.stem for u in read_manifest(data.folder / "val.jsonl")[::2]]
+        assert len(SpeechData(str(place / "corpus"), eval_items=9).dataset("val")) == 6
+
+    @pytest.mark.parametrize(("changes", "message"), [({"max_seconds": 0}, "max_seconds"), ({"eval_items": 0}, "eval")])
+    def test_bad_values(self, changes, message):
+        with pytest.raises(ConfigError, match=message):
+            SpeechData(**changes)
+
+    def test_another_rate(self, place, tmp_path):
+        import soundfile
+
+        soundfile.write(tmp_path / "a.wav", torch.zeros(800).numpy(), 8000)
+        (tmp_path / "test.jsonl").write_text('{"audio_filepath": "a.wav", "duration": 0.1}\n')
+        with pytest.raises(InputError, match="8000 Hz"):
+            SpeechData(str(tmp_path), noise=False).dataset("test")[0]
+
+
+class TestLosses:
+    def test_names_and_gradients(self, place):
+        module = quiet(make(place))
+        losses = module.losses(a_batch(place))
+        assert losses.keys() == {
+            "asr",
+            "distillation",
+            "quantizer_consensus",
+            "quantizer_commitment",
+            "quantizer_entropy",
+        }
+        assert losses["asr"].item() == pytest.approx(math.log(module.recognizer.text.config.vocabulary), rel=0.3)
+        sum(losses.values()).backward()
+        without = {name for name, p in module.named_parameters() if p.requires_grad and p.grad is None}
+        assert without == set()
+        assert not any(p.requires_grad for p in module.teacher.parameters())
+        frozen = make(place, train_text_decoder=False)
+        assert not any(p.requires_grad for p in frozen.recognizer.text.parameters())
+
+    def test_asr_is_the_cross_entropy_of_the_transcripts(self, place):
+        module = quiet(make(place)).eval()
+        batch = a_batch(place)
+        quantized, mask = module._encode(batch)
+        states = module.recognizer(quantized.codes, mask)
+        spelling, end = module.spelling, module.recognizer.text.config.end_id
+        terms = []
+        for row, text in enumerate(batch.texts):
+            if text:
+                ids = [*module.prompt, *spelling.encode(text), end]
+                logits = module.recognizer.text(torch.tensor([ids]), states[row : row + 1], mask[row : row + 1])[0]
+                log = logits.log_softmax(1)
+                terms += [-log[i - 1, ids[i]] for i in range(len(module.prompt), len(ids))]
+        assert 0 < len([text for text in batch.texts if text]) < len(batch.texts)
+        torch.testing.assert_close(module.losses(batch)["asr"], torch.stack(terms).mean())
+
+    def test_without_any_transcript(self, place):
+        module = quiet(make(place))
+        losses = module.losses(a_batch(place)._replace(texts=[""] * 6))
+        assert losses["asr"].item() == 0
+        losses["asr"].backward()
+        assert all(p.grad is not None for p in module.recognizer.text.parameters())
+
+    def test_padding_changes_no_loss(self, place):
+        module = quiet(make(place)).eval()
+        batch = a_batch(place)
+        plain = module.losses(batch)
+        padded = batch._replace(waves=torch.nn.functional.pad(batch.waves, (0, 5000), value=9.0))
+        torch.testing.assert_close(module.losses(padded), plain)
+
+    def test_distillation_of_the_teacher_itself_is_nothing(self, place):
+        module = quiet(make(place))
+        batch = a_batch(place)
+        target = module.teacher_norm(module.teacher(*module.tokenizer.features(batch.waves, batch.lengths))[0])
+        module.recognizer.forward = lambda codes, mask: target
+        assert module.losses(batch)["distillation"].item() == 0
+        module.recognizer.forward = lambda codes, mask: target[mask].mean(0).expand_as(target)
+        assert module.losses(batch)["distillation"].item() == pytest.approx(1)
+
+    def test_only_a_minority_hears_the_noise_and_only_in_training(self, place):
+        module = quiet(make(place))
+        batch = a_batch(place)
+        heard = []
+        forward = module.tokenizer.quantizer.forward
+
+        def listen(z, mask, **options):
+            heard.append((z, options.get("noisy")))
+            return forward(z, mask, **options)
+
+        module.tokenizer.quantizer.forward = listen
+        module.losses(batch)
+        clean, noisy = heard[0]
+        mel = module.tokenizer.features(batch.noisy, batch.lengths)
+        torch.testing.assert_close(noisy, module.tokenizer.encoder(*mel)[0])
+        assert not torch.allclose(clean, noisy)
+        for other in (module.eval(), make(place, noise=False)):
+            other.tokenizer.quantizer.forward = listen
+            quiet(other).losses(batch)
+            assert heard[-1][1] is None
+
+    def test_without_distillation_there_is_no_teacher(self, place):
+        module = quiet(make(place, loss_weights=None))
+        assert module.teacher is None
+        assert "distillation" not in module.losses(a_batch(place))
+
+    def test_weights_of_another(self, place, tmp_path):
+        trained = make(place)
+        with torch.no_grad():
+            trained.tokenizer.quantizer.branches.weight.add_(1)
+        trained.tokenizer.save(tmp_path / "x", name="stabletoken.tiny")
+        again = make(place, weights=str(tmp_path / "x"))
+        assert differences(trained.tokenizer.state_dict(), again.tokenizer.state_dict()) == []
+
+
+def train(place, root, resume=False, kill_at=None, model=None, data=None, **trainer):
+    """Make one run of a few steps; see `training_runs.train`."""
+    from toy_training import SignalAt
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    for text in runs.ADVICE:
+        warnings.filterwarnings("ignore", text)
+    module = make(place, **(model or {}))
+    callbacks = [EMA(0.9), ExactResume(), Checkpoints(every_n_steps=2)]
+    if kill_at is not None:
+        callbacks.append(SignalAt(kill_at + 1))
+    runner = Trainer(
+        default_root_dir=root,
+        accelerator="cpu",
+        callbacks=callbacks,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"logger": False, "max_steps": 7, "num_sanity_val_steps": 0, **trainer},
+    )
+    loader = SpeechData(str(place / "corpus"), **{"text_languages": ["en"], "batch_size": 6, **(data or {})})
+    runner.fit(module, loader, ckpt_path=Path(root, "checkpoints/last.ckpt") if resume else None)
+    return runner, module
+
+
+def _run(place, root, **options):
+    """Run `train` in a forked process; return its exit code."""
+    child = os.fork()
+    if not child:
+        try:
+            train(place, root, **options)
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_killed_and_resumed_to_the_same_bits(place, tmp_path):
+    # Four batches an epoch: within the first, and within the second.
+    assert _run(place, tmp_path / "whole") == 0
+    for series in ((2,), (4, 5)):
+        root = tmp_path / "-".join(map(str, series))
+        for i, batch in enumerate(series):
+            assert _run(place, root, kill_at=batch, resume=i > 0) == -signal.SIGKILL
+        assert _run(place, root, resume=True) == 0
+        whole, resumed = runs.read(tmp_path / "whole"), runs.read(root)
+        for checkpoint in (whole, resumed):
+            del checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+        assert differences(whole, resumed) == []
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        CONFIG["quantizer"],
+        {**CONFIG["quantizer"], "num_voters": 1, "num_clean": 1},
+        {"kind": "fsq", "levels": [5, 5, 5]},
+        {"kind": "vq", "codebook_size": 64, "dim": 8, "ema_decay": 0.9},
+        {"kind": "lfq", "num_bits": 6},
+        {"kind": "residual", "num_stages": 2, "stage": {"kind": "vq", "codebook_size": 16, "dim": 8}},
+    ],
+    ids=lambda quantizer: f"{quantizer['kind']}{quantizer.get('num_voters', '')}",
+)
+def test_any_quantizer_learns_and_is_exported(place, tmp_path, quantizer):
+    config = {**CONFIG, "quantizer": quantizer}
+    seed_everything(0, verbose=False)
+    module = quiet(StableTokenTraining(config, str(place / "whisper"), loss_weights={"distillation": 1.0}))
+    batch = a_batch(place)
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], 1e-3)
+
+    def loss():
+        losses = module.losses(batch)
+        return losses["asr"] + losses["distillation"], sum(losses.values())
+
+    first = loss()[0].item()
+    for _ in range(25):
+        optimizer.zero_grad()
+        loss()[1].backward()
+        optimizer.step()
+    assert loss()[0].item() < 0.9 * first
+
+
+@pytest.fixture
+def quiet_lightning(monkeypatch):
+    for text in runs.ADVICE:
+        warnings.filterwarnings("ignore", text)
+
+
+def test_validation_counts_what_changes_and_what_is_misheard(place, tmp_path, quiet_lightning):
+    runner, _ = train(
+        place, tmp_path, model={"transcribe": True}, max_steps=4, val_check_interval=4, data={"eval_batch_size": 4}
+    )
+    metrics = {name: float(value) for name, value in runner.callback_metrics.items()}
+    assert 0 < metrics["val/changed"] <= 1
+    assert metrics["val/wer"] > 0
+    assert metrics["val/cer"] > 0
+    assert 0 < metrics["val/usage"] <= 1
+    # The exported average gives the ids that were measured.
+    tokenizer = tokenizer_of(tmp_path / "checkpoints/last.ckpt")
+    data = SpeechData(str(place / "corpus"), eval_batch_size=4)
+    clean, noisy, counts = [], [], 0
+    for batch in data.val_dataloader():
+        clean += tokenizer.encode(batch.waves, batch.lengths).tolist()
+        noisy += tokenizer.encode(batch.noisy, batch.lengths).tolist()
+    changed = sum(a != b for x, y in zip(clean, noisy, strict=True) for a, b in zip(x, y, strict=True))
+    counts = sum(map(len, clean))
+    assert changed / counts == pytest.approx(metrics["val/changed"], abs=0.1)
+    assert float(unit_edit_distance(noisy, clean)) <= 100 * changed / counts + 1e-3
+
+
+def test_picture(place):
+    batch = a_batch(place)
+    (figure,) = make(place).eval().media(batch).values()
+    labels = [axis.get_ylabel() for axis in figure.figure.axes]
+    assert labels[0].startswith("clean")
+    assert "changed" in labels[3]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_are_whole(path, tmp_path):
+    """Every recipe names a tokenizer that can be built, and its model is of a size that Whisper has."""
+    values = yaml.safe_load(path.read_text())
+    config = values["model"]["init_args"]["config"]
+    with torch.device("meta"):
+        tokenizer = zoo.registry.family("stabletoken").from_config(config)
+    assert tokenizer.spec.token_rate == 25
+    assert configs.from_dict(OptimizerConfig, values["model"]["init_args"]["optimizer"]) is not None

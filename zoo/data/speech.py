@@ -1,0 +1,255 @@
+"""Speech with transcripts, listed by manifests, for training: clean and noisy views of each utterance."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from zoo.data._audio import read_audio
+from zoo.data.datamodule import DataModule, Split
+from zoo.errors import ConfigError, InputError, shown
+from zoo.metrics.perturbations import NoiseBank, RandomPerturbation
+
+__all__ = ["SpeechBatch", "SpeechData", "SpeechItems", "Utterance", "default_folder", "read_manifest"]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One line of a manifest.
+
+    Attributes:
+        path: The sound file.
+        duration: Seconds.
+        text: The transcript, "" if none is known.
+        language: ISO code, "" if unknown.
+        speaker: Who speaks, "" if unknown.
+        source: Which corpus it is from, "" if unknown.
+    """
+
+    path: Path
+    duration: float
+    text: str = ""
+    language: str = ""
+    speaker: str = ""
+    source: str = ""
+
+
+class SpeechBatch(NamedTuple):
+    """What `SpeechData` gives a training step.
+
+    Attributes:
+        waves: (B, samples) float32, zeros past each item's end.
+        noisy: The same utterances perturbed, or `waves` itself where the data has no noise.
+        lengths: (B,) int64, samples of each item.
+        texts: Transcripts, "" where there is none to learn from.
+    """
+
+    waves: Tensor
+    noisy: Tensor
+    lengths: Tensor
+    texts: list[str]
+
+
+# Their key, our field, its type. The first two are those of NVIDIA NeMo's manifests, and required.
+_KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "audio_filepath": ("path", (str,)),
+    "duration": ("duration", (int, float)),
+    "text": ("text", (str,)),
+    "lang": ("language", (str,)),
+    "speaker": ("speaker", (str,)),
+    "source": ("source", (str,)),
+}
+
+
+def default_folder() -> Path:
+    """Return where the data recipes put the speech corpus."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo" / "speech"
+
+
+def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:
+    """Read a manifest as NVIDIA NeMo has it: one JSON object a line.
+
+    Keys are `audio_filepath` (relative to the manifest's folder, or absolute) and `duration` in seconds, and, if known,
+    `text`, `lang`, `speaker` and `source`; others are left alone.
+
+    Raises:
+        InputError: The file is missing or empty, or a line is not such an object.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the manifest {path} cannot be read: {error}.") from error
+    utterances = [_parse(line, f"{path}, line {number}", path.parent) for number, line in enumerate(lines, 1) if line]
+    if not utterances:
+        raise InputError(f"the manifest {path} lists nothing.")
+    return utterances
+
+
+def _parse(line: str, where: str, folder: Path) -> Utterance:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not JSON: {error}.") from error
+    if not isinstance(values, dict) or not {"audio_filepath", "duration"} <= set(values):
+        raise InputError(f"{where} must be an object with audio_filepath and duration, got {shown(values)}.")
+    fields: dict[str, Any] = {}
+    for key, (field, types) in _KEYS.items():
+        value = values.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise InputError(f"{where}: {key} must be a {types[-1].__name__}, got {shown(value)}.")
+        fields[field] = value
+    if not 0 < fields["duration"] < float("inf"):
+        raise InputError(f"{where}: duration must be a number of seconds above 0, got {shown(fields['duration'])}.")
+    return Utterance(**fields | {"path": folder / fields["path"], "duration": float(fields["duration"])})
+
+
+class SpeechItems(Dataset[tuple[Tensor, Tensor, str]]):
+    """Utterances as (wave (samples,), the same perturbed, transcript).
+
+    Args:
+        utterances: What to read.
+        sample_rate: Hz; a file of another rate is an error.
+        max_samples: Longer utterances are cut to their first so many samples (arXiv 2509.22220, appendix B.8), and lose
+            their transcript with the speech.
+        perturbation: Makes the noisy view, drawing from torch's default generator; none if None.
+        text_languages: Languages whose transcripts are given; all if None.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        sample_rate: int,
+        max_samples: int,
+        perturbation: RandomPerturbation | None = None,
+        text_languages: Sequence[str] | None = None,
+    ) -> None:
+        self.utterances = utterances
+        self.sample_rate = sample_rate
+        self.max_samples = max_samples
+        self.perturbation = perturbation
+        self.text_languages = text_languages
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
+        utterance = self.utterances[index]
+        channels, rate = read_audio(utterance.path)
+        if rate != self.sample_rate or len(channels) != 1:
+            raise InputError(
+                f"{utterance.path} has {len(channels)} channels at {rate} Hz; the corpus must be mono at "
+                f"{self.sample_rate} Hz: convert it first."
+            )
+        wave = channels[0]
+        has_text = self.text_languages is None or utterance.language in self.text_languages
+        if len(wave) > self.max_samples:
+            wave, has_text = wave[: self.max_samples], False
+        noisy = wave if self.perturbation is None else self.perturbation(wave)
+        return wave, noisy, utterance.text if has_text else ""
+
+
+class SpeechData(DataModule):
+    """Speech corpora of manifests: `train.jsonl`, `val.jsonl`, `test.jsonl`.
+
+    Args:
+        folder: Where the manifests are; what `recipes/data/speech.py` makes if None.
+        noise: Whether to give noisy views: one of the paper's five perturbations each, drawn anew in every epoch, with
+            real noise of `noise-train.jsonl`; of `noise-test.jsonl` in validation and testing.
+        text_languages: Languages whose transcripts are given; all if None.
+        repeat: How often an epoch has the items of a source, where that is not once; 0 leaves a source out.
+        max_seconds: Longer utterances are cut.
+        eval_items: At most so many items in validation, evenly picked; all if None.
+        sample_rate: Hz.
+        batch_size: Items of a training batch of one process.
+        eval_batch_size: Items of a batch in validation and testing; `batch_size` if None.
+        num_workers: Processes that read; 0 reads in the training process. The result is the same.
+        seed: Of the order and of the noise.
+        pin_memory: Put batches where they are copied to a GPU faster.
+    """
+
+    def __init__(
+        self,
+        folder: str | None = None,
+        noise: bool = True,
+        text_languages: list[str] | None = None,
+        repeat: dict[str, int] | None = None,
+        max_seconds: float = 30.0,
+        eval_items: int | None = None,
+        sample_rate: int = 16000,
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, num_workers, seed, pin_memory)
+        if max_seconds <= 0:
+            raise ConfigError(f"data: max_seconds must be above 0, got {max_seconds}.")
+        if eval_items is not None and eval_items < 1:
+            raise ConfigError(f"data: eval_items must be at least 1, got {eval_items}.")
+        self.folder = default_folder() if folder is None else Path(folder).expanduser()
+        self.noise = noise
+        self.text_languages = text_languages
+        self.repeat: Mapping[str, int] = repeat or {}
+        self.max_seconds = max_seconds
+        self.eval_items = eval_items
+        self.sample_rate = sample_rate
+
+    def dataset(self, split: Split) -> SpeechItems | None:
+        """Return the data set of a split; None if it has no manifest.
+
+        Raises:
+            InputError: A manifest is unusable.
+            ConfigError: There is no training data, or `repeat` names a source that it does not have.
+        """
+        manifest = self.folder / f"{split}.jsonl"
+        if not manifest.is_file():
+            if split == "train":
+                raise ConfigError(
+                    f"{manifest} does not exist: make the corpus with `python recipes/data/speech.py`, or point "
+                    "data.folder at manifests of your own."
+                )
+            return None
+        utterances = read_manifest(manifest)
+        if split == "train":
+            utterances = self._repeated(utterances)
+        elif split == "val" and self.eval_items is not None:
+            step = max(1.0, len(utterances) / self.eval_items)
+            utterances = [utterances[int(i * step)] for i in range(min(self.eval_items, len(utterances)))]
+        perturbation = None
+        if self.noise:
+            bank = NoiseBank.from_manifest(self.folder / f"noise-{'train' if split == 'train' else 'test'}.jsonl")
+            perturbation = RandomPerturbation(noise_bank=bank)
+        return SpeechItems(
+            utterances, self.sample_rate, int(self.max_seconds * self.sample_rate), perturbation, self.text_languages
+        )
+
+    def collate(self, items: list[tuple[Tensor, Tensor, str]]) -> SpeechBatch:
+        """Pad items to the longest."""
+        waves, noisy, texts = zip(*items, strict=True)
+        pad = torch.nn.utils.rnn.pad_sequence
+        clean = pad(list(waves), batch_first=True)
+        lengths = torch.tensor([len(wave) for wave in waves])
+        return SpeechBatch(clean, pad(list(noisy), batch_first=True) if self.noise else clean, lengths, list(texts))
+
+    def _repeated(self, utterances: list[Utterance]) -> list[Utterance]:
+        sources = {utterance.source for utterance in utterances}
+        if unknown := set(self.repeat) - sources:
+            raise ConfigError(
+                f"data.repeat: the training manifest has no source {shown(min(unknown))}; it has "
+                f"{', '.join(sorted(sources))}."
+            )
+        if any(count < 0 for count in self.repeat.values()):
+            raise ConfigError(f"data.repeat: counts must not be negative, got {dict(self.repeat)}.")
+        return [utterance for utterance in utterances for _ in range(self.repeat.get(utterance.source, 1))]

@@ -1,0 +1,171 @@
+"""The speech recogniser behind the quantizer, which teaches the tokens what to keep. Only training has it.
+
+The rest of Whisper's encoder at the token rate, and Whisper's text decoder: whatever the transcript needs has to pass
+through the tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.components.layers.transformer import MLP, Attention, TransformerLayer
+from zoo.families.stabletoken.config import StableTokenConfig
+from zoo.families.stabletoken.encoder import sinusoids
+from zoo.families.stabletoken.whisper import Whisper, WhisperConfig
+
+__all__ = ["Recognizer", "TextDecoder"]
+
+Cache = list[tuple[Tensor, Tensor]]
+
+
+class Recognizer(nn.Module):
+    """Codes of tokens (B, T, C) → states at the token rate (B, T, D) → logits of text tokens.
+
+    Args:
+        config: Of the tokenizer.
+        whisper: The model that both halves are cut from, whose weights are copied.
+        code_size: C, width of the quantizer's codes.
+
+    Attributes:
+        inlet: C → D; the identity where they are equal, since the quantizer then projects by itself.
+        positions: What is added to the codes, (T, D); starts as Whisper's positions of the tokens' first frames.
+        layers: Encoder layers after the quantizer.
+        norm: The encoder's last norm, which the text decoder expects (spec: `layernorm_after_quantize`).
+        text: The text decoder.
+    """
+
+    def __init__(self, config: StableTokenConfig, whisper: Whisper, code_size: int) -> None:
+        super().__init__()
+        width = config.d_model
+        self.inlet = nn.Identity() if code_size == width else nn.Linear(code_size, width)
+        table = sinusoids(config.max_positions, width)[:: config.pooling_kernel]
+        self.positions = nn.Parameter(table.clone())
+        self.layers = nn.ModuleList(
+            TransformerLayer(width, config.num_heads, config.ffn_size, key_bias=False)
+            for _ in range(config.num_layers_after)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.text = TextDecoder(whisper.config)
+        whisper.fill_layers(self.layers, config.num_layers)
+        whisper.fill_norm(self.norm)
+        whisper.fill_text_decoder(self.text)
+
+    def forward(self, codes: Tensor, mask: Tensor) -> Tensor:
+        """Return the states (B, T, D) of codes (B, T, C), of which `mask` (B, T) says which are tokens."""
+        x = self.inlet(codes) + self.positions[: codes.shape[1]]
+        for layer in self.layers:
+            x = layer(x, mask[:, None, None])
+        states: Tensor = self.norm(x)
+        return states
+
+
+class _TextLayer(nn.Module):
+    """A pre-norm decoder layer: attention to the text so far, to the speech, then an MLP."""
+
+    def __init__(self, width: int, num_heads: int, hidden: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, num_heads, key_bias=False)
+        self.memory_norm = nn.LayerNorm(width)
+        self.memory = Attention(width, num_heads, key_bias=False)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = MLP(width, hidden)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor],
+        memory_mask: Tensor,
+        mask: Tensor | None,
+        past: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the layer's output for the rows x, and the keys and values of all rows so far."""
+        rows = self.attention_norm(x)
+        keys, values = self.attention.keys_values(rows)
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
+        x = x + self.attention(rows, keys, values, mask)
+        x = x + self.memory(self.memory_norm(x), *memory, memory_mask)
+        return x + self.mlp(self.mlp_norm(x)), (keys, values)
+
+
+class TextDecoder(nn.Module):
+    """Whisper's decoder: text tokens so far and states of the speech → logits of the next one.
+
+    Args:
+        config: Of the Whisper model.
+    """
+
+    def __init__(self, config: WhisperConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocabulary, config.d_model)
+        self.positions = nn.Embedding(config.max_text, config.d_model)
+        self.layers = nn.ModuleList(
+            _TextLayer(config.d_model, config.num_text_heads, config.text_ffn_size)
+            for _ in range(config.num_text_layers)
+        )
+        self.norm = nn.LayerNorm(config.d_model)
+
+    def forward(self, ids: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+        """Return the logits of the text token after each, (B, L, V).
+
+        Args:
+            ids: (B, L) text tokens, prompt first.
+            states: (B, T, D) of the speech.
+            mask: (B, T) which of the states count.
+        """
+        length = ids.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
+        return self._step(ids, 0, self._memories(states), mask, causal, None)[0]
+
+    @torch.no_grad()
+    def transcribe(self, states: Tensor, mask: Tensor, prompt: Sequence[int], most: int) -> list[list[int]]:
+        """Return the likeliest next text token again and again, for each item until its end or `most` of them.
+
+        Args:
+            states: (B, T, D) of the speech.
+            mask: (B, T) which of the states count.
+            prompt: Text tokens that every transcript starts with; not returned.
+            most: Text tokens at most.
+        """
+        end = self.config.end_id
+        ids = torch.tensor([list(prompt)] * len(states), device=states.device)
+        memories, past, start = self._memories(states), None, 0
+        causal = torch.ones(len(prompt), len(prompt), dtype=torch.bool, device=states.device).tril()
+        found: list[Tensor] = []
+        is_done = torch.zeros(len(states), dtype=torch.bool, device=states.device)
+        for _ in range(min(most, self.config.max_text - len(prompt))):
+            logits, past = self._step(ids, start, memories, mask, causal if past is None else None, past)
+            start += ids.shape[1]
+            choice = logits[:, -1, : self._speakable].argmax(1)
+            is_done |= choice == end
+            if bool(is_done.all()):
+                break
+            ids = torch.where(is_done, end, choice)[:, None]
+            found.append(ids)
+        rows = torch.cat(found, 1).tolist() if found else [[] for _ in range(len(states))]
+        return [row[: row.index(end)] if end in row else row for row in rows]
+
+    @property
+    def _speakable(self) -> int:
+        """How many text tokens a transcript is made of: the end's and those before; special ones come after."""
+        return self.config.end_id + 1
+
+    def _memories(self, states: Tensor) -> Cache:
+        return [layer.memory.keys_values(states) for layer in self.layers]  # type: ignore[union-attr, operator]
+
+    def _step(
+        self, ids: Tensor, start: int, memories: Cache, memory_mask: Tensor, mask: Tensor | None, past: Cache | None
+    ) -> tuple[Tensor, Cache]:
+        x = self.tokens(ids) + self.positions.weight[start : start + ids.shape[1]]
+        present: Cache = []
+        for number, layer in enumerate(self.layers):
+            before = None if past is None else past[number]
+            x, own = layer(x, memories[number], memory_mask[:, None, None], mask, before)
+            present.append(own)
+        return F.linear(self.norm(x), self.tokens.weight), present

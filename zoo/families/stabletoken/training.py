@@ -1,0 +1,197 @@
+"""Training StableToken: a speech recogniser with the quantizer in its middle, and noise for a minority of the voters.
+
+    L = L_asr + λ1 L_consensus + λ2 L_commitment + λ3 L_entropy    (equation 5 of the paper; the λ are the quantizer's)
+
+The encoder's first layers turn clean and perturbed speech into vectors; most voters see the clean ones, the others the
+perturbed ones; what they agree on goes through the rest of the encoder and the text decoder, which has to write the
+transcript. Beside it stands a second objective for speech without transcripts: what the untouched Whisper encoder makes
+of the same clean speech (`distillation`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from zoo.components.quantizers import Quantized, VotingLFQ
+from zoo.data.speech import SpeechBatch
+from zoo.families.stabletoken.encoder import SpeechEncoder
+from zoo.families.stabletoken.recognizer import Recognizer
+from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
+from zoo.families.stabletoken.whisper import read_whisper
+from zoo.metrics.edits import CharacterErrorRate, WordErrorRate
+from zoo.training import Figure, Media, OptimizerConfig, TokenizerModule
+
+__all__ = ["StableTokenTraining"]
+
+_IGNORED = -100  # of cross_entropy
+_MOST_TEXT_RATE = 10  # text tokens a second
+_DEFAULT_OPTIMIZER = OptimizerConfig()
+
+
+class StableTokenTraining(TokenizerModule):
+    """Trains StableToken's encoder and quantizer from Whisper's weights.
+
+    Losses: `asr`, cross-entropy of the transcript's text tokens in nats, over those items that have one;
+    `distillation`, the mean squared difference from the untouched encoder's states, pooled to the token rate, in units
+    of their variance; and the quantizer's own.
+
+    Args:
+        config: Values of `StableTokenConfig`.
+        whisper: Folder with the Whisper model to start from, in Hugging Face's layout. Its encoder has as many layers
+            as the tokenizer before and after the quantizer.
+        language: Of the transcripts, for models of several languages.
+        train_text_decoder: Whether Whisper's text decoder is trained as well, instead of judging as it is.
+        noise: Whether the minority of a `voting_lfq`'s branches sees the perturbed speech. If not, or with another
+            quantizer, everything sees the clean speech.
+        transcribe: Whether validation and testing write transcripts and count wrong words and characters.
+        weights: Model whose weights the tokenizer starts from instead of Whisper's.
+        optimizer: Optimiser and schedule.
+        loss_weights: Weights of losses by name, where they are not 1 for `asr` and 0 for `distillation`.
+    """
+
+    family: ClassVar[str] = "stabletoken"
+    default_weights: ClassVar[Mapping[str, float]] = {"asr": 1.0, "distillation": 0.0}
+
+    tokenizer: StableTokenTokenizer
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        whisper: str,
+        language: str = "en",
+        train_text_decoder: bool = True,
+        noise: bool = True,
+        transcribe: bool = False,
+        weights: str | None = None,
+        optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
+        loss_weights: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__(config, None, optimizer, loss_weights)
+        model = read_whisper(whisper)
+        model.require_fits(self.tokenizer.config)
+        self.spelling = model.spelling
+        self.prompt = model.spelling.prompt(language)
+        self.noise = noise
+        self.transcribe = transcribe
+        model.fill_encoder(self.tokenizer.encoder)
+        self.recognizer = Recognizer(self.tokenizer.config, model, self.tokenizer.quantizer.dim)
+        if not train_text_decoder:
+            self.recognizer.text.requires_grad_(False)
+        self.teacher: SpeechEncoder | None = None
+        if self.loss_weights["distillation"]:
+            layers = model.config.num_layers
+            whole = replace(self.tokenizer.config, num_layers=layers, num_layers_after=0, pooling_position=layers)
+            self.teacher = SpeechEncoder(whole)
+            model.fill_encoder(self.teacher)
+            self.teacher_norm = nn.LayerNorm(whole.d_model)
+            model.fill_norm(self.teacher_norm)
+            self.teacher.requires_grad_(False)
+            self.teacher_norm.requires_grad_(False)
+        if weights is not None:
+            self._start_from(weights)
+        self.errors = nn.ModuleDict({"wer": WordErrorRate(), "cer": CharacterErrorRate()} if transcribe else {})
+
+    def num_items(self, batch: SpeechBatch) -> int:
+        """Return how many utterances a batch has."""
+        return len(batch.lengths)
+
+    def losses(self, batch: SpeechBatch) -> dict[str, Tensor]:
+        """Return the losses of a batch, and log how the tokens are doing."""
+        return self._losses(batch, *self._encode(batch))
+
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Log the losses, how many tokens noise changes, and, if asked for, errors of the transcripts."""
+        super().validation_step(batch, batch_idx)
+        self._measure(batch)
+
+    def test_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Log as in validation."""
+        super().test_step(batch, batch_idx)
+        self._measure(batch)
+
+    def media(self, batch: SpeechBatch) -> dict[str, Media]:
+        """Return the first utterance's spectrogram over its tokens, clean and perturbed."""
+        from zoo.families.stabletoken.picture import draw
+
+        count = int(batch.lengths[0])
+        clean, noisy = batch.waves[0, :count], batch.noisy[0, :count]
+        return {"tokens": Figure(draw(self.tokenizer, {"clean": clean, "perturbed": noisy}))}
+
+    def _losses(self, batch: SpeechBatch, quantized: Quantized, mask: Tensor) -> dict[str, Tensor]:
+        states = self.recognizer(quantized.codes, mask)
+        losses = {"asr": self._asr(batch, states, mask), **self.quantizer_losses(quantized)}
+        if self.teacher is not None:
+            with torch.no_grad():
+                target = self.teacher_norm(self.teacher(*self.tokenizer.features(batch.waves, batch.lengths))[0])
+            wanted = target[mask].float()
+            spread = (wanted - wanted.mean(0)).square().mean()
+            losses["distillation"] = F.mse_loss(states[mask].float(), wanted) / spread
+        return losses
+
+    def _encode(self, batch: SpeechBatch) -> tuple[Quantized, Tensor]:
+        """Return what the quantizer makes of a batch, and the mask of tokens (B, T)."""
+        tokenizer = self.tokenizer
+        mel, frames = tokenizer.features(batch.waves, batch.lengths)
+        quantizer = tokenizer.quantizer
+        is_noisy = self.training and self.noise and isinstance(quantizer, VotingLFQ)
+        if not (is_noisy and quantizer.config.num_clean < quantizer.config.num_voters):
+            hidden, mask = tokenizer.encoder(mel, frames)
+            return quantizer(hidden, mask), mask
+        perturbed, _ = tokenizer.features(batch.noisy, batch.lengths)
+        hidden, mask = tokenizer.encoder(torch.cat([mel, perturbed]), frames.repeat(2))
+        clean, noisy = hidden.chunk(2)
+        mask = mask[: len(clean)]
+        return quantizer(clean, mask, noisy=noisy), mask
+
+    def _asr(self, batch: SpeechBatch, states: Tensor, mask: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the text tokens of those items that have a transcript; 0 if none has."""
+        text, end = self.recognizer.text, self.recognizer.text.config.end_id
+        chosen = [row for row, line in enumerate(batch.texts) if line] or [0]
+        most = text.config.max_text - len(self.prompt)
+        spelt = [self.spelling.encode(batch.texts[row])[:most] if batch.texts[row] else [] for row in chosen]
+        # The whole graph is there in every step, as processes that share gradients want it.
+        length = len(self.prompt) + max(map(len, spelt))
+        ids = torch.full((len(chosen), length), end)
+        targets = torch.full((len(chosen), length), _IGNORED)
+        for row, line in enumerate(spelt):
+            ids[row, : len(self.prompt) + len(line)] = torch.tensor([*self.prompt, *line])
+            if line:
+                start = len(self.prompt) - 1
+                targets[row, start : start + len(line) + 1] = torch.tensor([*line, end])
+        rows = torch.tensor(chosen, device=states.device)
+        logits = text(ids.to(states.device), states[rows], mask[rows])
+        targets = targets.to(states.device).flatten()
+        total = F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=_IGNORED, reduction="sum")
+        return total / (targets != _IGNORED).sum().clamp(min=1)
+
+    @torch.no_grad()
+    def _measure(self, batch: SpeechBatch) -> None:
+        quantized, mask = self._encode(batch)
+        perturbed, _ = self._encode(batch._replace(waves=batch.noisy))
+        differs = quantized.ids != perturbed.ids
+        self._log("changed", (differs if differs.ndim == 2 else differs.any(2))[mask].float().mean())
+        if self.transcribe:
+            self._count_errors(batch, self.recognizer(quantized.codes, mask), mask)
+
+    def _count_errors(self, batch: SpeechBatch, states: Tensor, mask: Tensor) -> None:
+        """Write transcripts, and log which share of words and characters is wrong."""
+        rows = [row for row, line in enumerate(batch.texts) if line]
+        if not rows:
+            return
+        # Longer than people speak, and short enough that a decoder that goes round in circles is stopped.
+        most = math.ceil(_MOST_TEXT_RATE * int(batch.lengths.max()) / self.tokenizer.config.sample_rate) + 8
+        found = self.recognizer.text.transcribe(states[rows], mask[rows], self.prompt, most)
+        said = [self.spelling.decode(ids) for ids in found]
+        wanted = [batch.texts[row] for row in rows]
+        stage = "test" if self.trainer.testing else "val"
+        for name, metric in self.errors.items():
+            cast("Metric", metric).update(said, wanted)
+            self.log(f"{stage}/{name}", metric, on_epoch=True, batch_size=len(rows))
