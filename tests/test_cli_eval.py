@@ -31,7 +31,7 @@ def test_a_table_for_people(suite, capsys):
     shown = capsys.readouterr()
     for text in ("binning", "tokens a chunk", "80.0", "MSE"):
         assert text in shown.out
-    assert "not the file that the published figures are of" in shown.err
+    assert "not what the published figures are of" in shown.err
 
 
 def test_a_document_for_programs_and_a_file(suite, tmp_path, capsys):

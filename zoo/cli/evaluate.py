@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo.cli._output import note, print_json
 from zoo.cli._parser import Parser
+
+if TYPE_CHECKING:
+    from zoo.evaluation.suite import Progress
 
 __all__ = ["evaluate", "main"]
 
@@ -17,18 +22,19 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         "eval",
         "SUITE",
-        "Measure tokenizers on data they were not fitted on: error, tokens, bits, smoothness,\n"
-        "joins between chunks, robustness, latency, with confidence intervals. A suite is a\n"
-        "YAML file that says what is measured on what; eval/action.yaml is for robot actions.",
+        "Measure tokenizers on data they were not fitted on, with confidence intervals. A suite\n"
+        "is a YAML file that says what is measured on what: eval/action.yaml is for robot\n"
+        "actions (error, tokens, smoothness, joins, latency), eval/noise.yaml for speech (how\n"
+        "many tokens change in noise, codebook usage).",
         """
         zoo eval eval/action.yaml                               # what the cards show
         zoo eval eval/action.yaml --models beast ./my-beast     # yours beside another
-        zoo eval eval/action.yaml --out results.json
+        zoo eval eval/noise.yaml --models ./my-speech-tokenizer --out results.json
         """,
     )
-    parser.add_argument("suite", metavar="SUITE", help="suite file; one that ships may be named alone: action")
+    parser.add_argument("suite", metavar="SUITE", help="suite file; one that ships may be named alone: action, noise")
     parser.add_argument("--models", metavar="MODEL", nargs="+", help="measure these instead of the suite's own")
-    parser.add_argument("--data", metavar="FILE", help="the suite's data, if it is not in the cache")
+    parser.add_argument("--data", metavar="PATH", help="the suite's data (file or folder), if it is not in the cache")
     parser.add_argument("--out", metavar="FILE", help="also write the results as JSON")
     parser.add_json()
     evaluate(**parser.values(arguments))
@@ -44,13 +50,10 @@ def evaluate(suite: str, models: list[str] | None, data: str | None, out: str | 
         path = resources.path("eval", f"{suite}.yaml")
     wanted = read_suite(path)
 
-    def progress(text: str) -> None:
-        if sys.stderr.isatty():
-            print(f"{text} …", file=sys.stderr)
-
-    report = run(wanted, models=models, data=None if data is None else Path(data), progress=progress)
+    with _bar() as progress:
+        report = run(wanted, models=models, data=None if data is None else Path(data), progress=progress)
     if not report.data["is_reference"]:
-        note(f"the data is not the file that the published figures are of (SHA-256 {wanted.data.sha256[:16]}…).")
+        note(f"the data is not what the published figures are of (SHA-256 {wanted.data.sha256[:16]}…).")
     if out is not None:
         write_report(report, Path(out))
     if json:
@@ -59,3 +62,17 @@ def evaluate(suite: str, models: list[str] | None, data: str | None, out: str | 
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 40 + 26 * len(report.models)).print(table(report))
+
+
+@contextmanager
+def _bar() -> Iterator[Progress | None]:
+    """Give what shows a bar on stderr, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda text, done, total: bar.update(task, description=text, completed=done, total=total)

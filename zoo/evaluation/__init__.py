@@ -1,11 +1,12 @@
 """Measuring tokenizers: runs a suite of `eval/`, and writes what came out as JSON, table and card section."""
 
 from zoo.evaluation.report import Report, as_json, card_section, read_report, table, write_report
-from zoo.evaluation.suite import ActionSuite, read_suite, run
+from zoo.evaluation.suite import ActionSuite, SpeechSuite, read_suite, run
 
 __all__ = [
     "ActionSuite",
     "Report",
+    "SpeechSuite",
     "as_json",
     "card_section",
     "read_report",

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,7 @@ from zoo.components.statistics import RunningRange
 from zoo.data.actions import ActionEpisodes, read_actions
 from zoo.errors import InputError, TokenError
 from zoo.evaluation.report import Figure, Report
-from zoo.evaluation.suite import ActionSuite, Progress
+from zoo.evaluation.suite import ActionSuite, Progress, environment
 from zoo.metrics import _motion
 from zoo.metrics.bootstrap import bootstrap_interval
 
@@ -50,10 +47,11 @@ def measure(suite: ActionSuite, models: Sequence[str] | None, path: Path, progre
             f"of {suite.bootstrap.confidence:.0%} from resampling episodes; latency is the median of single calls."
         ),
         data={**suite.data.describe(path), "episodes": len(test_data.episodes)},
-        environment=_environment(),
+        environment=environment(),
     )
+    total = len(suite.models) + len(suite.variants) if models is None else len(models)
     for name, tokenizer in _tokenizers(suite, models, fit_data):
-        progress(f"measuring {name}")
+        progress(f"measuring {name}", len(report.models), total)
         if tokenizer.num_dofs != normalizer.centre.numel():
             raise InputError(
                 f"{name} takes {tokenizer.num_dofs} degrees of freedom, the suite's data has "
@@ -65,6 +63,7 @@ def measure(suite: ActionSuite, models: Sequence[str] | None, path: Path, progre
             **_latency(tokenizer, test_data, suite.latency_seconds),
         }
         report.settings[name] = config.to_dict(tokenizer.config)
+    progress("measured", total, total)
     return report
 
 
@@ -237,14 +236,3 @@ def _times(call: Callable[[], Any], seconds: float) -> NDArray[np.float64]:
         call()
         times.append(time.perf_counter() - start)
     return np.array(times)
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "tokenizer-zoo": zoo.__version__,
-        "Python": platform.python_version(),
-        "torch": version("torch"),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }

@@ -56,7 +56,7 @@ class Column:
     has_interval: bool = True
 
 
-COLUMNS = (
+_ACTION = (
     Column("tokens_per_chunk", "tokens a chunk", "{:.1f}"),
     Column("bits_per_second", "bit/s", "{:.0f}"),
     Column("compression", "values a token", "{:.2f}"),
@@ -74,6 +74,25 @@ COLUMNS = (
     Column("encode_batch_us", "encode µs a chunk, batch 1024", "{:.2f}", False),
     Column("decode_batch_us", "decode µs a chunk, batch 1024", "{:.2f}", False),
 )
+
+_SPEECH = (
+    Column("ued_gaussian", "UED %, Gaussian noise", "{:.2f}"),
+    Column("ued_pink", "UED %, pink noise", "{:.2f}"),
+    Column("ued_brown", "UED %, brown noise", "{:.2f}"),
+    Column("ued_bit_crush", "UED %, bit crush", "{:.2f}"),
+    Column("ued_real", "UED %, real noise", "{:.2f}"),
+    Column("ued_real_ood", "UED %, real noise of other kinds", "{:.2f}"),
+    Column("ued_mean", "UED %, mean of the six", "{:.2f}"),
+    Column("ued_difference", "the same less the first model's", "{:+.2f}"),
+    Column("usage", "codebook used, clean", "{:.3f}", False),
+    Column("perplexity", "perplexity, clean", "{:.0f}", False),
+    Column("tokens", "clean tokens", "{:.0f}", False),
+    Column("tokens_per_second", "tokens/s", "{:.1f}", False),
+    Column("bits_per_second", "bit/s", "{:.0f}", False),
+)
+
+COLUMNS = {"action": _ACTION, "speech": _SPEECH}
+"""The rows of the table, by kind of suite."""
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -123,18 +142,24 @@ def read_report(path: Path) -> Report:
         raise ConfigError(f"{path} is not a results file of this library: {error}.") from error
 
 
-def _cells(figures: dict[str, Figure], gap: str) -> list[str]:
-    cells = []
-    for column in COLUMNS:
-        figure = figures.get(column.key)
-        if figure is None or figure.estimate != figure.estimate:
-            cells.append("–")
-            continue
-        text = column.form.format(figure.estimate)
-        if column.has_interval and figure.low is not None and figure.high is not None:
-            text += f"{gap}({column.form.format(figure.low)} … {column.form.format(figure.high)})"
-        cells.append(text)
-    return cells
+def _rows(report: Report, gap: str) -> list[tuple[str, list[str]]]:
+    """Return the title and the cells of each figure that any model has."""
+    if report.suite not in COLUMNS:
+        raise ConfigError(f"a report of the unknown kind {report.suite!r} cannot be shown.")
+    return [
+        (column.title, [_cell(figures.get(column.key), column, gap) for figures in report.models.values()])
+        for column in COLUMNS[report.suite]
+        if any(column.key in figures for figures in report.models.values())
+    ]
+
+
+def _cell(figure: Figure | None, column: Column, gap: str) -> str:
+    if figure is None or figure.estimate != figure.estimate:
+        return "–"
+    text = column.form.format(figure.estimate)
+    if column.has_interval and figure.low is not None and figure.high is not None:
+        text += f"{gap}({column.form.format(figure.low)} … {column.form.format(figure.high)})"
+    return text
 
 
 def table(report: Report) -> Any:
@@ -145,25 +170,21 @@ def table(report: Report) -> Any:
     grid.add_column("")
     for name in report.models:
         grid.add_column(name, justify="right", overflow="fold")
-    columns = [_cells(figures, "\n") for figures in report.models.values()]
-    for row, column in enumerate(COLUMNS):
-        grid.add_row(column.title, *(cells[row] for cells in columns))
+    for title, cells in _rows(report, "\n"):
+        grid.add_row(title, *cells)
     return grid
 
 
 def card_section(report: Report) -> str:
     """Return the report as Markdown for a model card: every model of the comparison, one a column."""
     names = list(report.models)
-    columns = [_cells(figures, " ") for figures in report.models.values()]
     lines = [
         f"**{report.title}.** {report.protocol}",
         "",
         f"| | {' | '.join(names)} |",
         f"|---|{'---:|' * len(names)}",
     ]
-    lines += [
-        f"| {column.title} | {' | '.join(cells[row] for cells in columns)} |" for row, column in enumerate(COLUMNS)
-    ]
+    lines += [f"| {title} | {' | '.join(cells)} |" for title, cells in _rows(report, " ")]
     environment = ", ".join(f"{key} {value}" for key, value in report.environment.items())
     lines += ["", f"Data: `{report.data['file']}`, SHA-256 `{report.data['sha256'][:16]}…`. Machine: {environment}."]
     return "\n".join(lines)
