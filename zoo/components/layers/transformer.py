@@ -20,11 +20,13 @@ class Attention(nn.Module):
         width: D.
         num_heads: H, a divisor of D.
         key_bias: Whether the projection to keys has a bias. Softmax cancels it, and Whisper has none.
+        dropout: Probability, in training, that an attention weight is dropped.
     """
 
-    def __init__(self, width: int, num_heads: int, *, key_bias: bool = True) -> None:
+    def __init__(self, width: int, num_heads: int, *, key_bias: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.dropout = dropout
         self.q = nn.Linear(width, width)
         self.k = nn.Linear(width, width, bias=key_bias)
         self.v = nn.Linear(width, width)
@@ -34,7 +36,9 @@ class Attention(nn.Module):
         """Project x (B, T, D) to keys and values, (B, H, T, D / H) each."""
         return self._heads(self.k(x)), self._heads(self.v(x))
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, is_causal: bool = False
+    ) -> Tensor:
         """Let the rows x (B, Q, D) attend.
 
         Args:
@@ -42,16 +46,18 @@ class Attention(nn.Module):
             keys: (B, H, T, D / H).
             values: (B, H, T, D / H).
             mask: Bool, broadcast to (B, H, Q, T), True at the keys that count; all if None.
+            is_causal: Row i attends to keys 0 … i, for which the kernels need no mask, and take none.
 
         Returns:
             (B, Q, D).
         """
-        mixed = F.scaled_dot_product_attention(self._heads(self.q(x)), keys, values, attn_mask=mask)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(self._heads(self.q(x)), keys, values, mask, dropout, is_causal)
         projected: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return projected
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.view(len(x), x.shape[1], self.num_heads, -1).transpose(1, 2)
+        return x.view(*x.shape[:2], self.num_heads, x.shape[2] // self.num_heads).transpose(1, 2)
 
 
 class MLP(nn.Module):
@@ -76,25 +82,33 @@ class TransformerLayer(nn.Module):
         num_heads: H.
         hidden: Width inside the MLP.
         key_bias: See `Attention`.
+        dropout: Probability, in training, that an attention weight or a value of either branch is dropped.
     """
 
-    def __init__(self, width: int, num_heads: int, hidden: int, *, key_bias: bool = True) -> None:
+    def __init__(self, width: int, num_heads: int, hidden: int, *, key_bias: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, num_heads, key_bias=key_bias)
+        self.attention = Attention(width, num_heads, key_bias=key_bias, dropout=dropout)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = MLP(width, hidden)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the layer's output (B, T, D) for a whole batch; `mask` as in `Attention.forward`."""
-        return self.attend(x, *self.keys_values(x), mask)
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
+        """Return the layer's output (B, T, D) for a whole batch; other arguments as of `Attention.forward`."""
+        return self.attend(x, *self.keys_values(x), mask, is_causal=is_causal)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the keys and values of the rows x (B, T, D), (B, H, T, D / H) each."""
         return self.attention.keys_values(self.attention_norm(x))
 
-    def attend(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    def attend(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, is_causal: bool = False
+    ) -> Tensor:
         """Return the layer's output for the rows x (B, Q, D), given everyone's keys and values."""
-        x = x + self.attention(self.attention_norm(x), keys, values, mask)
-        mapped: Tensor = x + self.mlp(self.mlp_norm(x))
+        mixed = self.attention(self.attention_norm(x), keys, values, mask, is_causal=is_causal)
+        x = x + self._drop(mixed)
+        mapped: Tensor = x + self._drop(self.mlp(self.mlp_norm(x)))
         return mapped
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
