@@ -138,9 +138,11 @@ def test_the_shipped_suite_has_the_papers_levels():
     assert dataclasses.asdict(read_suite(SUITE).noises) == EVALUATION_VALUES
 
 
+@pytest.mark.parametrize("average", ["utterances", "languages"])
 @pytest.mark.parametrize("name", ["stabletoken", "toy"])
-def test_ued_is_that_of_single_utterances_by_hand(report, corpus, models, name):
+def test_ued_is_that_of_single_utterances_by_hand(suite, corpus, models, name, average):
     """Bit crush draws nothing at random, so that it can be done again without the suite's seeds."""
+    report = run(dataclasses.replace(suite, average=average), models=[models[name]], data=corpus)
     tokenizer = zoo.load(models[name])
     noisy, clean, languages = [], [], []
     for line in map(json.loads, (corpus / "test.jsonl").read_text().splitlines()):
@@ -149,8 +151,10 @@ def test_ued_is_that_of_single_utterances_by_hand(report, corpus, models, name):
         noisy.append(tokenizer.encode(BitCrush(10)(wave)).ids[0])
         languages.append(line["lang"])
     figures = report.models[models[name]]
-    assert figures["ued_bit_crush"].estimate == pytest.approx(unit_edit_distance(noisy, clean, languages).item())
-    assert figures["ued_bit_crush"].estimate > 0
+    rates = {"utterances": unit_edit_distance(noisy, clean), "languages": unit_edit_distance(noisy, clean, languages)}
+    assert rates["utterances"] != rates["languages"]
+    assert figures["ued_bit_crush"].estimate == pytest.approx(rates[average].item())
+    assert ("mean of 2 languages" in report.protocol) == (average == "languages")
     count, ids = sum(map(len, clean)), torch.cat(clean)
     assert figures["tokens"].estimate == count
     assert figures["tokens_per_second"].estimate == pytest.approx(count / report.data["seconds"], rel=1e-3)

@@ -28,11 +28,13 @@ CONFIGS = {
         "scale": 0.25,
         "stage": {"kind": "fsq", "levels": [4, 5]},
     },
+    "uniform": {"kind": "uniform", "dim": 1, "levels": 20, "low": -2, "high": 1.5},
+    "uniform by dimension": {"kind": "uniform", "dim": 3, "levels": [4, 9, 2], "low": -1, "high": [1, 2, 0.5]},
     "none": {"kind": "none", "dim": 6},
     "gaussian": {"kind": "gaussian", "dim": 6},
 }
 DISCRETE = [name for name in CONFIGS if name not in ("none", "gaussian")]
-SINGLE = [name for name in DISCRETE if "residual" not in name]
+SINGLE = [name for name in DISCRETE if "residual" not in name and name != "uniform by dimension"]
 
 
 def make(name, seed=0):
@@ -117,7 +119,7 @@ def test_lfq_of_any_width(num_bits, seed):
     assert quantizer.ids(torch.zeros(num_bits)) == 0
 
 
-@pytest.mark.parametrize("name", ["lfq", "vq", "vq ema", "residual", "none"])
+@pytest.mark.parametrize("name", ["lfq", "vq", "vq ema", "residual", "uniform", "uniform by dimension", "none"])
 def test_gradients_pass_straight_through(name):
     quantizer = make(name)
     z = vectors(quantizer, 9).requires_grad_()
@@ -282,6 +284,16 @@ def test_configs_survive_yaml_and_skeletons_have_no_values(name):
         ({"kind": "residual", "num_stages": 2, "stage": {"num_bits": 3}}, "stage must be a mapping with a kind"),
         ({"kind": "residual", "num_stages": 2, "stage": {"kind": "lfq", "bits": 3}}, "stage has the unknown key"),
         ({"kind": "residual", "num_stages": 2, "stage": {"kind": "none", "dim": 3}}, "stage must be of kind fsq"),
+        ({"kind": "uniform", "dim": 0}, "dim must be at least 1"),
+        (
+            {"kind": "uniform", "dim": 2, "levels": [4, 4, 4]},
+            r"levels must be one number, or one for each of 2 dim.*4\)",
+        ),
+        ({"kind": "uniform", "dim": 2, "high": [1.0]}, "high must be one number"),
+        ({"kind": "uniform", "dim": 2, "levels": [4, 1]}, r"levels must be at least 2, got \(4, 1\)"),
+        ({"kind": "uniform", "dim": 2, "low": [0, 1]}, r"low must be below high, got \(0.0, 1.0\) and 1.0"),
+        ({"kind": "uniform", "dim": 1, "low": 1e6, "high": 1000001}, "float32 cannot tell 256 levels"),
+        ({"kind": "uniform", "dim": 1, "levels": 2.5}, "levels must be int"),
         ({"kind": "none", "dim": 0}, "dim"),
         ({"kind": "gaussian", "dim": 0}, "dim"),
     ],

@@ -21,6 +21,13 @@ CONFIGS = {
     "vq": {"kind": "vq", "codebook_size": 1000, "dim": 128},
     "vq by angle": {"kind": "vq", "codebook_size": 1024, "dim": 8, "cosine": True},
     "stochastic_vq": {"kind": "stochastic_vq", "codebook_size": 500, "dim": 16},
+    "uniform": {
+        "kind": "uniform",
+        "dim": 5,
+        "levels": [256, 200, 7, 2, 1000],
+        "low": -2.1,
+        "high": [2, 3, 1, 0.1, 2.1],
+    },
     "residual": {"kind": "residual", "num_stages": 4, "stage": {"kind": "vq", "codebook_size": 256, "dim": 64}},
     "residual by angle": {
         "kind": "residual",
@@ -48,6 +55,10 @@ def near_ties(quantizer, num=NUM):
     elif hasattr(first, "boundaries"):
         level = torch.randint(4, z[::2].shape, generator=generator)
         z[::2] = first.boundaries[torch.arange(first.dim), level].float() * (1 + tiny)
+    elif hasattr(first, "grid"):
+        grid = first.grid
+        below = (torch.rand(z[::2].shape, generator=generator) * grid.last_ids).floor()
+        z[::2] = (grid.low + (below + 0.5) * grid.step).float() * (1 + tiny)
     elif hasattr(first, "branches"):
         # Take away what the first branch sees, so that all its bits are near 0.
         weight = first.branches.weight.detach()[: first.config.num_bits].double()
@@ -88,7 +99,7 @@ def test_batch_threads_and_order_change_no_id(name):
     assert torch.equal(quantizer(z).ids, ids)
 
 
-@pytest.mark.parametrize("name", ["vq", "vq by angle", "voting_lfq", "fsq"])
+@pytest.mark.parametrize("name", ["vq", "vq by angle", "voting_lfq", "fsq", "uniform"])
 def test_the_ties_are_real(name):
     # Without the care taken, a bare product or a rounded tanh would give other ids for some of these vectors.
     quantizer = make(name)
@@ -96,6 +107,11 @@ def test_the_ties_are_real(name):
     if name == "fsq":
         bounded = torch.tanh(z + quantizer.shift) * quantizer.width + quantizer.minus_offset
         assert ((bounded - bounded.round()).abs() > quantizer._sure).float().mean() > 0.5
+        return
+    if name == "uniform":
+        levels = (z - quantizer.grid.low.float()) / quantizer.grid.step.float()
+        ids = levels.round().clamp(min=0).minimum(quantizer.grid.last_ids.float())
+        assert (ids != quantizer.ids(z)).any()
         return
     if name == "voting_lfq":
         values = quantizer.branches(z)[:, : quantizer.config.num_bits]

@@ -1,4 +1,4 @@
-"""The uniform grid: levels, ends, ties, clipping, bounds."""
+"""The uniform grid and the quantizer made of it: levels, ends, ties, clipping, bounds."""
 
 import copy
 import pickle
@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zoo.components.quantizers import build
 from zoo.components.quantizers.uniform import UniformGrid
 
 few = settings(max_examples=100, deadline=None)
@@ -121,3 +122,67 @@ def test_an_id_depends_on_its_value_alone():
     # Ids of neighbouring float64 values around a tie never go down.
     below, at, above = whole[-255:], whole[4000:4255], whole[4255:4510]
     assert ((below <= at) & (at <= above) & (above - below <= 1)).all()
+
+
+# The quantizer
+
+
+def quantizer(**options):
+    return build({"kind": "uniform", **options})
+
+
+wide = st.tuples(st.floats(-10, 10), st.floats(0.5, 100)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+dimensions = st.lists(st.tuples(wide, st.integers(2, 3000)), min_size=2, max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(dimensions, st.integers(0, 2**31))
+def test_every_dimension_of_the_quantizer_is_a_grid(settings_of_each, seed):
+    low, high, levels = zip(*((*bound, size) for bound, size in settings_of_each), strict=True)
+    width = max(abs(bound) for bound in low + high)
+    mine = quantizer(dim=len(levels), levels=levels, low=low, high=high)
+    x = 2 * width * torch.randn(50, len(levels), generator=torch.Generator().manual_seed(seed))
+    codes, ids, losses, _ = mine(x)
+    assert not losses
+    for column, (bound, size) in enumerate(settings_of_each):
+        grid = make(*bound, size)
+        assert torch.equal(ids[:, column], grid.ids(x[:, column]))
+        assert torch.equal(codes[:, column], grid.values(ids[:, column]))
+        every = torch.zeros(size, len(levels), dtype=torch.int64)
+        every[:, column] = torch.arange(size)
+        assert torch.equal(mine.ids(mine.codes(every)), every), "every id is reached from its code"
+
+
+@pytest.mark.parametrize("levels", [2, 255, 256, 4096])
+def test_one_number_of_levels_for_all_gives_the_ids_of_one_a_dimension(levels):
+    x = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
+    # A fourth dimension of other levels keeps the second from being taken for the first.
+    one, several = quantizer(dim=3, levels=levels), quantizer(dim=4, levels=(levels,) * 3 + (levels + 1,))
+    assert one.grid.last_ids is None
+    assert several.grid.last_ids is not None
+    assert torch.equal(several.ids(torch.cat([x, x[:, :1]], 1))[:, :3], one.ids(x))
+    assert one.codebook_size == levels
+    assert several.codebook_size == levels + 1
+
+
+def test_a_single_dimension_is_a_single_codebook():
+    mine = quantizer(dim=1, levels=5, low=0, high=4)
+    assert mine.num_codebooks == 1
+    x = torch.tensor([[-3.0], [1.4], [2.5], [9.0], [torch.nan], [torch.inf], [-torch.inf]])
+    assert mine.ids(x).tolist() == [0, 1, 2, 4, 0, 4, 0]
+    assert mine.codes(torch.tensor([[3, 0]])).tolist() == [[[3.0], [0.0]]]
+
+
+def test_bounds_of_the_quantizer_are_settings_not_state():
+    mine = quantizer(dim=2, levels=(3, 9), low=-2.0)
+    assert not mine.state_dict()
+    assert not list(mine.parameters())
+    x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    for other in (copy.deepcopy(mine).half(), pickle.loads(pickle.dumps(mine))):
+        assert torch.equal(other.ids(x), mine.ids(x))
+
+
+def test_gradients_pass_beyond_the_bounds():
+    x = torch.tensor([[0.3, -5.0], [4.0, 0.0]], requires_grad=True)
+    quantizer(dim=2, levels=8)(x).codes.sum().backward()
+    assert x.grad.tolist() == [[1, 1], [1, 1]]

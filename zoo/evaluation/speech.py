@@ -65,8 +65,8 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
             _add(tallies[name], tokenizer, waves, suite.data.sample_rate)
     progress("resampling utterances", len(chosen), len(chosen))
 
-    names = sorted({utterance.language for utterance in chosen})
-    languages = np.array([names.index(utterance.language) for utterance in chosen])
+    names = sorted({utterance.language for utterance in chosen}) if suite.average == "languages" else []
+    groups = np.array([names.index(utterance.language) if names else 0 for utterance in chosen])
     report = Report(
         suite=suite.kind,
         title=suite.title,
@@ -91,7 +91,7 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
     for name, tally in tallies.items():
         beside = None if tally is first else first
         report.models[name] = {
-            **_distances(tally, beside, languages, list(asdict(suite.noises)), suite.bootstrap),
+            **_distances(tally, beside, groups, list(asdict(suite.noises)), suite.bootstrap),
             **_usage(tally, tokenizers[name], seconds),
         }
         report.settings[name] = config.to_dict(tokenizers[name].config)
@@ -192,10 +192,10 @@ def _add(tally: _Tally, tokenizer: Tokenizer, waves: Tensor, sample_rate: int) -
 
 
 def _distances(
-    tally: _Tally, first: _Tally | None, languages: NDArray[np.int64], noises: Sequence[str], boot: Bootstrap
+    tally: _Tally, first: _Tally | None, groups: NDArray[np.int64], noises: Sequence[str], boot: Bootstrap
 ) -> dict[str, Figure]:
     """Return the unit edit distances, and the difference of their mean to the first model's if this is another."""
-    mine = np.column_stack([languages, np.array(tally.rows, dtype=np.float64)])
+    mine = np.column_stack([groups, np.array(tally.rows, dtype=np.float64)])
     width = mine.shape[1]
 
     def interval(rows: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float]) -> Figure:
@@ -212,17 +212,17 @@ def _distances(
     figures["ued_mean"] = interval(mine, mean)
     if first is not None:
         # Both in one row: a resample has the same utterances for both, and what makes one hard for both cancels.
-        theirs = np.column_stack([languages, np.array(first.rows, dtype=np.float64)])
+        theirs = np.column_stack([groups, np.array(first.rows, dtype=np.float64)])
         both = np.column_stack([mine, theirs])
         figures["ued_difference"] = interval(both, lambda rows: mean(rows[:, :width]) - mean(rows[:, width:]))
     return figures
 
 
-def _ued(languages: NDArray[np.float64], tokens: NDArray[np.float64], edits: NDArray[np.float64]) -> float:
-    """Return the mean over languages of edits a token, in percent, as `unit_edit_distance`, from counts."""
-    numbers = languages.astype(np.int64)
+def _ued(groups: NDArray[np.float64], tokens: NDArray[np.float64], edits: NDArray[np.float64]) -> float:
+    """Return the mean over groups of edits a token, in percent, as `unit_edit_distance`, from counts."""
+    numbers = groups.astype(np.int64)
     totals = np.bincount(numbers, tokens)
-    seen = totals > 0  # a resample may lack a language
+    seen = totals > 0  # a resample may lack a group
     return 100 * float((np.bincount(numbers, edits)[seen] / totals[seen]).mean())
 
 
@@ -245,9 +245,9 @@ def _usage(tally: _Tally, tokenizer: Tokenizer, seconds: float) -> dict[str, Fig
 
 def _protocol(suite: SpeechSuite, languages: Sequence[str]) -> str:
     levels = suite.noises
-    over = f", mean of {len(languages)} languages" if len(languages) > 1 else ""
+    over = f" of a language, mean of {len(languages)} languages" if languages else ""
     return (
-        "UED: edit distance of the ids in noise to the clean ones, in percent of these, all utterances together"
+        "UED: edit distance of the ids in noise to the clean ones, in percent of these, over all utterances"
         f"{over}. Gaussian noise at {levels.gaussian:g} dB, pink {levels.pink:g}, brown {levels.brown:g}, real "
         f"{levels.real:g} and {levels.real_ood:g}, amplitudes of {levels.bit_crush:g} bits; intervals of "
         f"{suite.bootstrap.confidence:.0%} from resampling utterances."

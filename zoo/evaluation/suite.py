@@ -171,6 +171,8 @@ class SpeechSuite:
         title: For people.
         data: What to measure on.
         noises: What utterances are disturbed by.
+        average: What a distance is the mean of: all utterances together, or languages, each of all its utterances. The
+            latter is the paper's, whose two languages have much data each.
         models: Registered names or folders.
         max_items: Utterances to measure on, as many of each source as there are; all if None.
         seed: Of the noise.
@@ -181,6 +183,7 @@ class SpeechSuite:
     title: str
     data: SpeechFiles
     noises: NoiseLevels
+    average: Literal["utterances", "languages"]
     models: tuple[str, ...]
     max_items: int | None
     seed: int

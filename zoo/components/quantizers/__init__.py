@@ -5,7 +5,8 @@
     ids = quantizer.ids(z)                              # the same ids for a vector whatever is around it
     codes = quantizer.codes(ids)
 
-`UniformGrid` stands apart: its bounds are fitted, and its ids belong to slots, not to vectors.
+`UniformGrid` stands apart: its bounds are fitted, and its ids belong to slots, not to vectors. The kind "uniform" is the
+same grid with bounds from a config, one a dimension.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from zoo.components.quantizers.identity import Gaussian, GaussianConfig, Identit
 from zoo.components.quantizers.lfq import LFQ, LFQConfig
 from zoo.components.quantizers.residual import STAGES, Residual, ResidualConfig
 from zoo.components.quantizers.stochastic_vq import StochasticVQ, StochasticVQConfig
-from zoo.components.quantizers.uniform import UniformGrid
+from zoo.components.quantizers.uniform import Uniform, UniformConfig, UniformGrid
 from zoo.components.quantizers.voting_lfq import VotingLFQ, VotingLFQConfig
 from zoo.components.quantizers.vq import VQ, VQConfig
 from zoo.config import from_dict
@@ -43,6 +44,8 @@ __all__ = [
     "ResidualConfig",
     "StochasticVQ",
     "StochasticVQConfig",
+    "Uniform",
+    "UniformConfig",
     "UniformGrid",
     "VQConfig",
     "VotingLFQ",
@@ -60,6 +63,7 @@ QuantizerConfig = (
     | ResidualConfig
     | IdentityConfig
     | GaussianConfig
+    | UniformConfig
 )
 
 KINDS: dict[str, tuple[type, type[Quantizer]]] = {
@@ -69,6 +73,7 @@ KINDS: dict[str, tuple[type, type[Quantizer]]] = {
     "none": (IdentityConfig, Identity),
     "residual": (ResidualConfig, Residual),
     "stochastic_vq": (StochasticVQConfig, StochasticVQ),
+    "uniform": (UniformConfig, Uniform),
     "voting_lfq": (VotingLFQConfig, VotingLFQ),
     "vq": (VQConfig, VQ),
 }

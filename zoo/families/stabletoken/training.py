@@ -140,16 +140,22 @@ class StableTokenTraining(TokenizerModule):
         """Return what the quantizer makes of a batch, and the mask of tokens (B, T)."""
         tokenizer = self.tokenizer
         mel, frames = tokenizer.features(batch.waves, batch.lengths)
-        quantizer = tokenizer.quantizer
-        is_noisy = self.training and self.noise and isinstance(quantizer, VotingLFQ)
-        if not (is_noisy and quantizer.config.num_clean < quantizer.config.num_voters):
+        voting = self._voting()
+        if voting is None:
             hidden, mask = tokenizer.encoder(mel, frames)
-            return quantizer(hidden, mask), mask
+            return tokenizer.quantizer(hidden, mask), mask
         perturbed, _ = tokenizer.features(batch.noisy, batch.lengths)
         hidden, mask = tokenizer.encoder(torch.cat([mel, perturbed]), frames.repeat(2))
         clean, noisy = hidden.chunk(2)
         mask = mask[: len(clean)]
-        return quantizer(clean, mask, noisy=noisy), mask
+        return voting(clean, mask, noisy=noisy), mask
+
+    def _voting(self) -> VotingLFQ | None:
+        """Return the quantizer if some of its branches are to hear noise now."""
+        quantizer = self.tokenizer.quantizer
+        if not (self.training and self.noise and isinstance(quantizer, VotingLFQ)):
+            return None
+        return quantizer if quantizer.config.num_clean < quantizer.config.num_voters else None
 
     def _asr(self, batch: SpeechBatch, states: Tensor, mask: Tensor) -> Tensor:
         """Return the mean cross-entropy of the text tokens of those items that have a transcript; 0 if none has."""
@@ -192,6 +198,6 @@ class StableTokenTraining(TokenizerModule):
         said = [self.spelling.decode(ids) for ids in found]
         wanted = [batch.texts[row] for row in rows]
         stage = "test" if self.trainer.testing else "val"
-        for name, metric in self.errors.items():
-            cast("Metric", metric).update(said, wanted)
+        for name, metric in cast("dict[str, Metric]", self.errors).items():
+            metric.update(said, wanted)
             self.log(f"{stage}/{name}", metric, on_epoch=True, batch_size=len(rows))
