@@ -8,7 +8,7 @@ import torch
 from test_stabletoken import TINY, make, speech
 
 import zoo
-from zoo.errors import ConfigError, InputError, TokenError
+from zoo.errors import CheckpointError, ConfigError, InputError, TokenError
 from zoo.families.stabletoken import StableTokenTokenizer, official
 
 VOTING = {"kind": "voting_lfq", "dim": 32, "num_bits": 6}
@@ -97,6 +97,27 @@ def test_encode_changes_nothing_and_records_nothing():
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], tensor) for name, tensor in tokenizer.state_dict().items())
     assert tokenizer.eval().encode(speech(5000)).equal(tokens)
+
+
+def test_saved_in_half_the_size(tmp_path):
+    tokenizer = make()
+    tokenizer.save(tmp_path / "x", name="stabletoken.tiny")
+    tokenizer.save(tmp_path / "half", name="stabletoken.tiny", dtype=torch.float16)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("x", "half")]
+    assert sizes[1] < 0.55 * sizes[0]
+    loaded = zoo.load(tmp_path / "half")
+    for name, tensor in tokenizer.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor.half().float())
+    wave = speech(40_000)
+    same = (loaded.encode(wave).ids == tokenizer.encode(wave).ids).float().mean()
+    assert same > 0.9
+    with torch.no_grad():
+        tokenizer.encoder.conv1.bias[0] = 1e5
+    with pytest.raises(CheckpointError, match="float16"):
+        tokenizer.save(tmp_path / "large", dtype=torch.float16)
+    with pytest.raises(ConfigError, match="float64"):
+        tokenizer.save(tmp_path / "large", dtype=torch.float64)
+    assert not (tmp_path / "large").exists()
 
 
 @pytest.mark.parametrize(

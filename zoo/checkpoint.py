@@ -45,6 +45,7 @@ def save(
     name: str | None = None,
     licence: str | None = None,
     trained_on: str | None = None,
+    dtype: torch.dtype | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a tokenizer as a checkpoint folder, all of it or nothing.
@@ -53,11 +54,14 @@ def save(
     the last two renames, a folder that `load` refuses; never a mixture that loads.
 
     Args:
-        tokenizer: What to save. Its weights are written in the dtype they have.
+        tokenizer: What to save.
         folder: Where to; created if it does not exist.
         name: `family.variant`; the tokenizer's own name if None.
         licence: SPDX identifier of the weights' licence; that of `tokenizer.spec` if None.
         trained_on: What the weights were made from, for people.
+        dtype: Dtype to round trained float32 weights to, such as `torch.float16`, for a file half as large; they are
+            loaded as float32 again, and ids may differ a little from those of the weights before rounding. None keeps
+            what they are. Statistics and tables are never rounded.
         overwrite: Replace a checkpoint that is there. Other files in the folder, such as a card, are kept.
 
     Returns:
@@ -75,6 +79,8 @@ def save(
     cls = type(tokenizer)
     assets = tokenizer.assets()
     tensors = _weights.collect(tokenizer)
+    if dtype is not None:
+        _round(tensors, {name for name, _ in tokenizer.named_parameters()}, dtype)
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -162,6 +168,16 @@ def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
     tokenizer.trained_on = manifest["trained_on"]
     tokenizer.source = str(folder)
     return tokenizer.eval()
+
+
+def _round(tensors: dict[str, Tensor], names: set[str], dtype: torch.dtype) -> None:
+    """Round the float32 tensors among `names` to a smaller dtype."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        raise ConfigError(f"weights are rounded to torch.float16 or torch.bfloat16, not to {dtype}.")
+    for name in names & tensors.keys():
+        if tensors[name].dtype == torch.float32:
+            tensors[name] = tensors[name].to(dtype)
+    _weights.require_finite(tensors, f"what {dtype} can hold of these weights")
 
 
 def _require_name(name: str, family: str, where: str) -> None:

@@ -37,17 +37,28 @@ def main(arguments: Sequence[str]) -> None:
         metavar="WHICH",
         help="averaged, trained, or auto: averaged if there are any (default: %(default)s)",
     )
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "float16", "bfloat16"],
+        default="float32",
+        metavar="DTYPE",
+        help="of the weights in the file, float16 or bfloat16 for half the size; they are used in float32 all the same "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a checkpoint that is there")
     parser.add_json()
     export(**parser.values(arguments))
 
 
-def export(checkpoint: str, out: str, weights: str, json: bool, **facts: Any) -> None:
+def export(checkpoint: str, out: str, weights: str, dtype: str, json: bool, **facts: Any) -> None:
     """Write the folder, and print where it is."""
+    import torch
+
     from zoo.training.export import tokenizer_of
 
     tokenizer = tokenizer_of(checkpoint, average={"auto": None, "averaged": True, "trained": False}[weights])
-    folder = tokenizer.save(Path(out).expanduser(), **facts)
+    rounded = None if dtype == "float32" else getattr(torch, dtype)
+    folder = tokenizer.save(Path(out).expanduser(), dtype=rounded, **facts)
     name = facts["name"] or tokenizer.name
     if json:
         print_json({"name": name, "folder": str(folder), "num_parameters": tokenizer.num_parameters})

@@ -96,7 +96,7 @@ class TokenizerModule(LightningModule):
         return {}
 
     def num_items(self, batch: Any) -> int | None:
-        """Return how many items a batch has, by which averages over batches are weighted; None if Lightning can tell."""
+        """Return how many items a batch has, the weight of its averages; None if Lightning can tell."""
         return None
 
     def trained_modules(self) -> list[nn.Module]:

@@ -5,8 +5,8 @@
     ids = quantizer.ids(z)                              # the same ids for a vector whatever is around it
     codes = quantizer.codes(ids)
 
-`UniformGrid` stands apart: its bounds are fitted, and its ids belong to slots, not to vectors. The kind "uniform" is the
-same grid with bounds from a config, one a dimension.
+`UniformGrid` stands apart: its bounds are fitted, and its ids belong to slots, not to vectors. The kind "uniform" is
+the same grid with bounds from a config, one a dimension.
 """
 
 from __future__ import annotations

@@ -159,8 +159,8 @@ class UniformConfig:
 class Uniform(Quantizer):
     """Every number becomes the nearest of its dimension's levels, and an id of its own: `UniformGrid`, of fixed bounds.
 
-    Dimensions are codebooks: ids are (..., D), or (...) if D is 1. Numbers beyond the bounds get the nearest end, NaN the
-    first level. Gradients pass straight through, beyond the bounds as well. No parameters, no losses.
+    Dimensions are codebooks: ids are (..., D), or (...) if D is 1. Numbers beyond the bounds get the nearest end, NaN
+    the first level. Gradients pass straight through, beyond the bounds as well. No parameters, no losses.
 
     Attributes:
         grid: The arithmetic.

@@ -1,4 +1,4 @@
-"""A prior over code vectors, whose gradient makes a tokenizer's codes predictable (LARP, arXiv 2410.21264)."""
+"""A prior over code vectors, whose gradient makes a tokenizer's codes predictable (arXiv 2410.21264)."""
 
 from __future__ import annotations
 
