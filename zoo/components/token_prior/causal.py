@@ -109,11 +109,7 @@ class CausalTransformer(nn.Module):
         """
         start = 0 if cache is None else cache.length
         length = x.shape[1]
-        if start + length > self.config.max_length:
-            raise InputError(
-                f"{start + length} positions are more than the {self.config.max_length} that the prior has: raise "
-                "max_length, or shorten the sequence."
-            )
+        self.require_room(start + length)
         # Kernels count rows and keys from the same start; rows that follow a cache need a mask, a single one does not.
         is_causal, mask = start == 0, None
         if start and length > 1:
@@ -130,6 +126,14 @@ class CausalTransformer(nn.Module):
             cache.length += length
         normed: Tensor = self.norm(x)
         return normed
+
+    def require_room(self, num_positions: int) -> None:
+        """Raise `InputError` if there are not that many positions."""
+        if num_positions > self.config.max_length:
+            raise InputError(
+                f"{num_positions} positions are more than the {self.config.max_length} that the prior has: raise "
+                "max_length, or shorten the sequence."
+            )
 
 
 def initialise(module: nn.Module) -> None:

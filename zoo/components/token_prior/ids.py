@@ -172,6 +172,7 @@ class TokenPrior(nn.Module):
             TokenError: The prompt does not fit.
             InputError: An argument is missing or out of range, or T is more than the prior's positions.
         """
+        self.transformer.require_room(num_tokens)
         device = self.transformer.positions.device
         given = [len(x) for x in (labels, prompt) if x is not None]
         batch = given[0] if given else num_items
