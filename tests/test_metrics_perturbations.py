@@ -245,6 +245,12 @@ class TestNoiseBank:
         (tmp_path / "bad.flac").write_bytes(b"not sound")
         with pytest.raises(InputError, match="cannot read the noise clip"):
             NoiseBank([tmp_path / "bad.flac"]).draw(3)
+        soundfile.write(tmp_path / "cut.flac", torch.randn(50_000, generator=seeded()).clamp(-1, 1).numpy(), 16000)
+        (tmp_path / "cut.flac").write_bytes((tmp_path / "cut.flac").read_bytes()[:20_000])
+        for seed in range(4):
+            for count in (45_000, 60_000):
+                with pytest.raises(InputError, match=r"is truncated|cannot read the noise clip"):
+                    NoiseBank([tmp_path / "cut.flac"]).draw(count, seeded(seed))
         soundfile.write(tmp_path / "rate.wav", np.ones(9) / 2, 8000)
         with pytest.raises(InputError, match="at 8000 Hz: noise must be mono at 16000 Hz"):
             NoiseBank([tmp_path / "rate.wav"]).draw(3)
@@ -252,7 +258,7 @@ class TestNoiseBank:
         with pytest.raises(InputError, match="2 channel"):
             NoiseBank([tmp_path / "stereo.wav"]).draw(3)
         soundfile.write(tmp_path / "empty.wav", np.ones(0), 16000)
-        with pytest.raises(InputError, match="no samples"):
+        with pytest.raises(InputError, match="is empty"):
             NoiseBank([tmp_path / "empty.wav"]).draw(3)
 
     def test_manifests_that_cannot_be_used(self, tmp_path):

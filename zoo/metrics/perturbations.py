@@ -225,15 +225,16 @@ class NoiseBank:
                         f"{path} has {file.channels} channel(s) at {file.samplerate} Hz: noise must be mono at "
                         f"{self.sample_rate} Hz. Convert it first."
                     )
-                if 0 < num_samples < file.frames:
+                is_part = 0 < num_samples < file.frames
+                if is_part:
                     file.seek(_start(file.frames, num_samples, place))
-                    return torch.from_numpy(file.read(num_samples, dtype="float32"))
-                clip = torch.from_numpy(file.read(dtype="float32"))
+                wanted = num_samples if is_part else file.frames
+                clip = torch.from_numpy(file.read(wanted, dtype="float32"))
         except (OSError, soundfile.SoundFileError) as error:
             raise InputError(f"cannot read the noise clip {path}: {error}") from error
-        if len(clip) == 0:
-            raise InputError(f"the noise clip {path} holds no samples.")
-        return _part(clip, num_samples, place) if num_samples else clip
+        if len(clip) < max(1, wanted):
+            raise InputError(f"the noise clip {path} is {'truncated: get it again' if len(clip) else 'empty'}.")
+        return clip if is_part or not num_samples else _part(clip, num_samples, place)
 
 
 @dataclass(frozen=True)
