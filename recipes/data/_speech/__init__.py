@@ -1,0 +1,1 @@
+"""Parts of `recipes/data/speech.py`: fetching, the sources, synthesis, and audio."""
