@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import socket
 import warnings
 from pathlib import Path
 
@@ -261,16 +262,26 @@ def train(place, root, resume=False, kill_at=None, model=None, data=None, **trai
     return runner, module
 
 
-def _run(place, root, **options):
-    """Run `train` in a forked process; return its exit code."""
+def _start(place, root, environment=None, **options):
+    """Run `train` in a forked process; return its number."""
     child = os.fork()
     if not child:
         try:
+            os.environ.update(environment or {})
             train(place, root, **options)
         except BaseException as error:
             os.write(2, repr(error).encode())
             os._exit(1)
         os._exit(0)
+    return child
+
+
+def _run(place, root, **options):
+    """Run `train` in a process of its own; return its exit code."""
+    return _wait(_start(place, root, **options))
+
+
+def _wait(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -286,6 +297,20 @@ def test_killed_and_resumed_to_the_same_bits(place, tmp_path):
         for checkpoint in (whole, resumed):
             del checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
         assert differences(whole, resumed) == []
+
+
+def test_two_processes(place, tmp_path):
+    """Every parameter has a gradient on both, also where one of them has no transcript, and both end alike."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    options = {"devices": 2, "strategy": "ddp", "max_steps": 4, "data": {"batch_size": 2, "text_languages": ["de"]}}
+    pair = [_start(place, tmp_path / "x", {**shared, "LOCAL_RANK": str(rank)}, **options) for rank in range(2)]
+    assert [_wait(child) for child in pair] == [0, 0]
+    start, end = make(place).tokenizer.state_dict(), tokenizer_of(tmp_path / "x/checkpoints/last.ckpt").state_dict()
+    moved = {name for name, tensor in end.items() if not torch.equal(tensor, start[name])}
+    assert {name.split(".")[0] for name in moved} == {"encoder", "quantizer"}
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def sign_directions(
 def _rotation(projected: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return a rotation (d, d) that brings projections (N, d) near to their signs, from a random one."""
     size = projected.shape[1]
-    rotation = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))[0]
-    rotation = rotation.to(projected.device)
+    noise = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    rotation: Tensor = torch.linalg.qr(noise)[0].to(projected.device)
     for _ in range(_ROUNDS):
         left, _, right = torch.linalg.svd(_signs(projected @ rotation).T @ projected)
         rotation = (left @ right).T
