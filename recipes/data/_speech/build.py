@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -46,8 +46,8 @@ def make_speech(source: str, root: Path, out: Path, workers: int) -> tuple[list[
     """Write the items of one source of speech."""
     clips = LISTS[source](root)
     different = clips if source in VOICES else drop_copies(root, clips)
-    with multiprocessing.Pool(workers) as pool:
-        loaded = pool.map(partial(load, root), different, chunksize=32)
+    with ProcessPoolExecutor(workers) as pool:
+        loaded = list(pool.map(partial(load, root), different, chunksize=8))
     kept, counts = [], {"short": 0, "long": 0, "silent": 0}
     for clip, samples in zip(different, loaded, strict=True):
         if samples is None:

@@ -62,6 +62,7 @@ def speak(root: Path, clip: Clip) -> tuple[np.ndarray, int]:
         styles = np.fromfile(root / f"npm/kokoro-js/package/voices/{voice}.bin", "<f4").reshape(510, 256)
         inputs = {"tokens": [[0, *ids, 0]], "style": styles[len(ids)][None], "speed": np.float32([1.0])}
         samples = session.run(None, inputs)[0].ravel()
+        samples /= max(1.0, np.abs(samples).max())  # some voices pass full scale, where the file would clip
         path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(".part")
         soundfile.write(part, samples, RATE, subtype="PCM_24", format="WAV")
