@@ -111,12 +111,16 @@ class TestData:
         assert SpeechData(str(place / "corpus")).dataset("train")[1][2] == items.utterances[1].text != ""
 
     def test_sources_repeat_or_stay_out(self, place):
-        items = SpeechData(str(place / "corpus"), repeat={"read": 2, "game": 0}).dataset("train")
+        items = SpeechData(str(place / "corpus"), sources=["read"], repeat={"read": 2}).dataset("train")
         assert {u.source for u in items.utterances} == {"read"}
         assert len(items) == 36
-        for repeat, message in (({"film": 2}, "film"), ({"read": -1}, "negative")):
+        for options, message in (
+            ({"repeat": {"film": 2}}, "film"),
+            ({"sources": ["film"]}, "film"),
+            ({"repeat": {"read": 0}}, "at least 1"),
+        ):
             with pytest.raises(ConfigError, match=message):
-                SpeechData(str(place / "corpus"), repeat=repeat).dataset("train")
+                SpeechData(str(place / "corpus"), **options).dataset("train")
 
     def test_long_speech_is_cut_and_loses_its_transcript(self, place):
         items = SpeechData(str(place / "corpus"), max_seconds=0.4).dataset("train")

@@ -167,7 +167,8 @@ class SpeechData(DataModule):
         noise: Whether to give noisy views: one of the paper's five perturbations each, drawn anew in every epoch, with
             real noise of `noise-train.jsonl`; of `noise-test.jsonl` in validation and testing.
         text_languages: Languages whose transcripts are given; all if None.
-        repeat: How often an epoch has the items of a source, where that is not once; 0 leaves a source out.
+        sources: Sources to train on; all if None.
+        repeat: How often an epoch has the items of a source, where that is not once.
         max_seconds: Longer utterances are cut.
         eval_items: At most so many items in validation, evenly picked; all if None.
         sample_rate: Hz.
@@ -183,6 +184,7 @@ class SpeechData(DataModule):
         folder: str | None = None,
         noise: bool = True,
         text_languages: list[str] | None = None,
+        sources: list[str] | None = None,
         repeat: dict[str, int] | None = None,
         max_seconds: float = 30.0,
         eval_items: int | None = None,
@@ -201,6 +203,7 @@ class SpeechData(DataModule):
         self.folder = default_folder() if folder is None else Path(folder).expanduser()
         self.noise = noise
         self.text_languages = text_languages
+        self.sources = sources
         self.repeat: Mapping[str, int] = repeat or {}
         self.max_seconds = max_seconds
         self.eval_items = eval_items
@@ -211,7 +214,7 @@ class SpeechData(DataModule):
 
         Raises:
             InputError: A manifest is unusable.
-            ConfigError: There is no training data, or `repeat` names a source that it does not have.
+            ConfigError: There is no training data, or `sources` or `repeat` name a source that it does not have.
         """
         manifest = self.folder / f"{split}.jsonl"
         if not manifest.is_file():
@@ -223,7 +226,7 @@ class SpeechData(DataModule):
             return None
         utterances = read_manifest(manifest)
         if split == "train":
-            utterances = self._repeated(utterances)
+            utterances = self._chosen(utterances)
         elif split == "val" and self.eval_items is not None:
             step = max(1.0, len(utterances) / self.eval_items)
             utterances = [utterances[int(i * step)] for i in range(min(self.eval_items, len(utterances)))]
@@ -243,13 +246,19 @@ class SpeechData(DataModule):
         lengths = torch.tensor([len(wave) for wave in waves])
         return SpeechBatch(clean, pad(list(noisy), batch_first=True) if self.noise else clean, lengths, list(texts))
 
-    def _repeated(self, utterances: list[Utterance]) -> list[Utterance]:
-        sources = {utterance.source for utterance in utterances}
-        if unknown := set(self.repeat) - sources:
-            raise ConfigError(
-                f"data.repeat: the training manifest has no source {shown(min(unknown))}; it has "
-                f"{', '.join(sorted(sources))}."
-            )
-        if any(count < 0 for count in self.repeat.values()):
-            raise ConfigError(f"data.repeat: counts must not be negative, got {dict(self.repeat)}.")
-        return [utterance for utterance in utterances for _ in range(self.repeat.get(utterance.source, 1))]
+    def _chosen(self, utterances: list[Utterance]) -> list[Utterance]:
+        known = {utterance.source for utterance in utterances}
+        for name in (*(self.sources or ()), *self.repeat):
+            if name not in known:
+                raise ConfigError(
+                    f"data: the training manifest has no source {shown(name)}; it has {', '.join(sorted(known))}."
+                )
+        if any(count < 1 for count in self.repeat.values()):
+            raise ConfigError(f"data.repeat: counts must be at least 1, got {dict(self.repeat)}.")
+        wanted = known if self.sources is None else set(self.sources)
+        return [
+            utterance
+            for utterance in utterances
+            if utterance.source in wanted
+            for _ in range(self.repeat.get(utterance.source, 1))
+        ]

@@ -119,11 +119,11 @@ class StableTokenTraining(TokenizerModule):
 
     def media(self, batch: SpeechBatch) -> dict[str, Media]:
         """Return the first utterance's spectrogram over its tokens, clean and perturbed."""
-        from zoo.families.stabletoken.picture import draw
+        from zoo.pictures import draw_speech_tokens
 
         count = int(batch.lengths[0])
         clean, noisy = batch.waves[0, :count], batch.noisy[0, :count]
-        return {"tokens": Figure(draw(self.tokenizer, {"clean": clean, "perturbed": noisy}))}
+        return {"tokens": Figure(draw_speech_tokens(self.tokenizer, {"clean": clean, "perturbed": noisy}))}
 
     def _losses(self, batch: SpeechBatch, quantized: Quantized, mask: Tensor) -> dict[str, Tensor]:
         states = self.recognizer(quantized.codes, mask)

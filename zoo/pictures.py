@@ -1,0 +1,87 @@
+"""Pictures of what tokenizers do, for the demo, for training logs and for reports. They need matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.tokenizer import Tokenizer
+
+__all__ = ["draw_speech_tokens"]
+
+_COLOURS = 20  # ids are told apart by colours, which repeat
+_MOST_NUMBERED = 8.0  # seconds of speech whose ids can still be read
+_WINDOW, _HOP = 0.025, 0.010
+_RANGE = 80.0  # dB
+
+
+@torch.no_grad()
+def draw_speech_tokens(tokenizer: Tokenizer, waves: Mapping[str, Tensor], title: str = "") -> Any:
+    """Draw versions of one utterance: the spectrogram of each over its tokens.
+
+    Args:
+        tokenizer: Whose tokens are shown; of several codebooks the first.
+        waves: Versions (samples,) by name, all equally long. The first is the reference: tokens of the others that
+            differ from its are framed.
+        title: Over the picture.
+
+    Returns:
+        A matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    names = list(waves)
+    ids = {name: _first(tokenizer.encode(wave[None]).ids[0]).cpu() for name, wave in waves.items()}
+    reference = ids[names[0]]
+    rate = tokenizer.spec.sample_rate or 1.0
+    seconds = len(waves[names[0]]) / rate
+    step = seconds / len(reference) if tokenizer.spec.token_rate is None else 1 / tokenizer.spec.token_rate
+    edge = step * len(reference)
+    figure = Figure(figsize=(min(24.0, max(7.0, 2.2 * seconds + 2)), 2.3 * len(names) + 0.6), layout="constrained")
+    heights = {"height_ratios": [3, 1] * len(names)}
+    axes = figure.subplots(2 * len(names), 1, sharex=True, gridspec_kw=heights)
+    for name, top, bottom in zip(names, axes[::2], axes[1::2], strict=True):
+        picture = _spectrogram(waves[name].cpu(), rate)
+        top.imshow(picture, origin="lower", aspect="auto", extent=(0, seconds, 0, rate / 2000), cmap="magma")
+        top.set_ylabel(f"{name}\nkHz")
+        row = ids[name]
+        colours = (row % _COLOURS)[None].numpy()
+        bottom.imshow(colours, aspect="auto", extent=(0, edge, 0, 1), cmap="tab20", vmin=0, vmax=_COLOURS - 1)
+        bottom.set_yticks([])
+        different = (row != reference).nonzero()[:, 0].tolist()
+        if seconds <= _MOST_NUMBERED:
+            for place, number in enumerate(row.tolist()):
+                bottom.text((place + 0.5) * step, 0.5, number, ha="center", va="center", fontsize=5, rotation=90)
+        for place in different:
+            bottom.add_patch(_frame(place * step, step))
+        is_reference = name == names[0]
+        told = "tokens" if is_reference else f"{len(different)} of {len(row)}\nchanged"
+        bottom.set_ylabel(told, rotation=0, ha="right", va="center")
+    axes[-1].set_xlabel("seconds")
+    axes[-1].set_xlim(0, edge)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _first(ids: Tensor) -> Tensor:
+    """Return the ids (T,) of the first codebook of (T,) or (T, K)."""
+    return ids if ids.ndim == 1 else ids[:, 0]
+
+
+def _spectrogram(wave: Tensor, rate: float) -> Any:
+    """Return the power of a wave in dB under its largest, (frequencies, frames)."""
+    size, hop = round(_WINDOW * rate), round(_HOP * rate)
+    wave = torch.nn.functional.pad(wave, (0, max(0, size + 1 - len(wave))))
+    spectrum = torch.stft(wave, size, hop, window=torch.hann_window(size), return_complex=True)
+    decibels = 20 * spectrum.abs().clamp(min=1e-8).log10()
+    return decibels.clamp(min=float(decibels.max()) - _RANGE).numpy()
+
+
+def _frame(start: float, width: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((start, 0.02), width, 0.96, fill=False, edgecolor="black", linewidth=1.6)
