@@ -19,7 +19,7 @@ import yaml
 import zoo
 from zoo.cli import main
 from zoo.components.quantizers import VotingLFQConfig
-from zoo.data.speech import Utterance, read_manifest
+from zoo.data.manifest import Utterance, read_manifest
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation import card_section, read_report, read_suite, run, table, write_report
 from zoo.evaluation.speech import _Views, choose

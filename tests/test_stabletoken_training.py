@@ -122,6 +122,13 @@ class TestData:
             with pytest.raises(ConfigError, match=message):
                 SpeechData(str(place / "corpus"), **options).dataset("train")
 
+    def test_sources_to_measure_on(self, place):
+        data = SpeechData(str(place / "corpus"), eval_sources=["game"])
+        assert {u.source for u in data.dataset("test").utterances} == {"game"}
+        assert {u.source for u in data.dataset("train").utterances} == {"game", "read"}
+        with pytest.raises(ConfigError, match="film"):
+            SpeechData(str(place / "corpus"), eval_sources=["film"]).dataset("val")
+
     def test_long_speech_is_cut_and_loses_its_transcript(self, place):
         items = SpeechData(str(place / "corpus"), max_seconds=0.4).dataset("train")
         assert max(len(items[i][0]) for i in range(len(items))) == 6400

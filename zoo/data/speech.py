@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,31 +12,11 @@ from torch.utils.data import Dataset
 
 from zoo.data._audio import read_audio
 from zoo.data.datamodule import DataModule, Split
+from zoo.data.manifest import Utterance, default_folder, read_manifest
 from zoo.errors import ConfigError, InputError, shown
 from zoo.metrics.perturbations import NoiseBank, RandomPerturbation
 
-__all__ = ["SpeechBatch", "SpeechData", "SpeechItems", "Utterance", "default_folder", "read_manifest"]
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One line of a manifest.
-
-    Attributes:
-        path: The sound file.
-        duration: Seconds.
-        text: The transcript, "" if none is known.
-        language: ISO code, "" if unknown.
-        speaker: Who speaks, "" if unknown.
-        source: Which corpus it is from, "" if unknown.
-    """
-
-    path: Path
-    duration: float
-    text: str = ""
-    language: str = ""
-    speaker: str = ""
-    source: str = ""
+__all__ = ["SpeechBatch", "SpeechData", "SpeechItems"]
 
 
 class SpeechBatch(NamedTuple):
@@ -56,62 +33,6 @@ class SpeechBatch(NamedTuple):
     noisy: Tensor
     lengths: Tensor
     texts: list[str]
-
-
-# Their key, our field, its type. The first two are those of NVIDIA NeMo's manifests, and required.
-_KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "audio_filepath": ("path", (str,)),
-    "duration": ("duration", (int, float)),
-    "text": ("text", (str,)),
-    "lang": ("language", (str,)),
-    "speaker": ("speaker", (str,)),
-    "source": ("source", (str,)),
-}
-
-
-def default_folder() -> Path:
-    """Return where the data recipes put the speech corpus."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo" / "speech"
-
-
-def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:
-    """Read a manifest as NVIDIA NeMo has it: one JSON object a line.
-
-    Keys are `audio_filepath` (relative to the manifest's folder, or absolute) and `duration` in seconds, and, if known,
-    `text`, `lang`, `speaker` and `source`; others are left alone.
-
-    Raises:
-        InputError: The file is missing or empty, or a line is not such an object.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the manifest {path} cannot be read: {error}.") from error
-    utterances = [_parse(line, f"{path}, line {number}", path.parent) for number, line in enumerate(lines, 1) if line]
-    if not utterances:
-        raise InputError(f"the manifest {path} lists nothing.")
-    return utterances
-
-
-def _parse(line: str, where: str, folder: Path) -> Utterance:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not JSON: {error}.") from error
-    if not isinstance(values, dict) or not {"audio_filepath", "duration"} <= set(values):
-        raise InputError(f"{where} must be an object with audio_filepath and duration, got {shown(values)}.")
-    fields: dict[str, Any] = {}
-    for key, (field, types) in _KEYS.items():
-        value = values.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, types) or isinstance(value, bool):
-            raise InputError(f"{where}: {key} must be a {types[-1].__name__}, got {shown(value)}.")
-        fields[field] = value
-    if not 0 < fields["duration"] < float("inf"):
-        raise InputError(f"{where}: duration must be a number of seconds above 0, got {shown(fields['duration'])}.")
-    return Utterance(**fields | {"path": folder / fields["path"], "duration": float(fields["duration"])})
 
 
 class SpeechItems(Dataset[tuple[Tensor, Tensor, str]]):
@@ -168,6 +89,7 @@ class SpeechData(DataModule):
             real noise of `noise-train.jsonl`; of `noise-test.jsonl` in validation and testing.
         text_languages: Languages whose transcripts are given; all if None.
         sources: Sources to train on; all if None.
+        eval_sources: Sources to validate and test on; all if None.
         repeat: How often an epoch has the items of a source, where that is not once.
         max_seconds: Longer utterances are cut.
         eval_items: At most so many items in validation, evenly picked; all if None.
@@ -185,6 +107,7 @@ class SpeechData(DataModule):
         noise: bool = True,
         text_languages: list[str] | None = None,
         sources: list[str] | None = None,
+        eval_sources: list[str] | None = None,
         repeat: dict[str, int] | None = None,
         max_seconds: float = 30.0,
         eval_items: int | None = None,
@@ -200,10 +123,13 @@ class SpeechData(DataModule):
             raise ConfigError(f"data: max_seconds must be above 0, got {max_seconds}.")
         if eval_items is not None and eval_items < 1:
             raise ConfigError(f"data: eval_items must be at least 1, got {eval_items}.")
+        if any(count < 1 for count in (repeat or {}).values()):
+            raise ConfigError(f"data: counts of repeat must be at least 1, got {repeat}.")
         self.folder = default_folder() if folder is None else Path(folder).expanduser()
         self.noise = noise
         self.text_languages = text_languages
         self.sources = sources
+        self.eval_sources = eval_sources
         self.repeat: Mapping[str, int] = repeat or {}
         self.max_seconds = max_seconds
         self.eval_items = eval_items
@@ -214,7 +140,7 @@ class SpeechData(DataModule):
 
         Raises:
             InputError: A manifest is unusable.
-            ConfigError: There is no training data, or `sources` or `repeat` name a source that it does not have.
+            ConfigError: There is no training data, or a source is named that the manifest does not have.
         """
         manifest = self.folder / f"{split}.jsonl"
         if not manifest.is_file():
@@ -225,8 +151,10 @@ class SpeechData(DataModule):
                 )
             return None
         utterances = read_manifest(manifest)
+        _require_sources(utterances, self.repeat if split == "train" else (), manifest)
+        utterances = _of_sources(utterances, self.sources if split == "train" else self.eval_sources, manifest)
         if split == "train":
-            utterances = self._chosen(utterances)
+            utterances = [u for u in utterances for _ in range(self.repeat.get(u.source, 1))]
         elif split == "val" and self.eval_items is not None:
             step = max(1.0, len(utterances) / self.eval_items)
             utterances = [utterances[int(i * step)] for i in range(min(self.eval_items, len(utterances)))]
@@ -246,19 +174,17 @@ class SpeechData(DataModule):
         lengths = torch.tensor([len(wave) for wave in waves])
         return SpeechBatch(clean, pad(list(noisy), batch_first=True) if self.noise else clean, lengths, list(texts))
 
-    def _chosen(self, utterances: list[Utterance]) -> list[Utterance]:
-        known = {utterance.source for utterance in utterances}
-        for name in (*(self.sources or ()), *self.repeat):
-            if name not in known:
-                raise ConfigError(
-                    f"data: the training manifest has no source {shown(name)}; it has {', '.join(sorted(known))}."
-                )
-        if any(count < 1 for count in self.repeat.values()):
-            raise ConfigError(f"data.repeat: counts must be at least 1, got {dict(self.repeat)}.")
-        wanted = known if self.sources is None else set(self.sources)
-        return [
-            utterance
-            for utterance in utterances
-            if utterance.source in wanted
-            for _ in range(self.repeat.get(utterance.source, 1))
-        ]
+
+def _of_sources(utterances: list[Utterance], sources: Sequence[str] | None, manifest: Path) -> list[Utterance]:
+    """Return the utterances of some sources, each of which must be there."""
+    if sources is None:
+        return utterances
+    _require_sources(utterances, sources, manifest)
+    return [utterance for utterance in utterances if utterance.source in sources]
+
+
+def _require_sources(utterances: list[Utterance], sources: Iterable[str], manifest: Path) -> None:
+    known = {utterance.source for utterance in utterances}
+    for name in sources:
+        if name not in known:
+            raise ConfigError(f"{manifest} has no source {shown(name)}; it has {', '.join(sorted(known))}.")

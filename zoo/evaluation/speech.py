@@ -22,7 +22,7 @@ import zoo
 from zoo import config
 from zoo._random import derive_seed
 from zoo.data._audio import change_rate, read_audio
-from zoo.data.speech import Utterance, read_manifest
+from zoo.data.manifest import Utterance, read_manifest
 from zoo.errors import InputError
 from zoo.evaluation.report import Figure, Report
 from zoo.evaluation.suite import Bootstrap, Progress, SpeechSuite, environment
