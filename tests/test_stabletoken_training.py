@@ -1,5 +1,6 @@
 """StableToken's training: losses, who sees the noise, recipes, exact resume, swapped quantizers."""
 
+import json
 import math
 import os
 import signal
@@ -17,7 +18,9 @@ from test_stabletoken import TINY
 from test_training_resume import differences
 
 import zoo
+from zoo import _random
 from zoo import config as configs
+from zoo.cli import main
 from zoo.data.speech import SpeechData, read_manifest
 from zoo.errors import ConfigError, InputError
 from zoo.families.stabletoken.training import StableTokenTraining
@@ -183,10 +186,11 @@ class TestLosses:
         terms = []
         for row, text in enumerate(batch.texts):
             if text:
-                ids = [*module.prompt, *spelling.encode(text), end]
+                prompt = spelling.prompt()
+                ids = [*prompt, *spelling.encode(text), end]
                 logits = module.recognizer.text(torch.tensor([ids]), states[row : row + 1], mask[row : row + 1])[0]
                 log = logits.log_softmax(1)
-                terms += [-log[i - 1, ids[i]] for i in range(len(module.prompt), len(ids))]
+                terms += [-log[i - 1, ids[i]] for i in range(len(prompt), len(ids))]
         assert 0 < len([text for text in batch.texts if text]) < len(batch.texts)
         torch.testing.assert_close(module.losses(batch)["asr"], torch.stack(terms).mean())
 
@@ -233,6 +237,14 @@ class TestLosses:
             other.tokenizer.quantizer.forward = listen
             quiet(other).losses(batch)
             assert heard[-1][1] is None
+
+    def test_each_transcript_starts_with_its_language(self, place, monkeypatch):
+        module = quiet(make(place))
+        asked = []
+        prompt = module.spelling.prompt
+        monkeypatch.setattr(module.spelling, "prompt", lambda language="en": asked.append(language) or prompt())
+        module.losses(a_batch(place)._replace(texts=["one", "", "two", "", "cat", "dog"], languages=["de", *[""] * 5]))
+        assert asked == ["de", "en", "en", "en"]
 
     def test_without_distillation_there_is_no_teacher(self, place):
         module = quiet(make(place, loss_weights=None))
@@ -362,7 +374,7 @@ def quiet_lightning(monkeypatch):
 
 
 def test_validation_counts_what_changes_and_what_is_misheard(place, tmp_path, quiet_lightning):
-    runner, _ = train(
+    runner, _module = train(
         place, tmp_path, model={"transcribe": True}, max_steps=4, val_check_interval=4, data={"eval_batch_size": 4}
     )
     metrics = {name: float(value) for name, value in runner.callback_metrics.items()}
@@ -370,6 +382,8 @@ def test_validation_counts_what_changes_and_what_is_misheard(place, tmp_path, qu
     assert metrics["val/wer"] > 0
     assert metrics["val/cer"] > 0
     assert 0 < metrics["val/usage"] <= 1
+    (measured,) = runner.test(_module, SpeechData(str(place / "corpus"), eval_batch_size=4), verbose=False)
+    assert measured.keys() >= {"test/wer", "test/cer", "test/wer_untouched", "test/cer_untouched", "test/changed"}
     # The exported average gives the ids that were measured.
     tokenizer = tokenizer_of(tmp_path / "checkpoints/last.ckpt")
     data = SpeechData(str(place / "corpus"), eval_batch_size=4)
@@ -392,11 +406,40 @@ def test_picture(place):
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_recipes_are_whole(path, tmp_path):
-    """Every recipe names a tokenizer that can be built, and its model is of a size that Whisper has."""
+def test_recipes_train(path, place, tmp_path, capsys, monkeypatch, quiet_lightning):
+    """Every recipe's tokenizer can be built as it is, and a small one takes the recipe's steps and is exported."""
     values = yaml.safe_load(path.read_text())
-    config = values["model"]["init_args"]["config"]
     with torch.device("meta"):
-        tokenizer = zoo.registry.family("stabletoken").from_config(config)
+        tokenizer = zoo.registry.family("stabletoken").from_config(values["model"]["init_args"]["config"])
     assert tokenizer.spec.token_rate == 25
-    assert configs.from_dict(OptimizerConfig, values["model"]["init_args"]["optimizer"]) is not None
+    # What Lightning's CLI leaves in the environment, and a name of jsonargparse's that has changed.
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    quantizer = {**values["model"]["init_args"]["config"]["quantizer"], "dim": 32, "num_bits": 6}
+    overrides = {
+        "trainer.strategy": "auto",
+        "trainer.accelerator": "cpu",
+        "trainer.max_steps": "3",
+        "trainer.val_check_interval": "2",
+        "trainer.log_every_n_steps": "1",
+        "trainer.default_root_dir": str(tmp_path),
+        "trainer.logger": "false",
+        "trainer.enable_progress_bar": "false",
+        "trainer.enable_model_summary": "false",
+        "data.folder": str(place / "corpus"),
+        "data.batch_size": "4",
+        "data.num_workers": "0",
+        "data.pin_memory": "false",
+        "data.sources": "null",
+        "model.whisper": str(place / "whisper"),
+        "model.config": json.dumps({**CONFIG, "quantizer": quantizer}),
+        "model.optimizer.warmup_steps": "1",
+    }
+    arguments = [part for name, value in overrides.items() for part in (f"--{name}", value)]
+    with _random.preserved():
+        assert main(["fit", "--config", str(path), *arguments]) == 0, capsys.readouterr().err
+    folder = tmp_path / "model"
+    last = str(tmp_path / "checkpoints/last.ckpt")
+    assert main(["export", last, "-o", str(folder), "--name", "stabletoken.mine", "--dtype", "float16"]) == 0
+    assert zoo.load(folder).encode(torch.rand(6400)).lengths.tolist() == [10]

@@ -67,7 +67,7 @@ def test_transcription_is_the_likeliest_continuation(whisper):
     whisper.fill_text_decoder(decoder)
     states, mask = torch.randn(4, 20, 32), torch.ones(4, 20, dtype=torch.bool)
     prompt, end = whisper.spelling.prompt(), whisper.config.end_id
-    found = decoder.transcribe(states, mask, prompt, 12)
+    found = decoder.transcribe(states, mask, [prompt] * 4, 12)
     assert any(found)
     for row, text in enumerate(found):
         ids = list(prompt)
@@ -77,7 +77,7 @@ def test_transcription_is_the_likeliest_continuation(whisper):
                 break
             ids.append(choice)
         assert text == ids[len(prompt) :]
-    assert all(len(text) <= 38 for text in decoder.transcribe(states, mask, prompt, 1000))
+    assert all(len(text) <= 38 for text in decoder.transcribe(states, mask, [prompt] * 4, 1000))
 
 
 def test_spelling(whisper):

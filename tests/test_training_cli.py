@@ -14,8 +14,9 @@ import toy_training
 import training_runs as runs
 
 import zoo
-from zoo import _random, registry
+from zoo import _random, cards, registry
 from zoo.cli import main
+from zoo.errors import ConfigError
 
 # As in training_runs: what Lightning calls of torch will change, and its advice about speed.
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in runs.ADVICE]
@@ -93,8 +94,16 @@ def test_a_recipe_becomes_a_model(recipe, tmp_path, capsys):
     assert main(["fit", "--config", file, "--ckpt_path", "last", "--trainer.max_steps", "14"]) == 0
     assert runs.read(tmp_path / "run")["global_step"] == 14
     for command, name in {"validate": "val/loss", "test": "test/loss"}.items():
-        assert main([command, "--config", file, "--ckpt_path", "last"]) == 0
+        results = tmp_path / "results" / f"{command}.json"
+        assert main([command, "--config", file, "--ckpt_path", "last", "--results", str(results)]) == 0
         assert name in capsys.readouterr().out
+        written = json.loads(results.read_text())
+        assert (written["command"], written["steps"]) == (command, 14)
+        shown = cards.metrics(written)
+        assert f"| loss | {written['metrics']['loss']:.4g} |" in shown
+        assert "After 14 steps" in shown
+    with pytest.raises(ConfigError, match="zoo test --results"):
+        cards.metrics({"format": "other"})
     model = tmp_path / "model"
     facts = ["--name", "toy_chunks.mine", "--licence", "MIT", "--trained-on", "four episodes"]
     assert main(["export", str(last), "-o", str(model), *facts, "--json"]) == 0

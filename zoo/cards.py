@@ -20,7 +20,10 @@ from zoo import registry, resources
 from zoo.errors import ConfigError
 from zoo.tokenizer import Tokenizer
 
-__all__ = ["card_for", "fill", "write_card"]
+__all__ = ["RESULTS_FORMAT", "card_for", "fill", "write_card"]
+
+RESULTS_FORMAT = "tokenizer-zoo-metrics"
+"""What a file of metrics says it is; `zoo test --results` writes one."""
 
 _PIPELINES = {"action": "robotics", "speech": "audio-to-audio", "image": "image-to-image", "video": "video-to-video"}
 _EXAMPLES = {"action": "motion.npy", "speech": "speech.wav", "image": "picture.png", "video": "clip.mp4"}
@@ -106,11 +109,24 @@ def facts(tokenizer: Tokenizer) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
 
 
+def metrics(found: dict[str, Any]) -> str:
+    """Return what `zoo test` measured, as a Markdown table.
+
+    Raises:
+        ConfigError: The file is of something else.
+    """
+    if found.get("format") != RESULTS_FORMAT:
+        raise ConfigError(f"a card's metrics are what `zoo test --results` wrote, and this is {found.get('format')!r}.")
+    lines = ["| | |", "|---|---:|", *(f"| {name} | {value:.4g} |" for name, value in found["metrics"].items())]
+    environment = ", ".join(f"{key} {value}" for key, value in found["environment"].items())
+    return "\n".join([*lines, "", f"After {found['steps']:,} steps. Machine: {environment}."])
+
+
 def fill(text: str) -> str:
     """Return a card with its marked blocks filled from what is in the checkout.
 
-    Blocks: `<!-- zoo:facts NAME -->`, `<!-- zoo:settings NAME -->` and `<!-- zoo:results FILE.json -->`, each closed by
-    `<!-- zoo:end -->`.
+    Blocks: `<!-- zoo:facts NAME -->`, `<!-- zoo:settings NAME -->`, `<!-- zoo:results FILE.json -->` of `zoo eval` and
+    `<!-- zoo:metrics FILE.json -->` of `zoo test`, each closed by `<!-- zoo:end -->`.
 
     Raises:
         ConfigError: A block of an unknown kind.
@@ -123,6 +139,8 @@ def _content(kind: str, argument: str) -> str:
         from zoo.evaluation.report import card_section, read_report
 
         return card_section(read_report(resources.path("eval", "results", argument)))
+    if kind == "metrics":
+        return metrics(json.loads(resources.path("eval", "results", argument).read_text(encoding="utf-8")))
     if kind in ("facts", "settings"):
         from zoo.loading import load
 
@@ -131,7 +149,7 @@ def _content(kind: str, argument: str) -> str:
             return facts(tokenizer)
         settings: dict[str, Any] = configs.to_dict(tokenizer.config)
         return f"```json\n{json.dumps(settings, indent=2)}\n```"
-    raise ConfigError(f"a card has a block of the unknown kind {kind!r}; known: facts, settings, results.")
+    raise ConfigError(f"a card has a block of the unknown kind {kind!r}; known: facts, settings, results, metrics.")
 
 
 def main(arguments: list[str] | None = None) -> int:

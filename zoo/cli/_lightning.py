@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, NoReturn, cast
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from zoo.cards import RESULTS_FORMAT
 from zoo.cli._output import note
 from zoo.data.datamodule import DataModule
 from zoo.errors import ConfigError, ZooError
@@ -47,7 +49,9 @@ def run(command: str, arguments: Sequence[str]) -> None:
             parser_kwargs={"prog": _Parser.command, "usage": f"{_Parser.command} --config FILE [options]"},
         )
         path = cli.checkpoint()
-        getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, ckpt_path=path)
+        found = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, ckpt_path=path)
+        if command != "fit" and cli.config["results"] is not None:
+            _write_results(Path(cli.config["results"]), command, found, path)
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
     except ValueError as error:
@@ -56,6 +60,17 @@ def run(command: str, arguments: Sequence[str]) -> None:
         if cause is None or isinstance(error, ZooError):
             raise
         raise cause from error
+
+
+def _write_results(path: Path, command: str, found: list[dict[str, float]], checkpoint: str | None) -> None:
+    """Write what was measured as JSON, for a model card: metrics by name, optimiser steps, versions and machine."""
+    from zoo.evaluation.suite import environment
+
+    step = 0 if checkpoint is None else read_checkpoint(checkpoint)["global_step"]
+    metrics = {name.partition("/")[2]: value for part in found for name, value in part.items()}
+    content = {"format": RESULTS_FORMAT, "command": command, "steps": step, "environment": environment()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**content, "metrics": metrics}, indent=1) + "\n", encoding="utf-8")
 
 
 def _own(error: BaseException) -> ZooError | None:
@@ -87,6 +102,9 @@ class _Cli(LightningCLI):
         """Add what the command line has beside Lightning's own."""
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="training checkpoint, or `last`")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.add_argument(
+            "--results", type=str | None, default=None, help="file to write what validate or test measured to, as JSON"
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments given, which are not those of the process where Python calls the command."""

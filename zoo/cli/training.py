@@ -50,7 +50,10 @@ def test(arguments: Sequence[str]) -> None:
     _run(
         "test",
         "Measure a training checkpoint on the test data of a YAML file, with averaged weights if it has any.",
-        "zoo test --config my.yaml --ckpt_path last",
+        """
+        zoo test --config my.yaml --ckpt_path last
+        zoo test --config my.yaml --ckpt_path last --results measured.json
+        """,
         arguments,
     )
 
@@ -70,6 +73,8 @@ def _show_help(command: str, description: str, examples: str, arguments: Sequenc
     parser.add_argument(
         "--ckpt_path", metavar="CKPT", help="training checkpoint to go on from; `last` for the newest of this run"
     )
+    if command != "fit":
+        parser.add_argument("--results", metavar="FILE", help="also write what was measured as JSON")
     parser.add_argument("--seed_everything", metavar="N", help="seed of weights and noise (default: 0)")
     parser.add_argument("--print_config", action="store_true", help="print the resulting YAML and stop")
     parser.add_argument("--full-help", action="store_true", help="list every option")

@@ -27,16 +27,18 @@ class SpeechBatch(NamedTuple):
         noisy: The same utterances perturbed, or `waves` itself where the data has no noise.
         lengths: (B,) int64, samples of each item.
         texts: Transcripts, "" where there is none to learn from.
+        languages: ISO codes, "" where unknown.
     """
 
     waves: Tensor
     noisy: Tensor
     lengths: Tensor
     texts: list[str]
+    languages: list[str]
 
 
-class SpeechItems(Dataset[tuple[Tensor, Tensor, str]]):
-    """Utterances as (wave (samples,), the same perturbed, transcript).
+class SpeechItems(Dataset[tuple[Tensor, Tensor, str, str]]):
+    """Utterances as (wave (samples,), the same perturbed, transcript, language).
 
     Args:
         utterances: What to read.
@@ -64,7 +66,7 @@ class SpeechItems(Dataset[tuple[Tensor, Tensor, str]]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str, str]:
         utterance = self.utterances[index]
         channels, rate = read_audio(utterance.path)
         if rate != self.sample_rate or len(channels) != 1:
@@ -77,7 +79,7 @@ class SpeechItems(Dataset[tuple[Tensor, Tensor, str]]):
         if len(wave) > self.max_samples:
             wave, has_text = wave[: self.max_samples], False
         noisy = wave if self.perturbation is None else self.perturbation(wave)
-        return wave, noisy, utterance.text if has_text else ""
+        return wave, noisy, utterance.text if has_text else "", utterance.language
 
 
 class SpeechData(DataModule):
@@ -166,13 +168,14 @@ class SpeechData(DataModule):
             utterances, self.sample_rate, int(self.max_seconds * self.sample_rate), perturbation, self.text_languages
         )
 
-    def collate(self, items: list[tuple[Tensor, Tensor, str]]) -> SpeechBatch:
+    def collate(self, items: list[tuple[Tensor, Tensor, str, str]]) -> SpeechBatch:
         """Pad items to the longest."""
-        waves, noisy, texts = zip(*items, strict=True)
+        waves, noisy, texts, languages = zip(*items, strict=True)
         pad = torch.nn.utils.rnn.pad_sequence
         clean = pad(list(waves), batch_first=True)
         lengths = torch.tensor([len(wave) for wave in waves])
-        return SpeechBatch(clean, pad(list(noisy), batch_first=True) if self.noise else clean, lengths, list(texts))
+        disturbed = pad(list(noisy), batch_first=True) if self.noise else clean
+        return SpeechBatch(clean, disturbed, lengths, list(texts), list(languages))
 
 
 def _of_sources(utterances: list[Utterance], sources: Sequence[str] | None, manifest: Path) -> list[Utterance]:

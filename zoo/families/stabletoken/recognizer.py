@@ -124,22 +124,23 @@ class TextDecoder(nn.Module):
         return self._step(ids, 0, self._memories(states), mask, causal, None)[0]
 
     @torch.no_grad()
-    def transcribe(self, states: Tensor, mask: Tensor, prompt: Sequence[int], most: int) -> list[list[int]]:
+    def transcribe(self, states: Tensor, mask: Tensor, prompts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
         """Return the likeliest next text token again and again, for each item until its end or `most` of them.
 
         Args:
             states: (B, T, D) of the speech.
             mask: (B, T) which of the states count.
-            prompt: Text tokens that every transcript starts with; not returned.
+            prompts: What each transcript starts with, as many text tokens each; not returned.
             most: Text tokens at most.
         """
         end = self.config.end_id
-        ids = torch.tensor([list(prompt)] * len(states), device=states.device)
+        ids = torch.tensor([list(prompt) for prompt in prompts], device=states.device)
+        length = ids.shape[1]
         memories, past, start = self._memories(states), None, 0
-        causal = torch.ones(len(prompt), len(prompt), dtype=torch.bool, device=states.device).tril()
+        causal = torch.ones(length, length, dtype=torch.bool, device=states.device).tril()
         found: list[Tensor] = []
         is_done = torch.zeros(len(states), dtype=torch.bool, device=states.device)
-        for _ in range(min(most, self.config.max_text - len(prompt))):
+        for _ in range(min(most, self.config.max_text - length)):
             logits, past = self._step(ids, start, memories, mask, causal if past is None else None, past)
             start += ids.shape[1]
             choice = logits[:, -1, : self._speakable].argmax(1)

@@ -47,11 +47,13 @@ class StableTokenTraining(TokenizerModule):
         config: Values of `StableTokenConfig`.
         whisper: Folder with the Whisper model to start from, in Hugging Face's layout. Its encoder has as many layers
             as the tokenizer before and after the quantizer.
-        language: Of the transcripts, for models of several languages.
+        language: Of transcripts whose language the data does not say, for models of several languages.
         train_text_decoder: Whether Whisper's text decoder is trained as well, instead of judging as it is.
         noise: Whether the minority of a `voting_lfq`'s branches sees the perturbed speech. If not, or with another
             quantizer, everything sees the clean speech.
-        transcribe: Whether validation and testing write transcripts and count wrong words and characters.
+        transcribe: Whether validation and testing write transcripts and count wrong words and characters, in percent
+            (`wer`, `cer`); testing also those of the same text decoder on the untouched encoder's states, pooled to the
+            token rate (`wer_untouched`, `cer_untouched`), if there is distillation.
         weights: Model whose weights the tokenizer starts from instead of Whisper's.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not 1 for `asr` and 0 for `distillation`.
@@ -78,9 +80,10 @@ class StableTokenTraining(TokenizerModule):
         model = read_whisper(whisper)
         model.require_fits(self.tokenizer.config)
         self.spelling = model.spelling
-        self.prompt = model.spelling.prompt(language)
+        self.language = language
         self.noise = noise
         self.transcribe = transcribe
+        model.spelling.prompt(language)  # refused here if the model does not know it
         model.fill_encoder(self.tokenizer.encoder)
         self.recognizer = Recognizer(self.tokenizer.config, model, self.tokenizer.quantizer.dim)
         if not train_text_decoder:
@@ -97,7 +100,9 @@ class StableTokenTraining(TokenizerModule):
             self.teacher_norm.requires_grad_(False)
         if weights is not None:
             self._start_from(weights)
-        self.errors = nn.ModuleDict({"wer": WordErrorRate(), "cer": CharacterErrorRate()} if transcribe else {})
+        kinds = {"wer": WordErrorRate, "cer": CharacterErrorRate}
+        endings = ("", "_untouched") if transcribe else ()
+        self.errors = nn.ModuleDict({name + ending: kind() for name, kind in kinds.items() for ending in endings})
 
     def num_items(self, batch: SpeechBatch) -> int:
         """Return how many utterances a batch has."""
@@ -129,12 +134,17 @@ class StableTokenTraining(TokenizerModule):
         states = self.recognizer(quantized.codes, mask)
         losses = {"asr": self._asr(batch, states, mask), **self.quantizer_losses(quantized)}
         if self.teacher is not None:
-            with torch.no_grad():
-                target = self.teacher_norm(self.teacher(*self.tokenizer.features(batch.waves, batch.lengths))[0])
-            wanted = target[mask].float()
+            wanted = self._untouched(batch)[mask].float()
             spread = (wanted - wanted.mean(0)).square().mean()
             losses["distillation"] = F.mse_loss(states[mask].float(), wanted) / spread
         return losses
+
+    @torch.no_grad()
+    def _untouched(self, batch: SpeechBatch) -> Tensor:
+        """Return the states (B, T, D) that Whisper's own encoder has, at the token rate."""
+        hidden, _ = cast("SpeechEncoder", self.teacher)(*self.tokenizer.features(batch.waves, batch.lengths))
+        states: Tensor = self.teacher_norm(hidden)
+        return states
 
     def _encode(self, batch: SpeechBatch) -> tuple[Quantized, Tensor]:
         """Return what the quantizer makes of a batch, and the mask of tokens (B, T)."""
@@ -161,22 +171,27 @@ class StableTokenTraining(TokenizerModule):
         """Return the mean cross-entropy of the text tokens of those items that have a transcript; 0 if none has."""
         text, end = self.recognizer.text, self.recognizer.text.config.end_id
         chosen = [row for row, line in enumerate(batch.texts) if line] or [0]
-        most = text.config.max_text - len(self.prompt)
+        prompts = [self._prompt(batch.languages[row]) for row in chosen]
+        start = len(prompts[0])
+        most = text.config.max_text - start
         spelt = [self.spelling.encode(batch.texts[row])[:most] if batch.texts[row] else [] for row in chosen]
         # The whole graph is there in every step, as processes that share gradients want it.
-        length = len(self.prompt) + max(map(len, spelt))
+        length = start + max(map(len, spelt))
         ids = torch.full((len(chosen), length), end)
         targets = torch.full((len(chosen), length), _IGNORED)
-        for row, line in enumerate(spelt):
-            ids[row, : len(self.prompt) + len(line)] = torch.tensor([*self.prompt, *line])
+        for row, (prompt, line) in enumerate(zip(prompts, spelt, strict=True)):
+            ids[row, : start + len(line)] = torch.tensor([*prompt, *line])
             if line:
-                start = len(self.prompt) - 1
-                targets[row, start : start + len(line) + 1] = torch.tensor([*line, end])
+                targets[row, start - 1 : start + len(line)] = torch.tensor([*line, end])
         rows = torch.tensor(chosen, device=states.device)
         logits = text(ids.to(states.device), states[rows], mask[rows])
         targets = targets.to(states.device).flatten()
         total = F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=_IGNORED, reduction="sum")
         return total / (targets != _IGNORED).sum().clamp(min=1)
+
+    def _prompt(self, language: str) -> list[int]:
+        """Return what the transcript of an utterance starts with; the same number of text tokens for all."""
+        return self.spelling.prompt(language or self.language)
 
     @torch.no_grad()
     def _measure(self, batch: SpeechBatch) -> None:
@@ -185,19 +200,23 @@ class StableTokenTraining(TokenizerModule):
         differs = quantized.ids != perturbed.ids
         self._log("changed", (differs if differs.ndim == 2 else differs.any(2))[mask].float().mean())
         if self.transcribe:
-            self._count_errors(batch, self.recognizer(quantized.codes, mask), mask)
+            self._count_errors(batch, self.recognizer(quantized.codes, mask), mask, "")
+            if self.trainer.testing and self.teacher is not None:
+                self._count_errors(batch, self._untouched(batch), mask, "_untouched")
 
-    def _count_errors(self, batch: SpeechBatch, states: Tensor, mask: Tensor) -> None:
-        """Write transcripts, and log which share of words and characters is wrong."""
+    def _count_errors(self, batch: SpeechBatch, states: Tensor, mask: Tensor, suffix: str) -> None:
+        """Write transcripts, and log which percentage of words and characters is wrong."""
         rows = [row for row, line in enumerate(batch.texts) if line]
         if not rows:
             return
-        # Longer than people speak, and short enough that a decoder that goes round in circles is stopped.
+        # More than people speak, and little enough to stop a decoder that goes round in circles.
         most = math.ceil(_MOST_TEXT_RATE * int(batch.lengths.max()) / self.tokenizer.config.sample_rate) + 8
-        found = self.recognizer.text.transcribe(states[rows], mask[rows], self.prompt, most)
+        prompts = [self._prompt(batch.languages[row]) for row in rows]
+        found = self.recognizer.text.transcribe(states[rows], mask[rows], prompts, most)
         said = [self.spelling.decode(ids) for ids in found]
         wanted = [batch.texts[row] for row in rows]
         stage = "test" if self.trainer.testing else "val"
-        for name, metric in cast("dict[str, Metric]", self.errors).items():
+        for name in ("wer", "cer"):
+            metric = cast("Metric", self.errors[name + suffix])
             metric.update(said, wanted)
-            self.log(f"{stage}/{name}", metric, on_epoch=True, batch_size=len(rows))
+            self.log(f"{stage}/{name}{suffix}", metric, on_epoch=True, batch_size=len(rows))
