@@ -135,6 +135,17 @@ def lfq_case(bits: int, num: int) -> tuple[str, Tensor, Calls]:
     )
 
 
+def uniform_case(levels: int, dim: int, num: int) -> tuple[str, Tensor, Calls]:
+    """Return title, vectors and calls of a uniform grid, which the library does not have."""
+    ours = build({"kind": "uniform", "dim": dim, "levels": levels}).eval()
+    z = torch.randn(num, dim).clamp(-1, 1)
+
+    def bare() -> Tensor:
+        return ((z + 1) * ((levels - 1) / 2)).round().to(torch.int64)
+
+    return f"uniform {levels} × {dim}", z, {"bare": bare, "ours": lambda: ours.ids(z)}
+
+
 def voting_case(dim: int, bits: int, voters: int, num: int) -> tuple[str, Tensor, Calls]:
     """Return title, vectors and calls of voting lookup-free quantization, which the library does not have."""
     ours: Quantizer = build({"kind": "voting_lfq", "dim": dim, "num_bits": bits, "num_voters": voters}).eval()
@@ -181,6 +192,7 @@ def main() -> None:
         rvq_case(8, 1024, 128, 1024),
         *(fsq_case([8, 8, 8, 5, 5, 5], num) for num in (1024, 16384)),
         *(lfq_case(13, num) for num in (1024, 16384)),
+        uniform_case(256, 14, 16384),
         voting_case(1280, 13, 5, 1500),
     ]
     for title, z, calls in cases:

@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Encode speed and peak memory of StableToken against the bare network, in one run.
+
+    python eval/benchmarks/speech.py
+    python eval/benchmarks/speech.py --threads 2 --models stabletoken.nano
+
+* bare: the encoder's own layers on a mel spectrum that is there already, called as one usual batched forward pass: no
+  features, no vote, no promise about ids.
+* ours: `tokenizer.encode(wave)`, from samples to ids that depend on nothing but the wave.
+
+Random waves of 5 and 30 s; best of several calls, taking turns. Memory is what a call adds to the peak of a process of
+its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import zoo
+from zoo.families.stabletoken import PRESETS, StableTokenTokenizer
+
+Calls = dict[str, Callable[[], object]]
+
+
+def load(name: str) -> StableTokenTokenizer:
+    """Return a tokenizer by name; a preset that does not ship has random weights."""
+    if name in zoo.list_models():
+        tokenizer = zoo.load(name)
+    else:
+        torch.manual_seed(0)
+        tokenizer = StableTokenTokenizer(PRESETS[name.partition(".")[2]]).eval()
+    if not isinstance(tokenizer, StableTokenTokenizer):
+        raise SystemExit(f"{name} is not a StableToken model.")
+    return tokenizer
+
+
+def calls(tokenizer: StableTokenTokenizer, wave: Tensor) -> Calls:
+    """Return what is compared."""
+    mel = tokenizer.features.alone(wave)
+    frames = torch.tensor([-(-len(wave) // tokenizer.config.hop_length)])
+    return {"bare": lambda: tokenizer.encoder(mel, frames), "ours": lambda: tokenizer.encode(wave)}
+
+
+def best(compared: Calls, turns: int) -> dict[str, float]:
+    """Return each call's best time in seconds."""
+    times = dict.fromkeys(compared, float("inf"))
+    for call in compared.values():
+        call()
+    for _ in range(turns):
+        for name, call in compared.items():
+            start = time.perf_counter()
+            call()
+            times[name] = min(times[name], time.perf_counter() - start)
+    return times
+
+
+def peak(model: str, seconds: float, which: str, threads: int) -> float:
+    """Return the MiB that a call adds to the peak of a process of its own."""
+    command = [sys.executable, __file__, "--models", model, "--threads", str(threads), "--probe", which, str(seconds)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def probe(model: str, which: str, seconds: float) -> None:
+    """Print what `peak` asks for."""
+    tokenizer = load(model)
+    with torch.inference_mode():
+        compared = calls(tokenizer, _wave(tokenizer, seconds))
+        before = _peak()
+        compared[which]()
+        print(_peak() - before)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _wave(tokenizer: StableTokenTokenizer, seconds: float) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return 0.1 * torch.randn(round(seconds * tokenizer.config.sample_rate), generator=generator)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["stabletoken.nano", "stabletoken.large"])
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (%(default)s)")
+    parser.add_argument("--turns", type=int, default=5, help="calls of each (%(default)s)")
+    parser.add_argument("--probe", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.probe:
+        probe(arguments.models[0], arguments.probe[0], float(arguments.probe[1]))
+        return
+    print(
+        f"tokenizer-zoo {zoo.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores, {arguments.threads} thread(s), float32, batch 1"
+    )
+    print(
+        f"{'':18} {'speech':>7} {'bare s':>8} {'ours s':>8} {'ours/bare':>10} {'× real time':>12} {'MiB bare, ours':>16}"
+    )
+    for name in arguments.models:
+        tokenizer = load(name)
+        for seconds in (5.0, 30.0):
+            with torch.inference_mode():
+                took = best(calls(tokenizer, _wave(tokenizer, seconds)), arguments.turns)
+            memory = [peak(name, seconds, which, arguments.threads) for which in ("bare", "ours")]
+            bare, ours = took["bare"], took["ours"]
+            figures = f"{bare:8.3f} {ours:8.3f} {ours / bare:10.2f} {seconds / ours:12.1f}"
+            print(f"{name:18} {seconds:5.0f} s {figures} {memory[0]:9.0f} {memory[1]:6.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
