@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from zoo.components.layers.transformer import MLP, Attention, TransformerLayer
 from zoo.families.stabletoken.config import StableTokenConfig
-from zoo.families.stabletoken.encoder import sinusoids
 from zoo.families.stabletoken.whisper import Whisper, WhisperConfig
 
 __all__ = ["Recognizer", "TextDecoder"]
@@ -32,7 +31,8 @@ class Recognizer(nn.Module):
 
     Attributes:
         inlet: C → D; the identity where they are equal, since the quantizer then projects by itself.
-        positions: What is added to the codes, (T, D); starts as Whisper's positions of the tokens' first frames.
+        positions: What is added to the codes, (T, D). Starts at zero: the vectors that codes stand for carry what
+            Whisper's first layers left of the positions, and adding them a second time makes its next layers useless.
         layers: Encoder layers after the quantizer.
         norm: The encoder's last norm, which the text decoder expects (spec: `layernorm_after_quantize`).
         text: The text decoder.
@@ -42,8 +42,7 @@ class Recognizer(nn.Module):
         super().__init__()
         width = config.d_model
         self.inlet = nn.Identity() if code_size == width else nn.Linear(code_size, width)
-        table = sinusoids(config.max_positions, width)[:: config.pooling_kernel]
-        self.positions = nn.Parameter(table.clone())
+        self.positions = nn.Parameter(torch.zeros(config.max_positions // config.pooling_kernel, width))
         self.layers = nn.ModuleList(
             TransformerLayer(width, config.num_heads, config.ffn_size, key_bias=False)
             for _ in range(config.num_layers_after)
