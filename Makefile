@@ -26,7 +26,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python eval/benchmarks/import_time.py
+	$(BIN)/python eval/benchmarks/quantizers.py
 	$(BIN)/python eval/benchmarks/actions.py
+	$(BIN)/python eval/benchmarks/speech.py
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
