@@ -1,0 +1,60 @@
+"""Tokens → speech, the second half of StableToken: what the quantizer threw away is made up again.
+
+Tokens say what was said, not by whom or how it sounded. A flow-matching network (CosyVoice's and GLM-4-Voice's design)
+draws one of the mel spectra that may belong to them, and a vocoder its wave. The speaker is a vector that is zero, and
+the noise comes from a seed, so that the same tokens give the same wave.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from zoo.families.stabletoken.decoder.config import DecoderConfig
+from zoo.families.stabletoken.decoder.mel import MelFlow
+from zoo.families.stabletoken.decoder.vocoder import Vocoder
+
+__all__ = ["SEED", "SpeechDecoder"]
+
+SEED = 42
+"""Where random numbers start from if nobody says otherwise, as in the published code."""
+
+
+class SpeechDecoder(nn.Module):
+    """Ids (T,) of one item → its wave (samples,) at `config.sample_rate`, 256 samples a mel frame as published.
+
+    Items are computed one at a time, since most of the network mixes an item's padding into it; so an item's wave is
+    its own, whatever else there is to decode. Nothing depends on whether the module is in training mode. Attention
+    compares all tokens and all frames of an item: memory grows with the square of its length.
+
+    Attributes:
+        flow: Ids → mel spectrum (`MelFlow`).
+        vocoder: Mel spectrum → wave (`Vocoder`).
+    """
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.flow = MelFlow(config)
+        self.vocoder = Vocoder(config.num_mel, config.sample_rate, config.vocoder)
+
+    def forward(
+        self, ids: Tensor, *, steps: int = 10, guidance: float = 0.7, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Make the wave of one item.
+
+        Args:
+            ids: (T,) int64, T at least 1.
+            steps: Steps from noise to spectrum.
+            guidance: How much the tokens' influence is exaggerated; 0 for not at all.
+            generator: Source of all random numbers: the spectrum's noise, then the vocoder's. If None, a CPU generator
+                that starts from `SEED`. Torch's own generators are left alone.
+
+        Returns:
+            (`config.num_samples(T)`,).
+        """
+        if generator is None:
+            generator = torch.Generator().manual_seed(SEED)
+        mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
+        wave: Tensor = self.vocoder(mel[None], generator)
+        return wave[0]

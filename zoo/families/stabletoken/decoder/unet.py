@@ -1,0 +1,157 @@
+"""What predicts the velocity of a mel spectrum on its way from noise to speech.
+
+A U-Net along time, as in Matcha-TTS (Mehta et al., arXiv 2309.03199): each level is a residual block of convolutions
+that knows the time, then transformer layers.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.families.stabletoken.decoder.config import UNetConfig
+
+__all__ = ["VelocityUNet"]
+
+_TIME_SCALE = 1000.0
+_GROUPS = 8
+
+
+class VelocityUNet(nn.Module):
+    """Noisy spectra (B, M, F) at times (B,) → velocities (B, M, F).
+
+    Items of a batch have one length: there is no padding that statistics or attention could run over.
+
+    Args:
+        num_mel: M. The input has 4M channels: the spectrum, what the tokens say, the speaker, a spectrum to go on from.
+        config: Sizes.
+    """
+
+    def __init__(self, num_mel: int, config: UNetConfig) -> None:
+        super().__init__()
+        channels = config.channels
+        self.time_size = 4 * num_mel
+        time_width = 4 * channels[0]
+        self.time_in = nn.Linear(self.time_size, time_width)
+        self.time_out = nn.Linear(time_width, time_width)
+        down, up = pairwise((4 * num_mel, *channels)), pairwise((*reversed(channels), channels[0]))
+        self.down = nn.ModuleList(_Level(before, after, time_width, config) for before, after in down)
+        self.shrink = nn.ModuleList(nn.Conv1d(width, width, 3, stride=2, padding=1) for width in channels[:-1])
+        self.down_smooth = nn.Conv1d(channels[-1], channels[-1], 3, padding=1)
+        self.middle = nn.ModuleList(
+            _Level(channels[-1], channels[-1], time_width, config) for _ in range(config.num_middle)
+        )
+        # What comes up meets what went down at the same rate.
+        self.up = nn.ModuleList(_Level(2 * before, after, time_width, config) for before, after in up)
+        self.stretch = nn.ModuleList(
+            nn.ConvTranspose1d(width, width, 4, stride=2, padding=1) for width in channels[-2::-1]
+        )
+        self.up_smooth = nn.Conv1d(channels[0], channels[0], 3, padding=1)
+        self.final = _ConvBlock(channels[0], channels[0])
+        self.out = nn.Conv1d(channels[0], num_mel, 1)
+
+    def forward(self, x: Tensor, t: Tensor, content: Tensor, speaker: Tensor, prompt: Tensor) -> Tensor:
+        """Predict velocities.
+
+        Args:
+            x: (B, M, F).
+            t: (B,) from 0, noise, to 1, speech.
+            content: (B, M, F), the mean spectrum that the tokens say.
+            speaker: (B, M).
+            prompt: (B, M, F), the beginning of the spectrum where it is given, 0 where it is not.
+        """
+        time = self.time_out(F.silu(self.time_in(_waves(t, self.time_size))))
+        x = torch.cat([x, content, speaker[:, :, None].expand_as(x), prompt], 1)
+        skips = []
+        for level, end in zip(self.down, (*self.shrink, self.down_smooth), strict=True):
+            x = level(x, time)
+            skips.append(x)
+            x = end(x)
+        for level in self.middle:
+            x = level(x, time)
+        for level, end in zip(self.up, (*self.stretch, self.up_smooth), strict=True):
+            skip = skips.pop()
+            # An odd number of frames was rounded up when it was halved.
+            x = end(level(torch.cat([x[:, :, : skip.shape[2]], skip], 1), time))
+        velocity: Tensor = self.out(self.final(x))
+        return velocity
+
+
+class _Level(nn.Module):
+    """(B, before, F) → (B, after, F): a residual block, then transformer layers."""
+
+    def __init__(self, before: int, after: int, time_width: int, config: UNetConfig) -> None:
+        super().__init__()
+        self.residual = _ResidualBlock(before, after, time_width)
+        self.layers = nn.ModuleList(_Layer(after, config.num_heads, config.head_size) for _ in range(config.num_layers))
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        x = self.residual(x, time).transpose(1, 2)
+        for layer in self.layers:
+            x = layer(x)
+        return x.transpose(1, 2)
+
+
+class _ConvBlock(nn.Module):
+    """Convolution, group norm, Mish."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(before, after, 3, padding=1)
+        self.norm = nn.GroupNorm(_GROUPS, after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.mish(self.norm(self.conv(x)))
+
+
+class _ResidualBlock(nn.Module):
+    """Two convolution blocks beside a 1×1 convolution; the time is added between the two."""
+
+    def __init__(self, before: int, after: int, time_width: int) -> None:
+        super().__init__()
+        self.first = _ConvBlock(before, after)
+        self.time = nn.Linear(time_width, after)
+        self.second = _ConvBlock(after, after)
+        self.direct = nn.Conv1d(before, after, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        inner = self.first(x) + self.time(F.mish(time))[:, :, None]
+        summed: Tensor = self.second(inner) + self.direct(x)
+        return summed
+
+
+class _Layer(nn.Module):
+    """A pre-norm transformer layer whose attention may be wider than its rows, and has one bias, the last."""
+
+    def __init__(self, width: int, num_heads: int, head_size: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        inner = num_heads * head_size
+        self.attention_norm = nn.LayerNorm(width)
+        self.q, self.k, self.v = (nn.Linear(width, inner, bias=False) for _ in range(3))
+        self.out = nn.Linear(inner, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.attention_norm(x)
+        q, k, v = (
+            linear(rows).view(*rows.shape[:2], self.num_heads, -1).transpose(1, 2)
+            for linear in (self.q, self.k, self.v)
+        )
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        mapped: Tensor = x + self.down(F.gelu(self.up(self.mlp_norm(x))))
+        return mapped
+
+
+def _waves(t: Tensor, size: int) -> Tensor:
+    """Return times (B,) as sines, then cosines, of 1000·t at rates from 1 to 1 / 10000: (B, size)."""
+    half = size // 2
+    rates = torch.exp(torch.arange(half, device=t.device).float() * (-math.log(10000.0) / max(1, half - 1)))
+    angles = _TIME_SCALE * t[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)
