@@ -68,18 +68,26 @@ class SpeechItems(Dataset[tuple[Tensor, Tensor, str, str]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str, str]:
         utterance = self.utterances[index]
+        whole = self._read(utterance)
+        wave = whole[: self.max_samples]
+        # What was cut off was part of the transcript.
+        has_text = len(wave) == len(whole)
+        has_text = has_text and (self.text_languages is None or utterance.language in self.text_languages)
+        noisy = wave if self.perturbation is None else self.perturbation(wave)
+        return wave, noisy, utterance.text if has_text else "", utterance.language
+
+    def wave(self, index: int) -> Tensor:
+        """Return the wave (samples,) of an utterance, cut if it is too long."""
+        return self._read(self.utterances[index])[: self.max_samples]
+
+    def _read(self, utterance: Utterance) -> Tensor:
         channels, rate = read_audio(utterance.path)
         if rate != self.sample_rate or len(channels) != 1:
             raise InputError(
                 f"{utterance.path} has {len(channels)} channels at {rate} Hz; the corpus must be mono at "
                 f"{self.sample_rate} Hz: convert it first."
             )
-        wave = channels[0]
-        has_text = self.text_languages is None or utterance.language in self.text_languages
-        if len(wave) > self.max_samples:
-            wave, has_text = wave[: self.max_samples], False
-        noisy = wave if self.perturbation is None else self.perturbation(wave)
-        return wave, noisy, utterance.text if has_text else "", utterance.language
+        return channels[0]
 
 
 class SpeechData(DataModule):

@@ -5,20 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["from_first", "sample_rows", "total"]
+__all__ = ["sample_rows", "total"]
 
 
 def total(x: Tensor) -> Tensor:
     """Return the sum of x over processes, the same on each; x itself may be overwritten."""
     if _world_size() > 1:
         distributed.all_reduce(x)
-    return x
-
-
-def from_first(x: Tensor) -> Tensor:
-    """Return the first process's x on all, in place."""
-    if _world_size() > 1:
-        distributed.broadcast(x, 0)
     return x
 
 

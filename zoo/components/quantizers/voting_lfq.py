@@ -22,7 +22,6 @@ from zoo.components.quantizers.base import (
     straight_through,
     valid_only,
 )
-from zoo.components.quantizers.collective import from_first, sample_rows
 from zoo.components.quantizers.decisions import positive
 from zoo.components.quantizers.entropy import entropies
 from zoo.components.quantizers.lfq import bits_of, to_signs
@@ -30,8 +29,6 @@ from zoo.components.quantizers.principal import sign_directions
 from zoo.errors import InputError
 
 __all__ = ["VotingLFQ", "VotingLFQConfig"]
-
-_MOST_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,6 @@ class VotingLFQConfig:
         sample_weight: Of the entropy of each vector's code, within the entropy loss.
         batch_weight: Of the entropy of the batch's codes, within the entropy loss.
         temperature: τ of π = softmax(2 p·c / τ).
-        principal_start: Start from the first training batch instead of from random weights: all branches from the
-            directions whose signs say most about it (`sign_directions`), each with some noise of its own; needs `bias`.
     """
 
     dim: int
@@ -68,7 +63,6 @@ class VotingLFQConfig:
     sample_weight: float = 1.0
     batch_weight: float = 1.0
     temperature: float = 0.01
-    principal_start: bool = False
     kind: Literal["voting_lfq"] = "voting_lfq"
 
     def __post_init__(self) -> None:
@@ -80,10 +74,6 @@ class VotingLFQConfig:
             f"voting_lfq: num_clean must be from 0 to num_voters = {self.num_voters}, got {self.num_clean}.",
         )
         require(self.temperature > 0, f"voting_lfq: temperature must be positive, got {self.temperature}.")
-        require(
-            not self.principal_start or (self.bias and self.num_bits <= self.dim),
-            "voting_lfq: principal_start needs bias, for the mean, and at most as many bits as dim.",
-        )
 
 
 class VotingLFQ(Quantizer):
@@ -94,11 +84,9 @@ class VotingLFQ(Quantizer):
     Attributes:
         branches: h → p, (D → n · d), branch by branch.
         out: The vote → code, (d → D).
-        is_started: Whether `principal_start` has happened, if the config asks for it.
     """
 
     powers: Tensor
-    is_started: Tensor
 
     def __init__(self, config: VotingLFQConfig) -> None:
         super().__init__(config.dim, 2**config.num_bits)
@@ -106,8 +94,6 @@ class VotingLFQ(Quantizer):
         self.branches = nn.Linear(config.dim, config.num_voters * config.num_bits, bias=config.bias)
         self.out = nn.Linear(config.num_bits, config.dim, bias=config.bias)
         self.register_buffer("powers", 2 ** torch.arange(config.num_bits), persistent=False)
-        if config.principal_start:
-            self.register_buffer("is_started", torch.tensor(False))
 
     def forward(
         self,
@@ -133,7 +119,39 @@ class VotingLFQ(Quantizer):
                 raise InputError(f"noisy vectors must have the clean ones' shape {tuple(z.shape)}, got {noisy.shape}.")
             other = self._rows(noisy)
             clean = self.draw_clean(generator) if clean_branches is None else tuple(clean_branches)
-        return self._on_rows(z, mask, lambda rows, valid: self._vote(rows, valid, other, clean, generator))
+        return self._on_rows(z, mask, lambda rows, valid: self._vote(rows, valid, other, clean))
+
+    @torch.no_grad()
+    def start_from(self, rows: Tensor, mean: Tensor, generator: torch.Generator | None = None) -> None:
+        """Set the weights by example: bits are the directions whose signs say most about the rows (`sign_directions`).
+
+        All branches look that way, each with some noise of its own, and codes are what the signs stand for.
+
+        Args:
+            rows: (N, D) what the codes are to be, more than d of them.
+            mean: (D,) of the vectors that will be quantised; where the rows are something else, such as their
+                differences from something known, the directions are the rows' and the origin is this.
+            generator: Of the noise, on the CPU; the default one if None.
+
+        Raises:
+            ConfigError: The projections have no bias, or there are too few rows.
+        """
+        config = self.config
+        require(config.bias, "starting a voting_lfq from examples needs bias: true, for their mean.")
+        require(
+            config.num_bits <= config.dim and config.num_bits < len(rows),
+            f"starting a voting_lfq of {config.num_bits} bits from examples needs more than {config.num_bits} of them, "
+            f"at least as wide; got {tuple(rows.shape)}.",
+        )
+        weight, _, codes, offset = sign_directions(rows, config.num_bits, generator)
+        weight = weight.repeat(config.num_voters, 1)
+        if config.num_voters > 1:
+            noise = torch.randn(weight.shape, generator=generator).to(weight.device)
+            weight += noise * weight.square().mean(1, keepdim=True).sqrt()
+        self.branches.weight.copy_(weight)
+        self.branches.bias.copy_(-(weight @ mean))
+        self.out.weight.copy_(codes)
+        self.out.bias.copy_(offset)
 
     def draw_clean(self, generator: torch.Generator | None = None) -> tuple[int, ...]:
         """Draw `num_clean` branches at random."""
@@ -153,18 +171,11 @@ class VotingLFQ(Quantizer):
     def _quantize(
         self, rows: Tensor, valid: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        return self._vote(rows, valid, None, None, generator)
+        return self._vote(rows, valid, None, None)
 
     def _vote(
-        self,
-        rows: Tensor,
-        valid: Tensor | None,
-        noisy: Tensor | None,
-        clean: tuple[int, ...] | None,
-        generator: torch.Generator | None,
+        self, rows: Tensor, valid: Tensor | None, noisy: Tensor | None, clean: tuple[int, ...] | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        if self.training and self.config.principal_start and not self.is_started.item():
-            self._start(valid_only(rows.detach(), valid), generator)
         p = self._split(self.branches(rows))
         if noisy is not None and clean is not None:
             is_clean = torch.tensor([i in clean for i in range(self.config.num_voters)], device=p.device)
@@ -175,27 +186,6 @@ class VotingLFQ(Quantizer):
         decided = votes if self.training else straight_through(votes, to_signs(majority))
         losses = self._losses(valid_only(p, valid), valid_only(votes, valid))
         return self.out(decided), integer_dot(majority.to(torch.int64), self.powers), losses
-
-    @torch.no_grad()
-    def _start(self, rows: Tensor, generator: torch.Generator | None) -> None:
-        """Set the weights by rows (N, D) of all processes together, once there are enough."""
-        rows = sample_rows(rows, _MOST_ROWS, generator)
-        if len(rows) <= self.config.num_bits:
-            return
-        weight, bias, codes, offset = sign_directions(rows, self.config.num_bits, generator)
-        if self.config.num_voters > 1:
-            noise = torch.randn(self.branches.weight.shape, generator=generator).to(weight.device)
-            weight = weight.repeat(self.config.num_voters, 1)
-            noise *= weight.square().mean(1, keepdim=True).sqrt()
-            # Noise that leaves the mean where it is.
-            weight, bias = weight + noise, bias.repeat(self.config.num_voters) - noise @ rows.mean(0)
-        self.branches.weight.copy_(weight)
-        self.branches.bias.copy_(bias)
-        self.out.weight.copy_(codes)
-        self.out.bias.copy_(offset)
-        for parameter in self.parameters():  # rounding differs between machines
-            from_first(parameter.data)
-        self.is_started.fill_(True)
 
     def _losses(self, p: Tensor, votes: Tensor) -> dict[str, Tensor]:
         """Return the losses of projections p (N, n, d) and their average votes (N, d)."""

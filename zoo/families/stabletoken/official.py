@@ -55,7 +55,6 @@ _SIZE, _LAYERS, _FRONT_ONLY = "quantize_vocab_size", "encoder_layers", "quantize
 _EXTRACTOR_FIELDS = {"sample_rate": "sampling_rate", "n_fft": "n_fft", "hop_length": "hop_length"}
 
 _BRANCHES = "quantizer.branches."
-_STARTED = "quantizer.is_started"  # of our training alone
 # What training reads and encoding does not: positions and norm behind the quantizer, and the record of used codes.
 _UNUSED = ("embed_positions2.weight", "layer_norm.weight", "layer_norm.bias", "codebook_used")
 _USAGE_SIZE = 32768
@@ -203,8 +202,6 @@ def _released(tensors: Mapping[str, Tensor], config: StableTokenConfig) -> dict[
     """Return our tensors under their released names; the branches of the quantizer have one matrix each there."""
     released: dict[str, Tensor] = {}
     for key, value in tensors.items():
-        if key == _STARTED:
-            continue
         if _BRANCHES in key:
             released |= dict(zip(_branch_names(key, config), value.chunk(_voting(config).num_voters), strict=True))
         else:

@@ -31,8 +31,8 @@ class Recognizer(nn.Module):
 
     Attributes:
         inlet: C → D; the identity where they are equal, since the quantizer then projects by itself.
-        positions: What is added to the codes, (T, D). Starts at zero: the vectors that codes stand for carry what
-            Whisper's first layers left of the positions, and adding them a second time makes its next layers useless.
+        positions: What is added to the codes, (T, D). Starts at zero: Whisper's own table belongs before its first
+            layer, and what is left of it behind the second is something else.
         layers: Encoder layers after the quantizer.
         norm: The encoder's last norm, which the text decoder expects (spec: `layernorm_after_quantize`).
         text: The text decoder.

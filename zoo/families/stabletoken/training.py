@@ -24,6 +24,7 @@ from zoo.components.quantizers import Quantized, VotingLFQ
 from zoo.data.speech import SpeechBatch
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.recognizer import Recognizer
+from zoo.families.stabletoken.start import start_from_speech
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
 from zoo.families.stabletoken.whisper import read_whisper
 from zoo.metrics.edits import CharacterErrorRate, WordErrorRate
@@ -54,6 +55,8 @@ class StableTokenTraining(TokenizerModule):
         transcribe: Whether validation and testing write transcripts and count wrong words and characters, in percent
             (`wer`, `cer`); testing also those of the same text decoder on the untouched encoder's states, pooled to the
             token rate (`wer_untouched`, `cer_untouched`), if there is distillation.
+        start_utterances: Training utterances to start the quantizer from, a `voting_lfq` with biases, and the positions
+            behind it, instead of from random weights and zero; 0 for none. See `start.py`.
         weights: Model whose weights the tokenizer starts from instead of Whisper's.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not 1 for `asr` and 0 for `distillation`.
@@ -72,6 +75,7 @@ class StableTokenTraining(TokenizerModule):
         train_text_decoder: bool = True,
         noise: bool = True,
         transcribe: bool = False,
+        start_utterances: int = 0,
         weights: str | None = None,
         optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
         loss_weights: dict[str, float] | None = None,
@@ -83,6 +87,7 @@ class StableTokenTraining(TokenizerModule):
         self.language = language
         self.noise = noise
         self.transcribe = transcribe
+        self.start_utterances = start_utterances
         model.spelling.prompt(language)  # refused here if the model does not know it
         model.fill_encoder(self.tokenizer.encoder)
         self.recognizer = Recognizer(self.tokenizer.config, model, self.tokenizer.quantizer.dim)
@@ -103,6 +108,12 @@ class StableTokenTraining(TokenizerModule):
         kinds = {"wer": WordErrorRate, "cer": CharacterErrorRate}
         endings = ("", "_untouched") if transcribe else ()
         self.errors = nn.ModuleDict({name + ending: kind() for name, kind in kinds.items() for ending in endings})
+
+    def setup(self, stage: str) -> None:
+        """Start the quantizer from training utterances, if asked for; a run that goes on loads its weights later."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and self.start_utterances and self.trainer.ckpt_path is None and data is not None:
+            start_from_speech(self.tokenizer, self.recognizer, data.dataset("train"), self.start_utterances)
 
     def num_items(self, batch: SpeechBatch) -> int:
         """Return how many utterances a batch has."""
