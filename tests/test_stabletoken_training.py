@@ -23,6 +23,7 @@ from zoo import config as configs
 from zoo.cli import main
 from zoo.data.speech import SpeechData, read_manifest
 from zoo.errors import ConfigError, InputError
+from zoo.families.stabletoken.start import start_from_speech
 from zoo.families.stabletoken.training import StableTokenTraining
 from zoo.metrics.edits import unit_edit_distance
 from zoo.training import EMA, Checkpoints, ExactResume, OptimizerConfig, tokenizer_of
@@ -39,10 +40,10 @@ def place(tmp_path_factory):
     return folder
 
 
-def make(place, **changes):
+def make(place, config=CONFIG, **changes):
     seed_everything(0, verbose=False)
     settings = {"loss_weights": {"distillation": 1.0}, "optimizer": OptimizerConfig(lr=3e-3, total_steps=50)}
-    return StableTokenTraining(CONFIG, str(place / "whisper"), **{**settings, **changes})
+    return StableTokenTraining(config, str(place / "whisper"), **{**settings, **changes})
 
 
 def a_batch(place, size=6, noise=True):
@@ -260,7 +261,55 @@ class TestLosses:
         assert differences(trained.tokenizer.state_dict(), again.tokenizer.state_dict()) == []
 
 
-def train(place, root, resume=False, kill_at=None, model=None, data=None, **trainer):
+class TestStart:
+    """The quantizer and the positions behind it start from what Whisper makes of speech."""
+
+    def start(self, place, **quantizer):
+        config = {**CONFIG, "quantizer": {**CONFIG["quantizer"], "bias": True, **quantizer}}
+        seed_everything(0, verbose=False)
+        module = quiet(StableTokenTraining(config, str(place / "whisper"), loss_weights={"distillation": 1.0}))
+        items = SpeechData(str(place / "corpus")).dataset("train")
+        before = module.eval().losses(a_batch(place))["distillation"].item()
+        start_from_speech(module.tokenizer, module.recognizer, items, 12)
+        return module, items, before
+
+    def test_it_is_nearer_to_the_untouched_encoder(self, place):
+        module, _, before = self.start(place)
+        assert module.losses(a_batch(place))["distillation"].item() < 0.9 * before
+
+    def test_codes_and_positions_add_up_to_the_states(self, place):
+        module, items, _ = self.start(place, num_voters=1, num_clean=1)
+        tokenizer, positions = module.tokenizer, module.recognizer.positions
+        rest, left, spread = [], [], []
+        for number in range(len(items)):
+            wave = items.wave(number)
+            hidden, mask = tokenizer.encoder(*tokenizer.features(wave[None], torch.tensor([len(wave)])))
+            hidden = hidden[mask]
+            spread.append(hidden)
+            rest.append(hidden - positions[: len(hidden)])
+            left.append(rest[-1] - tokenizer.quantizer(hidden).codes)
+        spread, rest, left = (torch.cat(rows) for rows in (spread, rest, left))
+        total = (spread - spread.mean(0)).square().mean()
+        # Part of what varies is the place, and the codes say part of the remainder.
+        assert rest.square().mean() < 0.98 * total
+        assert left.square().mean() < 0.97 * rest.square().mean()
+
+    def test_a_run_starts_so_and_one_that_goes_on_does_not(self, place, tmp_path, quiet_lightning):
+        quantizer = {**CONFIG["quantizer"], "bias": True}
+        options = {"model": {"start_utterances": 4}, "config": {**CONFIG, "quantizer": quantizer}}
+        train(place, tmp_path, max_steps=2, **options)
+        assert runs.read(tmp_path)["state_dict"]["recognizer.positions"].abs().max() > 0.1
+        _, module = train(place, tmp_path, resume=True, max_steps=4, **options)
+        assert module.global_step == 4
+        with pytest.raises(ConfigError, match="bias"):
+            train(place, tmp_path / "x", **{**options, "config": CONFIG})
+        with pytest.raises(ConfigError, match="not for 'fsq'"):
+            train(
+                place, tmp_path / "x", **{**options, "config": {**CONFIG, "quantizer": {"kind": "fsq", "levels": [5]}}}
+            )
+
+
+def train(place, root, resume=False, kill_at=None, model=None, data=None, config=CONFIG, **trainer):
     """Make one run of a few steps; see `training_runs.train`."""
     from toy_training import SignalAt
 
@@ -268,7 +317,7 @@ def train(place, root, resume=False, kill_at=None, model=None, data=None, **trai
     warnings.simplefilter("error")
     for text in runs.ADVICE:
         warnings.filterwarnings("ignore", text)
-    module = make(place, **(model or {}))
+    module = make(place, config, **(model or {}))
     callbacks = [EMA(0.9), ExactResume(), Checkpoints(every_n_steps=2)]
     if kill_at is not None:
         callbacks.append(SignalAt(kill_at + 1))
@@ -435,6 +484,7 @@ def test_recipes_train(path, place, tmp_path, capsys, monkeypatch, quiet_lightni
         "model.whisper": str(place / "whisper"),
         "model.config": json.dumps({**CONFIG, "quantizer": quantizer}),
         "model.optimizer.warmup_steps": "1",
+        "model.start_utterances": str(min(4, values["model"]["init_args"].get("start_utterances", 0))),
     }
     arguments = [part for name, value in overrides.items() for part in (f"--{name}", value)]
     with _random.preserved():
