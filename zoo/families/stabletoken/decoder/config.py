@@ -168,6 +168,8 @@ class DecoderConfig:
         sample_rate: Hz of the wave.
         num_mel: Mel bands, M. The published ones are from 0 to 8000 Hz, of 1024 samples every 256.
         speaker_size: Width of the vector that describes a speaker. Here it is zero, a voice of no one in particular.
+        steps: Steps from noise to spectrum, if a caller does not say.
+        guidance: How much the tokens' influence is exaggerated, if a caller does not say; 0 for not at all.
         conformer: Reads the tokens.
         unet: Predicts velocities of the mel spectrum.
         vocoder: Makes the wave.
@@ -178,6 +180,8 @@ class DecoderConfig:
     sample_rate: int = 22050
     num_mel: int = 80
     speaker_size: int = 192
+    steps: int = 10
+    guidance: float = 0.7
     conformer: ConformerConfig = ConformerConfig()
     unet: UNetConfig = UNetConfig()
     vocoder: VocoderConfig = VocoderConfig()

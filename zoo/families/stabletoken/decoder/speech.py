@@ -7,9 +7,12 @@ the noise comes from a seed, so that the same tokens give the same wave.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import MelFlow
 from zoo.families.stabletoken.decoder.vocoder import Vocoder
@@ -39,22 +42,34 @@ class SpeechDecoder(nn.Module):
         self.vocoder = Vocoder(config.num_mel, config.sample_rate, config.vocoder)
 
     def forward(
-        self, ids: Tensor, *, steps: int = 10, guidance: float = 0.7, generator: torch.Generator | None = None
+        self,
+        ids: Tensor,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """Make the wave of one item.
 
         Args:
             ids: (T,) int64, T at least 1.
-            steps: Steps from noise to spectrum.
-            guidance: How much the tokens' influence is exaggerated; 0 for not at all.
+            steps: Steps from noise to spectrum; those of the config, 10 as published, if None.
+            guidance: How much the tokens' influence is exaggerated; as in the config, 0.7 as published, if None.
             generator: Source of all random numbers: the spectrum's noise, then the vocoder's. If None, a CPU generator
                 that starts from `SEED`. Torch's own generators are left alone.
 
         Returns:
             (`config.num_samples(T)`,).
+
+        Raises:
+            ConfigError: There is not at least one step, or `guidance` is not finite.
         """
         if generator is None:
             generator = torch.Generator().manual_seed(SEED)
+        steps = self.config.steps if steps is None else steps
+        guidance = self.config.guidance if guidance is None else guidance
+        if not math.isfinite(guidance):
+            raise ConfigError(f"guidance must be a finite number, got {guidance}.")
         mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
         wave: Tensor = self.vocoder(mel[None], generator)
         return wave[0]
