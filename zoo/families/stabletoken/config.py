@@ -8,6 +8,7 @@ from typing import Literal
 from zoo import config as configs
 from zoo.components.quantizers import QuantizerConfig, VotingLFQConfig
 from zoo.errors import ConfigError
+from zoo.families.stabletoken.decoder import DecoderConfig
 
 __all__ = ["PRESETS", "StableTokenConfig"]
 
@@ -39,6 +40,7 @@ class StableTokenConfig:
         causal_convolution: Whether the convolutions see the past alone; attention sees the whole segment anyway.
         stored_positions: Whether the position table is part of the weights, as in the released files, instead of
             computed: Whisper's sines and cosines.
+        decoder: What turns tokens back into speech; None if nothing does.
     """
 
     d_model: int = 1280
@@ -57,6 +59,7 @@ class StableTokenConfig:
     quantizer: QuantizerConfig = VotingLFQConfig(dim=1280)  # noqa: RUF009  (frozen)
     causal_convolution: bool = False
     stored_positions: bool = False
+    decoder: DecoderConfig | None = None
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "StableToken")
@@ -101,6 +104,11 @@ class StableTokenConfig:
             self.hop_length <= self.n_fft <= 2 * self.token_samples,
             f"n_fft must be at least hop_length = {self.hop_length} and, since the shortest input is padded to one "
             f"token and then mirrored at its ends, at most {2 * self.token_samples}, got {self.n_fft}",
+        )
+        self._require(
+            self.decoder is None or self.decoder.token_rate * self.token_samples == self.sample_rate,
+            f"the decoder must have the token_rate of the encoder, {self.sample_rate / self.token_samples:g} tokens a "
+            f"second, got {getattr(self.decoder, 'token_rate', None)}",
         )
 
     @property

@@ -3,7 +3,8 @@
 The released repository has a folder `tokenizer/` with `config.json`, a Whisper config with the quantizer's settings
 beside it; `preprocessor_config.json`, that of Whisper's feature extractor; and safetensors with Whisper's names for the
 encoder's tensors. All settings are read and none is guessed from shapes; a setting that this family does not have, a
-tensor that is missing and a tensor that nobody knows are errors.
+tensor that is missing and a tensor that nobody knows are errors. A folder `decoder/` beside it is read if it is there
+(`official_decoder.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from safetensors.torch import save_file
@@ -26,6 +27,7 @@ from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.names import released_name
 
 if TYPE_CHECKING:
+    from zoo.families.stabletoken.decoder.speech import SpeechDecoder
     from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
 
 __all__ = ["LICENCE", "load", "locate", "read_config", "write"]
@@ -58,6 +60,8 @@ _BRANCHES = "quantizer.branches."
 # What training reads and encoding does not: positions and norm behind the quantizer, and the record of used codes.
 _UNUSED = ("embed_positions2.weight", "layer_norm.weight", "layer_norm.bias", "codebook_used")
 _USAGE_SIZE = 32768
+# The decoder's tensors have files of their own.
+_DECODER, _DECODER_FOLDER = "decoder.", "decoder"
 
 T = TypeVar("T", bound="StableTokenTokenizer")
 
@@ -90,6 +94,14 @@ def load(cls: type[T], folder: Path) -> T:
             f"{_SIZE}, num_voters and quantize_position."
         )
     config, unused_layers = read_config(place)
+    decoder_place = None
+    if (folder / _DECODER_FOLDER).is_dir():
+        # Its code is loaded for those alone who have one.
+        from zoo.families.stabletoken import official_decoder
+
+        decoder_place = official_decoder.locate(folder)
+        if decoder_place is not None:
+            config = replace(config, decoder=official_decoder.read_config(decoder_place))
     with torch.device("meta"):
         expected = _released(cls(config).state_dict(), config)
     ignored = re.compile("|".join([*map(re.escape, _UNUSED), *(rf"layers\.{layer}\..+" for layer in unused_layers)]))
@@ -108,7 +120,11 @@ def load(cls: type[T], folder: Path) -> T:
     _weights.require_fit(_weights.kinds(expected), found, str(place))
     _weights.require_finite(tensors, str(place))
     tokenizer = cls(config)
-    tokenizer.load_state_dict(_ours(tensors, list(tokenizer.state_dict()), config), strict=True)
+    state = tokenizer.state_dict()
+    ours = _ours(tensors, [key for key in state if not key.startswith(_DECODER)], config)
+    tokenizer.load_state_dict(ours | {key: state[key] for key in state if key.startswith(_DECODER)}, strict=True)
+    if decoder_place is not None:
+        official_decoder.fill(cast("SpeechDecoder", tokenizer.decoder), decoder_place)
     tokenizer.spec = replace(tokenizer.spec, licence=LICENCE)
     tokenizer.trained_on = "the authors' own files, see arXiv 2509.22220"
     return tokenizer
@@ -153,13 +169,13 @@ def read_config(place: Path) -> tuple[StableTokenConfig, range]:
 
 
 def write(tokenizer: StableTokenTokenizer, folder: Path) -> Path:
-    """Write a tokenizer in the released layout, into `folder / "tokenizer"`.
+    """Write a tokenizer in the released layout, into `folder / "tokenizer"`, its decoder into `folder / "decoder"`.
 
     Tensors that encoding does not need are filled with what their owner starts from: the positions behind the
     quantizer with those before it, the norm with the identity, the usage record with zeros.
 
     Returns:
-        The folder with the files.
+        The folder with the tokenizer's files.
 
     Raises:
         ConfigError: The quantizer is another than the published kind.
@@ -195,6 +211,10 @@ def write(tokenizer: StableTokenTokenizer, folder: Path) -> Path:
     for name, content in ((_CONFIG, values), (_PREPROCESSOR, extractor)):
         (place / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     save_file(tensors, place / _WEIGHTS, metadata={"format": "pt"})
+    if config.decoder is not None:
+        from zoo.families.stabletoken import official_decoder
+
+        official_decoder.write(cast("SpeechDecoder", tokenizer.decoder), folder)
     return place
 
 
@@ -202,6 +222,8 @@ def _released(tensors: Mapping[str, Tensor], config: StableTokenConfig) -> dict[
     """Return our tensors under their released names; the branches of the quantizer have one matrix each there."""
     released: dict[str, Tensor] = {}
     for key, value in tensors.items():
+        if key.startswith(_DECODER):
+            continue
         if _BRANCHES in key:
             released |= dict(zip(_branch_names(key, config), value.chunk(_voting(config).num_voters), strict=True))
         else:

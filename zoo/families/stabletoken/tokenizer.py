@@ -9,26 +9,30 @@ differently: of an odd number of values, the majority's sign is the sign of the 
 median of n learned measurements, a robust statistic instead of a single one.
 
 25 tokens a second of 13 bits. The encoder is the first half of Whisper's; the second half and Whisper's decoder exist
-only in training, where recognising the transcript teaches the tokens what to keep.
+only in training, where recognising the transcript teaches the tokens what to keep. What turns tokens back into speech
+is trained afterwards, and a checkpoint may come without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
 
 from zoo.components.quantizers import Quantizer, build
-from zoo.errors import ConfigError, TokenError
+from zoo.errors import ConfigError, TokenError, shown
 from zoo.families.stabletoken.canonical import canonical
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.features import LogMel
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import PAD_ID, Tokens, TokenSpec
+
+if TYPE_CHECKING:
+    from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 
 __all__ = ["NoDecoder", "StableTokenTokenizer"]
 
@@ -50,7 +54,8 @@ class StableTokenTokenizer(Tokenizer):
         features: Waves → log-mel spectra (`LogMel`).
         encoder: Spectra → a vector a token (`SpeechEncoder`).
         quantizer: Vectors → ids, as published by vote (`VotingLFQ`).
-        decoder: None yet (`NoDecoder`): `decode` raises.
+        decoder: Ids → waves (`SpeechDecoder`, at a rate of its own), or `NoDecoder` if the config has none: `decode`
+            raises then.
     """
 
     family: ClassVar[str] = "stabletoken"
@@ -59,7 +64,7 @@ class StableTokenTokenizer(Tokenizer):
     config: StableTokenConfig
     encoder: SpeechEncoder
     quantizer: Quantizer
-    decoder: NoDecoder
+    decoder: NoDecoder | SpeechDecoder
 
     def __init__(self, config: StableTokenConfig) -> None:
         super().__init__(config)
@@ -67,7 +72,7 @@ class StableTokenTokenizer(Tokenizer):
         quantizer = build(config.quantizer)
         self.encoder = SpeechEncoder(config, quantizer.input_dim)
         self.quantizer = quantizer
-        self.decoder = NoDecoder()
+        self.decoder = _build_decoder(config, quantizer)
         self.spec = TokenSpec(
             modality="speech",
             codebook_size=quantizer.codebook_size,
@@ -115,22 +120,82 @@ class StableTokenTokenizer(Tokenizer):
                     start += len(part)
         return Tokens(ids, counts, self.spec.codebook_size, self.name, signal_lengths=samples)
 
-    def decode(self, tokens: Any, lengths: Any = None) -> Tensor:
-        """Raise `TokenError`: speech is not made from tokens yet."""
-        self.as_tokens(tokens, lengths)
-        raise TokenError(
-            f"{self.name} turns speech into tokens only: this checkpoint has no waveform decoder, and the library does "
-            "not train one yet. Use the ids as they are, or tokenizer.quantizer.codes(ids), the vectors they stand for."
-        )
+    def decode(
+        self,
+        tokens: Any,
+        lengths: Any = None,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        generator: torch.Generator | None = None,
+        sample_rate: int | None = None,
+    ) -> Tensor:
+        """Turn tokens into speech: what was said, in a voice that is not the speaker's.
+
+        A wave is as long as what was encoded, or as its tokens, 40 ms each, if that is not known. The vocoder makes
+        whole frames, so that up to 12 ms at the end are silence.
+
+        Every item is computed alone and from the same random numbers, so that its wave does not depend on the others.
+
+        Args:
+            tokens: What `encode` returned, or ids (B, T) with `lengths`.
+            lengths: (B,) valid ids of each item.
+            steps: Steps from noise to the mel spectrum; those of the decoder's config, 10 as published, if None.
+            guidance: How much the tokens' influence is exaggerated; as in the config, 0.7 as published, if None. 0 is
+                not at all, and twice as fast.
+            generator: Source of the random numbers, which one number from it starts; the decoder's own seed if None.
+            sample_rate: Hz of the result. If None, that of speech to encode, `spec.sample_rate`, to which the decoder's
+                waves are resampled; they are not with `config.decoder.sample_rate`.
+
+        Returns:
+            (B, samples) float32, 0 past the end of each item; `output_lengths` says where that is.
+
+        Raises:
+            TokenError: Ids out of range, of the wrong shape or another model's; or this tokenizer has no decoder.
+            ConfigError: The weights are not in float32, or an option is not usable.
+            InputError: It cannot be resampled to such a rate.
+        """
+        tokens = self.as_tokens(tokens, lengths)
+        if self.config.decoder is None:
+            raise TokenError(
+                f"{self.name} turns speech into tokens only: this checkpoint has no waveform decoder. Use the ids as "
+                "they are, or tokenizer.quantizer.codes(ids), the vectors they stand for."
+            )
+        self._require_float32()
+        own_rate = self.config.decoder.sample_rate
+        rate = self.config.sample_rate if sample_rate is None else sample_rate
+        counts = self.output_lengths(tokens, rate).tolist()
+        waves = torch.zeros(len(tokens), max(counts, default=0), device=self.device)
+        seed = None if generator is None else _drawn(generator)
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            for row, ids, length, count in zip(waves, tokens.ids, tokens.lengths.tolist(), counts, strict=True):
+                if length:
+                    noise = None if seed is None else torch.Generator().manual_seed(seed)
+                    wave = self.decoder(ids[:length], steps=steps, guidance=guidance, generator=noise)
+                    wave = (wave if rate == own_rate else _resampled(wave, own_rate, rate))[:count]
+                    row[: len(wave)] = wave
+        return waves
 
     def num_tokens(self, length: int) -> int:
         """Return ⌈length / 640⌉, at 16 kHz and 25 tokens a second."""
         return -(-length // self.config.token_samples)
 
-    def output_lengths(self, tokens: Tokens) -> Tensor:
-        """Return how many samples each item stands for, (B,) int64."""
-        known = tokens.signal_lengths
-        return tokens.lengths * self.config.token_samples if known is None else known
+    def output_lengths(self, tokens: Tokens, sample_rate: int | None = None) -> Tensor:
+        """Return how many samples each item stands for, (B,) int64.
+
+        Args:
+            tokens: The items.
+            sample_rate: Hz that samples are counted at; `spec.sample_rate` if None.
+
+        Raises:
+            ConfigError: There is no such rate.
+        """
+        if sample_rate is not None and (type(sample_rate) is not int or sample_rate < 1):
+            raise ConfigError(f"sample_rate must be a whole number of Hz, at least 1, got {shown(sample_rate)}.")
+        most, known = tokens.lengths * self.config.token_samples, tokens.signal_lengths
+        samples = most if known is None else torch.minimum(known, most)
+        own_rate = self.config.sample_rate
+        return samples if sample_rate is None else -(-samples * sample_rate // own_rate)
 
     @classmethod
     def recognises(cls, folder: Path) -> bool:
@@ -172,6 +237,31 @@ class StableTokenTokenizer(Tokenizer):
                 f"{self.name} gives the same ids only in float32, and has weights in {', '.join(map(str, dtypes))}: "
                 "call tokenizer.float(), or better load it again without dtype, for the digits that are lost."
             )
+
+
+def _build_decoder(config: StableTokenConfig, quantizer: Quantizer) -> NoDecoder | SpeechDecoder:
+    if config.decoder is None:
+        return NoDecoder()
+    if (quantizer.codebook_size, quantizer.num_codebooks) != (config.decoder.codebook_size, 1):
+        raise ConfigError(
+            f"StableToken: the decoder is for one codebook of {config.decoder.codebook_size} ids, and the quantizer "
+            f"has {quantizer.num_codebooks} of {quantizer.codebook_size}: decoder.codebook_size must say the same."
+        )
+    # Its code is loaded for those alone who have one.
+    from zoo.families.stabletoken.decoder.speech import SpeechDecoder
+
+    return SpeechDecoder(config.decoder)
+
+
+def _drawn(generator: torch.Generator) -> int:
+    """Return a seed that a generator gives."""
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
+
+
+def _resampled(wave: Tensor, rate: int, new_rate: int) -> Tensor:
+    from zoo.data._audio import change_rate
+
+    return change_rate(wave, rate, new_rate)
 
 
 def _groups(waves: list[Tensor], budget: int) -> Iterator[list[Tensor]]:
