@@ -54,7 +54,7 @@ class StableTokenTraining(TokenizerModule):
             quantizer, everything sees the clean speech.
         transcribe: Whether validation and testing write transcripts and count wrong words and characters, in percent
             (`wer`, `cer`); testing also those of the same text decoder on the untouched encoder's states, pooled to the
-            token rate (`wer_untouched`, `cer_untouched`), if there is distillation.
+            token rate (`wer_untouched`, `cer_untouched`), if there is distillation: what the tokens could reach.
         start_utterances: Training utterances to start the quantizer from, a `voting_lfq` with biases, and the positions
             behind it, instead of from random weights and zero; 0 for none. See `start.py`.
         weights: Model whose weights the tokenizer starts from instead of Whisper's.
@@ -145,17 +145,16 @@ class StableTokenTraining(TokenizerModule):
         states = self.recognizer(quantized.codes, mask)
         losses = {"asr": self._asr(batch, states, mask), **self.quantizer_losses(quantized)}
         if self.teacher is not None:
-            wanted = self._untouched(batch)[mask].float()
+            wanted = self._untouched(batch.waves, batch.lengths)[0][mask].float()
             spread = (wanted - wanted.mean(0)).square().mean()
             losses["distillation"] = F.mse_loss(states[mask].float(), wanted) / spread
         return losses
 
     @torch.no_grad()
-    def _untouched(self, batch: SpeechBatch) -> Tensor:
-        """Return the states (B, T, D) that Whisper's own encoder has, at the token rate."""
-        hidden, _ = cast("SpeechEncoder", self.teacher)(*self.tokenizer.features(batch.waves, batch.lengths))
-        states: Tensor = self.teacher_norm(hidden)
-        return states
+    def _untouched(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states (B, T, D) of Whisper's own encoder, at the token rate, and which of them are speech."""
+        hidden, mask = cast("SpeechEncoder", self.teacher)(*self.tokenizer.features(waves, lengths))
+        return self.teacher_norm(hidden), mask
 
     def _encode(self, batch: SpeechBatch) -> tuple[Quantized, Tensor]:
         """Return what the quantizer makes of a batch, and the mask of tokens (B, T)."""
@@ -213,7 +212,11 @@ class StableTokenTraining(TokenizerModule):
         if self.transcribe:
             self._count_errors(batch, self.recognizer(quantized.codes, mask), mask, "")
             if self.trainer.testing and self.teacher is not None:
-                self._count_errors(batch, self._untouched(batch), mask, "_untouched")
+                # Whisper was trained on whole segments, and goes round in circles without the silence after speech.
+                rest = max(0, self.tokenizer.config.segment_samples - batch.waves.shape[1])
+                whole = F.pad(batch.waves, (0, rest))
+                states, all_of_it = self._untouched(whole, torch.full_like(batch.lengths, whole.shape[1]))
+                self._count_errors(batch, states, all_of_it, "_untouched")
 
     def _count_errors(self, batch: SpeechBatch, states: Tensor, mask: Tensor, suffix: str) -> None:
         """Write transcripts, and log which percentage of words and characters is wrong."""
