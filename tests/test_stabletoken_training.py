@@ -252,6 +252,13 @@ class TestLosses:
         assert module.teacher is None
         assert "distillation" not in module.losses(a_batch(place))
 
+    def test_a_checkpoint_from_before_a_setting_was_there(self, place):
+        module = make(place)
+        config = {name: value for name, value in CONFIG.items() if name != "stored_positions"}
+        module.on_load_checkpoint({"zoo_tokenizer": {"family": "stabletoken", "config": config}})
+        with pytest.raises(ConfigError, match="another tokenizer"):
+            module.on_load_checkpoint({"zoo_tokenizer": {"family": "stabletoken", "config": {**config, "num_mel": 8}}})
+
     def test_weights_of_another(self, place, tmp_path):
         trained = make(place)
         with torch.no_grad():

@@ -140,7 +140,11 @@ class TokenizerModule(LightningModule):
         Raises:
             ConfigError: Family or config differ.
         """
-        before = checkpoint.get(TOKENIZER, {})
+        before = dict(checkpoint.get(TOKENIZER, {}))
+        if before.get("family") == self.family:
+            # A setting that is newer than the checkpoint has its default there.
+            known = configs.from_dict(type(self.tokenizer.config), before["config"], "the checkpoint's config")
+            before["config"] = configs.to_dict(known)
         for name, now in self._identity().items():
             if before.get(name) != now:
                 raise ConfigError(
