@@ -209,24 +209,23 @@ class StableTokenTraining(TokenizerModule):
         perturbed, _ = self._encode(batch._replace(waves=batch.noisy))
         differs = quantized.ids != perturbed.ids
         self._log("changed", (differs if differs.ndim == 2 else differs.any(2))[mask].float().mean())
-        if self.transcribe:
-            self._count_errors(batch, self.recognizer(quantized.codes, mask), mask, "")
-            if self.trainer.testing and self.teacher is not None:
-                # Whisper was trained on whole segments, and goes round in circles without the silence after speech.
-                rest = max(0, self.tokenizer.config.segment_samples - batch.waves.shape[1])
-                whole = F.pad(batch.waves, (0, rest))
-                states, all_of_it = self._untouched(whole, torch.full_like(batch.lengths, whole.shape[1]))
-                self._count_errors(batch, states, all_of_it, "_untouched")
-
-    def _count_errors(self, batch: SpeechBatch, states: Tensor, mask: Tensor, suffix: str) -> None:
-        """Write transcripts, and log which percentage of words and characters is wrong."""
         rows = [row for row, line in enumerate(batch.texts) if line]
-        if not rows:
+        if not self.transcribe or not rows:
             return
+        self._count_errors(batch, rows, self.recognizer(quantized.codes, mask)[rows], mask[rows], "")
+        if self.trainer.testing and self.teacher is not None:
+            # Whisper was trained on whole segments, and goes round in circles without the silence after speech.
+            waves = batch.waves[rows]
+            whole = F.pad(waves, (0, max(0, self.tokenizer.config.segment_samples - waves.shape[1])))
+            lengths = torch.full((len(rows),), whole.shape[1], device=whole.device)
+            self._count_errors(batch, rows, *self._untouched(whole, lengths), "_untouched")
+
+    def _count_errors(self, batch: SpeechBatch, rows: list[int], states: Tensor, mask: Tensor, suffix: str) -> None:
+        """Write transcripts of some rows, and log which percentage of words and characters is wrong."""
         # More than people speak, and little enough to stop a decoder that goes round in circles.
         most = math.ceil(_MOST_TEXT_RATE * int(batch.lengths.max()) / self.tokenizer.config.sample_rate) + 8
         prompts = [self._prompt(batch.languages[row]) for row in rows]
-        found = self.recognizer.text.transcribe(states[rows], mask[rows], prompts, most)
+        found = self.recognizer.text.transcribe(states, mask, prompts, most)
         said = [self.spelling.decode(ids) for ids in found]
         wanted = [batch.texts[row] for row in rows]
         stage = "test" if self.trainer.testing else "val"
