@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -151,12 +152,17 @@ def test_signals_end_it_with_their_codes(number, code, monkeypatch, capsys):
     def act(_):
         try:
             os.kill(os.getpid(), number)
-            signal.pause()
+            time.sleep(10)
         finally:
             cleared.append(True)
 
     command(monkeypatch, act)
-    assert main(["act"]) == code
+    # What was started in the background ignores Ctrl-C, and the tests may have been.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["act"]) == code
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert cleared
     assert "Traceback" not in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
