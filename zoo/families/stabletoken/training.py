@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from zoo.components.quantizers import Quantized, VotingLFQ
+from zoo.components.quantizers import Quantized, VotingLFQ, VotingLFQConfig
 from zoo.data.speech import SpeechBatch
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.recognizer import Recognizer
@@ -55,8 +55,8 @@ class StableTokenTraining(TokenizerModule):
         transcribe: Whether validation and testing write transcripts and count wrong words and characters, in percent
             (`wer`, `cer`); testing also those of the same text decoder on the untouched encoder's states, pooled to the
             token rate (`wer_untouched`, `cer_untouched`), if there is distillation: what the tokens could reach.
-        start_utterances: Training utterances to start the quantizer from, a `voting_lfq` with biases, and the positions
-            behind it, instead of from random weights and zero; 0 for none. See `start.py`.
+        start_utterances: Training utterances that a `voting_lfq` with biases starts from, and the positions behind it,
+            instead of from random weights and zero (see `start.py`); 0 for none. Other quantizers start as they do.
         weights: Model whose weights the tokenizer starts from instead of Whisper's.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not 1 for `asr` and 0 for `distillation`.
@@ -112,7 +112,10 @@ class StableTokenTraining(TokenizerModule):
     def setup(self, stage: str) -> None:
         """Start the quantizer from training utterances, if asked for; a run that goes on loads its weights later."""
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and self.start_utterances and self.trainer.ckpt_path is None and data is not None:
+        quantizer = self.tokenizer.config.quantizer
+        if not (self.start_utterances and isinstance(quantizer, VotingLFQConfig) and quantizer.bias):
+            return
+        if stage == "fit" and self.trainer.ckpt_path is None and data is not None:
             start_from_speech(self.tokenizer, self.recognizer, data.dataset("train"), self.start_utterances)
 
     def num_items(self, batch: SpeechBatch) -> int:
