@@ -156,7 +156,7 @@ class TestFlow:
         ids = some_ids(5)
         with torch.no_grad():
             got = flow(ids, steps=steps, guidance=guidance, generator=seeded(3))
-            content, none = flow.content(ids), torch.zeros(1, 8, 17)
+            content, none = flow.content(ids[None]), torch.zeros(1, 8, 17)
             # A zero vector has no direction, so the map's bias is all there is of a speaker.
             speaker = flow.speaker.bias[None]
             x = torch.randn(1, 8, 17, generator=seeded(3))

@@ -49,7 +49,7 @@ def test_waves_are_those_of_the_formulas(tmp_path, count):
     phases[0] = 0
     source_noise = torch.randn(1, 9, 256 * frames, generator=generator)[0]
     with torch.no_grad():
-        content = decoder.flow.content(ids)[0]
+        content = decoder.flow.content(ids[None])[0]
         spectrum = decoder.flow(ids, steps=10, guidance=0.7, generator=seeded(42))
         wave = decoder(ids)
     expected = reference.mean_mel(reference.Named(flow), reference.TOY, ids)

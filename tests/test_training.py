@@ -163,6 +163,9 @@ def test_schedules():
     cycle = OptimizerConfig(schedule="one_cycle", warmup_steps=3, initial_ratio=0.04)
     assert cycle.ratio(1, 10) == pytest.approx(0.52)
     assert OptimizerConfig(schedule="constant").ratio(10**6, 10) == 1
+    root = OptimizerConfig(schedule="inverse_sqrt", warmup_steps=4)
+    assert [root.ratio(step, 10) for step in (0, 3, 15, 99)] == [0.2, 0.8, 0.5, 0.2]
+    assert OptimizerConfig(schedule="inverse_sqrt").ratio(3, 10) == 0.5
 
 
 def test_vectors_do_not_decay():

@@ -28,6 +28,7 @@ class SpeechBatch(NamedTuple):
         lengths: (B,) int64, samples of each item.
         texts: Transcripts, "" where there is none to learn from.
         languages: ISO codes, "" where unknown.
+        speakers: Names, "" where unknown.
     """
 
     waves: Tensor
@@ -35,10 +36,11 @@ class SpeechBatch(NamedTuple):
     lengths: Tensor
     texts: list[str]
     languages: list[str]
+    speakers: list[str]
 
 
-class SpeechItems(Dataset[tuple[Tensor, Tensor, str, str]]):
-    """Utterances as (wave (samples,), the same perturbed, transcript, language).
+class SpeechItems(Dataset[tuple[Tensor, Tensor, str, str, str]]):
+    """Utterances as (wave (samples,), the same perturbed, transcript, language, speaker).
 
     Args:
         utterances: What to read.
@@ -66,7 +68,7 @@ class SpeechItems(Dataset[tuple[Tensor, Tensor, str, str]]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str, str]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str, str, str]:
         utterance = self.utterances[index]
         whole = self._read(utterance)
         wave = whole[: self.max_samples]
@@ -74,7 +76,7 @@ class SpeechItems(Dataset[tuple[Tensor, Tensor, str, str]]):
         has_text = len(wave) == len(whole)
         has_text = has_text and (self.text_languages is None or utterance.language in self.text_languages)
         noisy = wave if self.perturbation is None else self.perturbation(wave)
-        return wave, noisy, utterance.text if has_text else "", utterance.language
+        return wave, noisy, utterance.text if has_text else "", utterance.language, utterance.speaker
 
     def wave(self, index: int) -> Tensor:
         """Return the wave (samples,) of an utterance, cut if it is too long."""
@@ -100,6 +102,7 @@ class SpeechData(DataModule):
         text_languages: Languages whose transcripts are given; all if None.
         sources: Sources to train on; all if None.
         eval_sources: Sources to validate and test on; all if None.
+        eval_speakers: Speakers to validate and test on, of these sources; all if None.
         repeat: How often an epoch has the items of a source, where that is not once.
         max_seconds: Longer utterances are cut.
         eval_items: At most so many items in validation, evenly picked; all if None.
@@ -118,6 +121,7 @@ class SpeechData(DataModule):
         text_languages: list[str] | None = None,
         sources: list[str] | None = None,
         eval_sources: list[str] | None = None,
+        eval_speakers: list[str] | None = None,
         repeat: dict[str, int] | None = None,
         max_seconds: float = 30.0,
         eval_items: int | None = None,
@@ -140,6 +144,7 @@ class SpeechData(DataModule):
         self.text_languages = text_languages
         self.sources = sources
         self.eval_sources = eval_sources
+        self.eval_speakers = eval_speakers
         self.repeat: Mapping[str, int] = repeat or {}
         self.max_seconds = max_seconds
         self.eval_items = eval_items
@@ -161,8 +166,9 @@ class SpeechData(DataModule):
                 )
             return None
         utterances = read_manifest(manifest)
-        _require_sources(utterances, self.repeat if split == "train" else (), manifest)
-        utterances = _of_sources(utterances, self.sources if split == "train" else self.eval_sources, manifest)
+        _require_known(utterances, "source", self.repeat if split == "train" else (), manifest)
+        utterances = _only(utterances, "source", self.sources if split == "train" else self.eval_sources, manifest)
+        utterances = _only(utterances, "speaker", None if split == "train" else self.eval_speakers, manifest)
         if split == "train":
             utterances = [u for u in utterances for _ in range(self.repeat.get(u.source, 1))]
         elif split == "val" and self.eval_items is not None:
@@ -176,26 +182,26 @@ class SpeechData(DataModule):
             utterances, self.sample_rate, int(self.max_seconds * self.sample_rate), perturbation, self.text_languages
         )
 
-    def collate(self, items: list[tuple[Tensor, Tensor, str, str]]) -> SpeechBatch:
+    def collate(self, items: list[tuple[Tensor, Tensor, str, str, str]]) -> SpeechBatch:
         """Pad items to the longest."""
-        waves, noisy, texts, languages = zip(*items, strict=True)
+        waves, noisy, texts, languages, speakers = zip(*items, strict=True)
         pad = torch.nn.utils.rnn.pad_sequence
         clean = pad(list(waves), batch_first=True)
         lengths = torch.tensor([len(wave) for wave in waves])
         disturbed = pad(list(noisy), batch_first=True) if self.noise else clean
-        return SpeechBatch(clean, disturbed, lengths, list(texts), list(languages))
+        return SpeechBatch(clean, disturbed, lengths, list(texts), list(languages), list(speakers))
 
 
-def _of_sources(utterances: list[Utterance], sources: Sequence[str] | None, manifest: Path) -> list[Utterance]:
-    """Return the utterances of some sources, each of which must be there."""
-    if sources is None:
+def _only(utterances: list[Utterance], field: str, names: Sequence[str] | None, manifest: Path) -> list[Utterance]:
+    """Return the utterances of some sources or speakers, each of which must be there."""
+    if names is None:
         return utterances
-    _require_sources(utterances, sources, manifest)
-    return [utterance for utterance in utterances if utterance.source in sources]
+    _require_known(utterances, field, names, manifest)
+    return [utterance for utterance in utterances if getattr(utterance, field) in names]
 
 
-def _require_sources(utterances: list[Utterance], sources: Iterable[str], manifest: Path) -> None:
-    known = {utterance.source for utterance in utterances}
-    for name in sources:
+def _require_known(utterances: list[Utterance], field: str, names: Iterable[str], manifest: Path) -> None:
+    known = {getattr(utterance, field) for utterance in utterances}
+    for name in names:
         if name not in known:
-            raise ConfigError(f"{manifest} has no source {shown(name)}; it has {', '.join(sorted(known))}.")
+            raise ConfigError(f"{manifest} has no {field} {shown(name)}; it has {', '.join(sorted(known))}.")

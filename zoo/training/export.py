@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from zoo import registry
 from zoo.errors import CheckpointError, ConfigError
@@ -14,7 +16,7 @@ from zoo.tokenizer import Tokenizer
 from zoo.training.ema import EMA_KEY
 from zoo.training.module import TOKENIZER
 
-__all__ = ["read_checkpoint", "tokenizer_of"]
+__all__ = ["read_checkpoint", "read_weights", "tokenizer_of", "tokenizer_part"]
 
 _PREFIX = "tokenizer."
 
@@ -44,31 +46,49 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
+def read_weights(path: str | Path, *, average: bool | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a training checkpoint is of, `family` and `config`, and the weights of the whole module by name.
+
+    Args:
+        path: What `zoo fit` wrote.
+        average: Take the averaged weights (`EMA`) of the tokenizer or, if False, the trained ones; if None, averaged
+            ones if there are.
+
+    Raises:
+        CheckpointError: The checkpoint is unusable.
+        ConfigError: There are no averaged weights.
+    """
+    content = read_checkpoint(path)
+    averaged = (content.get("callbacks") or {}).get(EMA_KEY, {}).get("average")
+    if average and averaged is None:
+        raise ConfigError(f"{path} has no averaged weights: the run had no EMA callback.")
+    state = dict(content["state_dict"])
+    if averaged is not None and average is not False:
+        state.update({_PREFIX + name: tensor for name, tensor in averaged.items()})
+    return content[TOKENIZER], state
+
+
+def tokenizer_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tokenizer's own weights of a module's."""
+    return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items() if name.startswith(_PREFIX)}
+
+
 def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
     """Build the tokenizer of a training checkpoint.
 
     Args:
         path: What `zoo fit` wrote.
-        average: Take the averaged weights (`EMA`) or, if False, the trained ones; if None, averaged ones if there are.
+        average: As for `read_weights`.
 
     Raises:
         CheckpointError: The checkpoint is unusable, or the weights do not fit.
         ConfigError: There are no averaged weights, or the config is unusable.
         UnknownNameError: No such family is known here.
     """
-    content = read_checkpoint(path)
-    settings = content[TOKENIZER]
-    averaged = (content.get("callbacks") or {}).get(EMA_KEY, {}).get("average")
-    if average and averaged is None:
-        raise ConfigError(f"{path} has no averaged weights: the run had no EMA callback.")
-    state = {
-        name.removeprefix(_PREFIX): tensor for name, tensor in content["state_dict"].items() if name.startswith(_PREFIX)
-    }
-    if averaged is not None and average is not False:
-        state.update(averaged)
+    settings, state = read_weights(path, average=average)
     tokenizer = registry.family(settings["family"]).from_config(settings["config"])
     try:
-        tokenizer.load_state_dict(state)
+        tokenizer.load_state_dict(tokenizer_part(state))
     except RuntimeError as error:
         raise CheckpointError(f"the weights in {path} do not fit the config that it states: {error}") from error
     return tokenizer.eval()

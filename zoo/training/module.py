@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -36,8 +37,9 @@ class TokenizerModule(LightningModule):
 
     Args:
         config: Values of the family's config. A quantizer is swapped here, by one line.
-        weights: Model whose weights to start from: a name, a folder, or an `hf://` address, as `zoo.load` takes. Its
-            config must be the same.
+        weights: Model whose weights to start from: a name, a folder, or an `hf://` address, as `zoo.load` takes; or a
+            training checkpoint (`.ckpt`), of which everything is taken that this module has as well, averages where
+            there are. Its config must be the same.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not those of `default_weights`. Losses of a quantizer,
             `quantizer_` and their name, are weighted by its config already and have the weight 1.
@@ -50,6 +52,7 @@ class TokenizerModule(LightningModule):
     Raises:
         ConfigError: A value is unusable, or a hyper-parameter is not plain.
         UnknownNameError: There is no such family, or no such model to start from.
+        CheckpointError: The checkpoint to start from is unusable.
     """
 
     family: ClassVar[str]
@@ -142,15 +145,17 @@ class TokenizerModule(LightningModule):
         """
         before = dict(checkpoint.get(TOKENIZER, {}))
         if before.get("family") == self.family:
-            # A setting that is newer than the checkpoint has its default there.
-            known = configs.from_dict(type(self.tokenizer.config), before["config"], "the checkpoint's config")
-            before["config"] = configs.to_dict(known)
+            before["config"] = self._known_config(before["config"])
         for name, now in self._identity().items():
             if before.get(name) != now:
                 raise ConfigError(
                     f"the checkpoint is of another tokenizer: its {name} is {shown(before.get(name))}, this run's is "
                     f"{shown(now)}."
                 )
+
+    def _known_config(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return a checkpoint's config with the default of each setting that is newer than it."""
+        return configs.to_dict(configs.from_dict(type(self.tokenizer.config), config, "the checkpoint's config"))
 
     def _identity(self) -> dict[str, Any]:
         return {"family": self.family, "config": configs.to_dict(self.tokenizer.config)}
@@ -173,18 +178,31 @@ class TokenizerModule(LightningModule):
         self.log(f"{stage}/{name}", value, sync_dist=is_distributed, batch_size=self._num_items, **options)
 
     def _start_from(self, weights: str) -> None:
+        if weights.endswith(".ckpt"):
+            from zoo.training.export import read_weights, tokenizer_part
+
+            identity, state = read_weights(Path(weights).expanduser())
+            family = identity["family"]
+            known = self._known_config(identity["config"]) if family == self.family else identity["config"]
+            self._require_same(weights, family, known)
+            own = self.state_dict()
+            found = {name: tensor for name, tensor in state.items() if name in own and tensor.shape == own[name].shape}
+            self.load_state_dict(found, strict=False)
+            self.tokenizer.load_state_dict(tokenizer_part(state))  # of which nothing may be missing
+            return
         import zoo
 
         start = zoo.load(weights)
-        if (
-            configs.to_dict(start.config) != configs.to_dict(self.tokenizer.config)
-            or start.family != self.tokenizer.family
-        ):
-            raise ConfigError(
-                f"weights: {weights!r} is a {start.family} with the config {configs.to_dict(start.config)}, and the "
-                f"model is a {self.tokenizer.family} with {configs.to_dict(self.tokenizer.config)}."
-            )
+        self._require_same(weights, start.family, configs.to_dict(start.config))
         self.tokenizer.load_state_dict(start.state_dict())
+
+    def _require_same(self, weights: str, family: str, config: dict[str, Any]) -> None:
+        own = configs.to_dict(self.tokenizer.config)
+        if family != self.tokenizer.family or config != own:
+            raise ConfigError(
+                f"weights: {weights!r} is a {family} with the config {config}, and the model is a "
+                f"{self.tokenizer.family} with {own}."
+            )
 
 
 def _primitive(value: Any, name: str) -> Any:

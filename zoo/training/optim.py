@@ -26,7 +26,8 @@ class OptimizerConfig:
         eps: Added to the denominator.
         weight_decay: Of matrices and larger; biases, norms and other vectors do not decay.
         schedule: After the warm-up: `constant`; `cosine`, half a cosine down to `final_ratio`; `one_cycle`, the same
-            after a warm-up that is half a cosine, too.
+            after a warm-up that is half a cosine, too; `inverse_sqrt`, √(warmup_steps / step), which knows no last
+            step.
         warmup_steps: Optimiser steps from `initial_ratio` to 1, linear but for `one_cycle`.
         initial_ratio: Share of `lr` that the first step has, if there is a warm-up.
         final_ratio: Share of `lr` that the last step has.
@@ -38,7 +39,7 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-8
     weight_decay: float = 0.01
-    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
+    schedule: Literal["constant", "cosine", "one_cycle", "inverse_sqrt"] = "cosine"
     warmup_steps: int = 0
     initial_ratio: float = 0.0
     final_ratio: float = 0.0
@@ -73,6 +74,8 @@ class OptimizerConfig:
             # The first step is not at 0, where it would do nothing.
             progress = (step + 1) / (self.warmup_steps + 1)
             return _between(self.initial_ratio, 1.0, progress, is_smooth=self.schedule == "one_cycle")
+        if self.schedule == "inverse_sqrt":
+            return math.sqrt(max(1, self.warmup_steps) / (step + 1))
         if self.schedule == "constant" or math.isinf(total):
             return 1.0
         progress = min(1.0, (step - self.warmup_steps) / max(1.0, total - 1 - self.warmup_steps))

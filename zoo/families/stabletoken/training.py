@@ -57,7 +57,8 @@ class StableTokenTraining(TokenizerModule):
             token rate (`wer_untouched`, `cer_untouched`), if there is distillation: what the tokens could reach.
         start_utterances: Training utterances that a `voting_lfq` with biases starts from, and the positions behind it,
             instead of from random weights and zero (see `start.py`); 0 for none. Other quantizers start as they do.
-        weights: Model whose weights the tokenizer starts from instead of Whisper's.
+        weights: Model whose weights the tokenizer starts from instead of Whisper's, or a training checkpoint (`.ckpt`)
+            of an earlier stage, whose recogniser is taken over as well. Nothing is then set by `start_utterances`.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not 1 for `asr` and 0 for `distillation`.
     """
@@ -87,7 +88,7 @@ class StableTokenTraining(TokenizerModule):
         self.language = language
         self.noise = noise
         self.transcribe = transcribe
-        self.start_utterances = start_utterances
+        self.start_utterances = 0 if weights is not None else start_utterances
         model.spelling.prompt(language)  # refused here if the model does not know it
         model.fill_encoder(self.tokenizer.encoder)
         self.recognizer = Recognizer(self.tokenizer.config, model, self.tokenizer.quantizer.dim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoo import config as configs
@@ -13,9 +14,11 @@ __all__ = ["ConformerConfig", "DecoderConfig", "UNetConfig", "VocoderConfig"]
 _GROUPS = 8
 
 
-def _require_positive(config: object, where: str) -> None:
-    """Refuse integers below 1 and negative numbers."""
+def _require_positive(config: object, where: str, signed: Sequence[str] = ()) -> None:
+    """Refuse integers below 1 and negative numbers, but for fields that have a sign."""
     for name, value in vars(config).items():
+        if name in signed:
+            continue
         if type(value) is int:
             _require(value >= 1, f"{where}: {name} must be at least 1, got {value}")
         if type(value) is float:
@@ -167,6 +170,8 @@ class DecoderConfig:
         token_rate: Tokens a second, those of the tokenizer.
         sample_rate: Hz of the wave.
         num_mel: Mel bands, M. The published ones are from 0 to 8000 Hz, of 1024 samples every 256.
+        mel_mean: Of the natural logarithms that the flow's spectra are measured from; as published, 0.
+        mel_std: Unit that they are measured in; as published, 1.
         speaker_size: Width of the vector that describes a speaker. Here it is zero, a voice of no one in particular.
         steps: Steps from noise to spectrum, if a caller does not say.
         guidance: How much the tokens' influence is exaggerated, if a caller does not say; 0 for not at all.
@@ -179,6 +184,8 @@ class DecoderConfig:
     token_rate: int = 25
     sample_rate: int = 22050
     num_mel: int = 80
+    mel_mean: float = 0.0
+    mel_std: float = 1.0
     speaker_size: int = 192
     steps: int = 10
     guidance: float = 0.7
@@ -188,7 +195,8 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "decoder")
-        _require_positive(self, "decoder")
+        _require_positive(self, "decoder", signed=("mel_mean",))
+        _require(self.mel_std > 0, f"mel_std must be above 0, got {self.mel_std}")
         _require(
             self.num_frames(1) >= 1,
             f"a token must last for at least one mel frame of {self.vocoder.frame_samples} samples, and "

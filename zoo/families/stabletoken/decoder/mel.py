@@ -53,7 +53,7 @@ class MelFlow(nn.Module):
         Returns:
             (M, F).
         """
-        content = self.content(ids)
+        content = self.content(ids[None])
         noise = draw_noise(content.shape, generator, content.device)
         conditions = (content, self.voice(), torch.zeros_like(content))
         spectrum = sample(
@@ -65,12 +65,12 @@ class MelFlow(nn.Module):
             null=[torch.zeros_like(condition) for condition in conditions],
             guidance=Guidance(guidance, origin="condition"),
         )
-        return spectrum[0]
+        return spectrum[0] * self.config.mel_std + self.config.mel_mean
 
     def content(self, ids: Tensor) -> Tensor:
-        """Return what the tokens (T,) say about the spectrum, (1, M, F)."""
-        hidden = self.to_mel(self.encoder(self.tokens(ids[None])))
-        stretched: Tensor = self.regulator(hidden.transpose(1, 2), self.config.num_frames(len(ids)))
+        """Return what the tokens (B, T) of items of one length say about their spectra, (B, M, F)."""
+        hidden = self.to_mel(self.encoder(self.tokens(ids)))
+        stretched: Tensor = self.regulator(hidden.transpose(1, 2), self.config.num_frames(ids.shape[1]))
         return stretched
 
     def voice(self, speaker: Tensor | None = None) -> Tensor:

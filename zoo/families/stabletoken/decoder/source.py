@@ -36,7 +36,7 @@ class PitchPredictor(nn.Module):
 
 
 class HarmonicSource(nn.Module):
-    """Fundamental frequencies (1, F) of one item → its source signal (1, samples).
+    """Fundamental frequencies (B, F) of items of one length → their source signals (B, samples).
 
     Args:
         config: Sizes.
@@ -49,20 +49,21 @@ class HarmonicSource(nn.Module):
         self.sample_rate = sample_rate
         self.merge = nn.Linear(config.num_harmonics + 1, 1)
 
-    def forward(self, pitch: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(self, pitch: Tensor, generator: torch.Generator | None) -> Tensor:
         """Make the source.
 
         Args:
-            pitch: (1, F) in Hz.
-            generator: Source of the harmonics' phases, then of the noise.
+            pitch: (B, F) in Hz.
+            generator: Source of the harmonics' phases, then of the noise; the default one if None.
         """
         config = self.config
         pitch = pitch.repeat_interleave(config.frame_samples, 1)
         count = config.num_harmonics + 1
-        draw: dict[str, Any] = {"generator": generator, "device": generator.device, "dtype": pitch.dtype}
-        phases = (2 * torch.rand(1, count, 1, **draw) - 1) * math.pi
+        device = pitch.device if generator is None else generator.device
+        draw: dict[str, Any] = {"generator": generator, "device": device, "dtype": pitch.dtype}
+        phases = (2 * torch.rand(len(pitch), count, 1, **draw) - 1) * math.pi
         phases[:, 0] = 0  # harmonics may lie anyhow to the fundamental; its own phase means nothing
-        noise = torch.randn(1, count, pitch.shape[1], **draw).to(pitch.device)
+        noise = torch.randn(len(pitch), count, pitch.shape[1], **draw).to(pitch.device)
         voiced = (pitch > config.voiced_threshold).to(pitch.dtype)[:, None]
         tones = config.sine_amplitude * sines(pitch, phases.to(pitch.device), self.sample_rate)
         level = voiced * config.noise_std + (1 - voiced) * config.sine_amplitude / 3

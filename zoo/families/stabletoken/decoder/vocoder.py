@@ -25,7 +25,7 @@ _EPSILON = 1e-9
 
 
 class Vocoder(nn.Module):
-    """Mel spectrum (1, M, F) of one item → its wave (1, 256·F), as many samples a frame as published.
+    """Mel spectra (B, M, F) of items of one length → their waves (B, 256·F), as many samples a frame as published.
 
     Attributes:
         pitch: Spectrum → fundamental frequency.
@@ -61,12 +61,12 @@ class Vocoder(nn.Module):
         self.post = Conv(width, bins, 7)
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
 
-    def forward(self, mel: Tensor, generator: torch.Generator) -> Tensor:
-        """Make the wave, of which phases and noise are drawn from the generator."""
+    def forward(self, mel: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Make the waves, of which phases and noise are drawn from the generator, or the default one."""
         return self.filter(mel, self.source(self.pitch(mel), generator))
 
     def filter(self, mel: Tensor, source: Tensor) -> Tensor:
-        """Return the wave (1, samples) of a spectrum (1, M, F) and a source signal (1, samples)."""
+        """Return the waves (B, samples) of spectra (B, M, F) and source signals (B, samples)."""
         config = self.config
         spectrum = torch.view_as_real(self._transform(source))
         spectrum = torch.cat([spectrum[..., 0], spectrum[..., 1]], 1)
@@ -79,14 +79,14 @@ class Vocoder(nn.Module):
                 x = F.pad(x, (1, 0), mode="reflect")
             x = x + block(down(spectrum))
             x = sum(layer(x) for layer in self.blocks[stage * each : (stage + 1) * each]) / each
-        magnitude, phase = self.post(F.leaky_relu(x, _LAST_SLOPE)).chunk(2, 1)
+        magnitude, phase = self.post(F.leaky_relu(x, _LAST_SLOPE)).float().chunk(2, 1)
         magnitude = magnitude.exp().clamp(max=_LARGEST_MAGNITUDE)
         # The network gives the phase's sine, of all things, where one would expect the phase; so it was trained.
         wave = self._inverse(torch.polar(magnitude, phase.sin()))
         return wave.clamp(-config.limit, config.limit)
 
     def _transform(self, wave: Tensor) -> Tensor:
-        """Return the spectrum (1, 1 + n_fft / 2, frames) of (1, samples), complex."""
+        """Return the spectra (B, 1 + n_fft / 2, frames) of (B, samples), complex."""
         config = self.config
         return torch.stft(wave, config.n_fft, config.hop_length, window=self.window, return_complex=True)
 

@@ -1,0 +1,316 @@
+"""Training what turns tokens into speech, in two stages behind a finished tokenizer, which stays as it is.
+
+The vocoder learns waves from the spectra of recordings and never sees a token (`VocoderTraining`); the flow learns
+spectra from tokens (`DecoderTraining`). Each stage starts from what the one before it wrote, in either order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import zoo
+from zoo import config as configs
+from zoo.components.flow import Cosine, draw_noise, draw_times, drop_conditions, flow_loss
+from zoo.components.losses.spectral import MultiResolutionSTFT
+from zoo.data._audio import change_rate
+from zoo.data.speech import SpeechBatch
+from zoo.errors import ConfigError
+from zoo.families.stabletoken.decoder.config import DecoderConfig
+from zoo.families.stabletoken.decoder.convolution import Conv
+from zoo.families.stabletoken.decoder.mel import PATH
+from zoo.families.stabletoken.decoder.pitch import fundamental_frequency
+from zoo.families.stabletoken.decoder.spectrum import MelSpectrum
+from zoo.families.stabletoken.decoder.speech import SpeechDecoder
+from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
+from zoo.training import Audio, Media, OptimizerConfig, TokenizerModule, tokenizer_of
+
+__all__ = ["DecoderTraining", "VocoderTraining", "speaker_vector"]
+
+_DEFAULT_OPTIMIZER = OptimizerConfig()
+_PITCH_SCALE = 100.0  # Hz; what the untrained predictor's output is raised to, which starts at about one
+
+
+class _Stage(TokenizerModule):
+    """A finished tokenizer with a decoder, one half of which is trained.
+
+    Args:
+        tokens: Model whose tokens are decoded: a name, a folder, an `hf://` address, or a training checkpoint, `.ckpt`.
+        decoder: Values of `DecoderConfig`. None for that of `tokens`, whose weights are then gone on from.
+        optimizer: Optimiser and schedule.
+        loss_weights: Weights of losses by name, where they are not those of `default_weights`.
+
+    Raises:
+        ConfigError: `tokens` has no decoder, and none is described; or both are, and differ.
+    """
+
+    family: ClassVar[str] = "stabletoken"
+
+    tokenizer: StableTokenTokenizer
+
+    def __init__(
+        self,
+        tokens: str,
+        decoder: dict[str, Any] | None,
+        optimizer: OptimizerConfig,
+        loss_weights: dict[str, float] | None,
+    ) -> None:
+        is_checkpoint = tokens.endswith(".ckpt")
+        start = tokenizer_of(Path(tokens).expanduser()) if is_checkpoint else zoo.load(tokens)
+        if not isinstance(start, StableTokenTokenizer):
+            raise ConfigError(f"tokens: {tokens!r} is a {start.family}, not a stabletoken.")
+        config = configs.to_dict(start.config)
+        if decoder is not None:
+            config["decoder"] = configs.to_dict(configs.from_dict(DecoderConfig, decoder, "decoder"))
+        if config["decoder"] is None:
+            raise ConfigError(f"{tokens!r} has no decoder; describe one: decoder: {{...}}, {{}} for the published one.")
+        super().__init__(config, None, optimizer, loss_weights)
+        self.decoder_config = cast("DecoderConfig", self.tokenizer.config.decoder)
+        if start.config.decoder is not None and start.config.decoder != self.decoder_config:
+            raise ConfigError(f"{tokens!r} has another decoder; leave `decoder` out to go on from it.")
+        self.goes_on = start.config.decoder is not None
+        missing = self.tokenizer.load_state_dict(start.state_dict(), strict=False)
+        if missing.unexpected_keys or any(not key.startswith("decoder.") for key in missing.missing_keys):
+            raise ConfigError(f"{tokens!r} does not fit: {missing}.")
+        self.tokenizer.requires_grad_(False)
+        for module in self.trained_modules():
+            module.requires_grad_(True)
+        self.spectrum = MelSpectrum(self.decoder_config)
+
+    @property
+    def decoder(self) -> SpeechDecoder:
+        """What is trained, in part."""
+        return cast("SpeechDecoder", self.tokenizer.decoder)
+
+    def train(self, mode: bool = True) -> _Stage:
+        """Leave the tokenizer in evaluation mode, as it is used; nothing in the decoder depends on the mode."""
+        super().train(mode)
+        self.tokenizer.eval()
+        return self
+
+    def num_items(self, batch: SpeechBatch) -> int:
+        """Return how many utterances a batch has."""
+        return len(batch.lengths)
+
+    def _crops(self, waves: Tensor, lengths: Tensor, starts: Sequence[tuple[int, int]], num_tokens: int) -> Tensor:
+        """Return stretches of utterances, at the decoder's rate.
+
+        Args:
+            waves: (B, samples).
+            lengths: (B,).
+            starts: N pairs of the row and the first token of each stretch; past the end of its utterance is silence.
+            num_tokens: How long.
+
+        Returns:
+            (N, samples).
+        """
+        own = self.tokenizer.config
+        size = num_tokens * own.token_samples
+        pieces = []
+        for row, token in starts:
+            piece = waves[row, : int(lengths[row])][token * own.token_samples :][:size]
+            pieces.append(F.pad(piece, (0, size - len(piece))))
+        cut = change_rate(torch.stack(pieces), own.sample_rate, self.decoder_config.sample_rate)
+        return cut[:, : self.decoder_config.num_samples(num_tokens)]
+
+
+class VocoderTraining(_Stage):
+    """Trains the vocoder: spectra of recordings → the recordings.
+
+    The source follows the recording's own pitch, which a predictor learns beside. Losses: `stft`, of waves at several
+    resolutions; `mel`, the mean difference of log-mel spectra; `pitch`, the mean difference of pitches in Hz, of which
+    voiced and unvoiced frames have half each, since most frames are unvoiced and zero would be a good guess for all.
+
+    Args:
+        tokens: As for every stage: a model, a folder, an `hf://` address, or a training checkpoint (`.ckpt`).
+        decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
+        crop_tokens: Length of the stretches that are trained on, one of each utterance.
+        optimizer: Optimiser and schedule.
+        loss_weights: Weights of losses by name, where they are not those of `default_weights`.
+    """
+
+    default_weights: ClassVar[Mapping[str, float]] = {"stft": 1.0, "mel": 1.0, "pitch": 0.01}
+
+    def __init__(
+        self,
+        tokens: str,
+        decoder: dict[str, Any] | None = None,
+        crop_tokens: int = 20,
+        optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
+        loss_weights: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__(tokens, decoder, optimizer, loss_weights)
+        self.crop_tokens = crop_tokens
+        self.stft = MultiResolutionSTFT()
+        if not self.goes_on:
+            self._start_pitch()
+
+    def trained_modules(self) -> list[nn.Module]:
+        """Return the vocoder."""
+        return [self.decoder.vocoder]
+
+    def losses(self, batch: SpeechBatch) -> dict[str, Tensor]:
+        """Return the losses of one stretch of each utterance."""
+        size = self.tokenizer.config.token_samples
+        slack = (batch.lengths // size - self.crop_tokens).clamp(min=0)
+        starts = (torch.rand(len(slack)) * (slack.cpu() + 1)).long().tolist()
+        wave = self._crops(batch.waves, batch.lengths, list(enumerate(starts)), self.crop_tokens)
+        vocoder, hop = self.decoder.vocoder, self.decoder_config.vocoder.frame_samples
+        mel = self.spectrum(wave)
+        pitch = fundamental_frequency(wave, self.decoder_config.sample_rate, hop)
+        made = vocoder.filter(mel, vocoder.source(pitch, None))
+        return {
+            "stft": self.stft(made, wave),
+            "mel": F.l1_loss(self.spectrum(made), mel),
+            "pitch": _pitch_error(vocoder.pitch(mel).float(), pitch),
+        }
+
+    @torch.no_grad()
+    def _start_pitch(self) -> None:
+        """Bring the pitch predictor's first layer to what goes in, and its last to what comes out.
+
+        Log-mel spectra are far from zero and pitches a hundred times what networks start at, while an optimiser's steps
+        are as long for every weight.
+        """
+        predictor, config = self.decoder.vocoder.pitch, self.decoder_config
+        first = cast("Conv", predictor.layers[0])
+        first.gain.div_(config.mel_std)
+        first.bias.sub_(config.mel_mean * first.weight.sum((1, 2)))
+        predictor.out.weight.mul_(_PITCH_SCALE)
+        predictor.out.bias.fill_(_PITCH_SCALE)
+
+    def media(self, batch: SpeechBatch) -> dict[str, Media]:
+        """Return the first utterance and what becomes of it."""
+        count = int(batch.lengths[0]) // self.tokenizer.config.token_samples
+        wave = self._crops(batch.waves[:1], batch.lengths[:1], [(0, 0)], count)
+        with torch.no_grad():
+            made = self.decoder.vocoder(self.spectrum(wave), torch.Generator().manual_seed(0))
+        rate = self.decoder_config.sample_rate
+        return {"recording": Audio(wave[0], rate), "vocoder": Audio(made[0], rate)}
+
+
+class DecoderTraining(_Stage):
+    """Trains the flow from tokens to mel spectra (section 5.1 of the spec; conditional flow matching).
+
+    Utterances are encoded whole and cut into stretches of equal length, so that no padding gets into the network's
+    statistics. Losses: `flow`, the mean squared error of velocities; `prior`, that of what the tokens alone say about
+    the spectrum (Grad-TTS: Popov et al., arXiv 2105.06337), not part of the published recipe, which gets the token
+    encoder going in a short one.
+
+    A speaker is a direction that follows from the name (`speaker_vector`), so that the tokens need not tell voices
+    apart. `voice` is the one that zero stands for, which is what `decode` asks for; with None all speakers have their
+    vector, and zero, as published, is a voice of no one in particular.
+
+    Args:
+        tokens: As for every stage: a model, a folder, an `hf://` address, or a training checkpoint (`.ckpt`).
+        decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
+        voice: Speaker whose voice `decode` is to have.
+        crop_tokens: Length of the stretches that are trained on.
+        drop: Share of the stretches whose conditions are dropped, all together, for guidance.
+        prompted: Share of the stretches whose beginning is given.
+        most_prompt: The largest part that is given.
+        optimizer: Optimiser and schedule.
+        loss_weights: Weights of losses by name, where they are not those of `default_weights`.
+    """
+
+    default_weights: ClassVar[Mapping[str, float]] = {"flow": 1.0, "prior": 0.0}
+
+    def __init__(
+        self,
+        tokens: str,
+        decoder: dict[str, Any] | None = None,
+        voice: str | None = None,
+        crop_tokens: int = 50,
+        drop: float = 0.2,
+        prompted: float = 0.5,
+        most_prompt: float = 0.8,
+        optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
+        loss_weights: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__(tokens, decoder, optimizer, loss_weights)
+        for name, value in {"drop": drop, "prompted": prompted, "most_prompt": most_prompt}.items():
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name} must be from 0 to 1, got {value}.")
+        self.voice = voice
+        self.crop_tokens = crop_tokens
+        self.drop, self.prompted, self.most_prompt = drop, prompted, most_prompt
+
+    def trained_modules(self) -> list[nn.Module]:
+        """Return the flow."""
+        return [self.decoder.flow]
+
+    def losses(self, batch: SpeechBatch) -> dict[str, Tensor]:
+        """Return the losses of as many stretches as the utterances have."""
+        ids, mel, speaker = self._pairs(batch)
+        flow = self.decoder.flow
+        content = flow.content(ids)
+        conditions = [content, flow.voice(speaker), self._prompts(mel)]
+        kept = drop_conditions(conditions, [torch.zeros_like(each) for each in conditions], self.drop)
+        t = draw_times(len(mel), Cosine(), device=mel.device)
+        noise = draw_noise(mel.shape, None, mel.device)
+        predicted = flow.velocity(PATH.at(mel, noise, t), t, *kept)
+        return {
+            "flow": flow_loss(predicted, PATH.velocity(mel, noise)),
+            "prior": F.mse_loss(content.float(), mel),
+        }
+
+    def media(self, batch: SpeechBatch) -> dict[str, Media]:
+        """Return the first utterance and what is decoded from its tokens."""
+        count = int(batch.lengths[0])
+        wave = batch.waves[:1, :count]
+        made = self.tokenizer.decode(self.tokenizer.encode(wave))
+        rate = self.tokenizer.config.sample_rate
+        return {"recording": Audio(wave[0], rate), "decoded": Audio(made[0], rate)}
+
+    @torch.no_grad()
+    def _pairs(self, batch: SpeechBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ids (N, T), normalised spectra (N, M, F) and speakers (N, S) of N stretches."""
+        size, most = self.crop_tokens, int(batch.lengths.max())
+        tokens = self.tokenizer.encode(batch.waves[:, :most], batch.lengths)
+        starts = []
+        for row, count in enumerate(tokens.lengths.tolist()):
+            pieces, rest = divmod(count, size)
+            offset = int(torch.randint(rest + 1, ())) if pieces else 0
+            starts += [(row, offset + size * number) for number in range(max(1, pieces))]
+        silence = self.tokenizer.encode(batch.waves.new_zeros(1, self.tokenizer.config.token_samples)).ids[0, 0]
+        ids = []
+        for row, start in starts:
+            own = tokens.ids[row, start : min(start + size, int(tokens.lengths[row]))]
+            ids.append(torch.cat([own, silence.expand(size - len(own))]))
+        mel = self.spectrum(self._crops(batch.waves, batch.lengths, starts, size))
+        names = [batch.speakers[row] for row, _ in starts]
+        vectors = {name: self._speaker(name) for name in set(names)}
+        speaker = torch.stack([vectors[name] for name in names]).to(mel.device)
+        return torch.stack(ids), (mel - self.decoder_config.mel_mean) / self.decoder_config.mel_std, speaker
+
+    def _speaker(self, name: str) -> Tensor:
+        size = self.decoder_config.speaker_size
+        return torch.zeros(size) if name == self.voice else speaker_vector(name, size)
+
+    def _prompts(self, mel: Tensor) -> Tensor:
+        """Return the spectra's beginnings, of random lengths, 0 behind them and where nothing is given."""
+        count, frames = len(mel), mel.shape[2]
+        shares = torch.rand(count) * self.most_prompt * (torch.rand(count) < self.prompted)
+        ends = (shares * frames).long().to(mel.device)
+        return mel * (torch.arange(frames, device=mel.device) < ends[:, None])[:, None]
+
+
+def _pitch_error(found: Tensor, pitch: Tensor) -> Tensor:
+    """Return the mean difference in Hz, (voiced + unvoiced) / 2, of those that there are."""
+    difference, voiced = (found - pitch).abs(), pitch > 0
+    kinds = [difference[mask].mean() for mask in (voiced, ~voiced) if mask.any()]
+    return torch.stack(kinds).mean()
+
+
+def speaker_vector(name: str, size: int) -> Tensor:
+    """Return a direction (size,) that stands for a speaker's name, the same everywhere; zero for the empty name."""
+    if not name:
+        return torch.zeros(size)
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
+    return F.normalize(torch.randn(size, generator=torch.Generator().manual_seed(seed)), dim=0)
