@@ -19,7 +19,8 @@ def installed(tmp_path_factory):
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     (wheel,) = folder.glob("*.whl")
-    assert wheel.stat().st_size < 10 * 2**20
+    # Each of six families ships a model of up to 10 MB, StableToken one whose decoder is a second file of that size.
+    assert wheel.stat().st_size < 60 * 2**20
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
     return folder / "site"

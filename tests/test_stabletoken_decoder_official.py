@@ -131,6 +131,13 @@ def test_round_trip(tmp_path, seed):
     assert all(torch.equal(back.state_dict()[name], tensor) for name, tensor in other.state_dict().items())
 
 
+def test_spectra_in_other_units_cannot_be_written(tmp_path):
+    with pytest.raises(ConfigError, match="mel_std = 2: it cannot be written"):
+        official_decoder.write(make_decoder(mel_std=2.0), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+
 def test_released_files_survive_the_round_trip(tmp_path):
     tensors = reference.write(tmp_path / "a")
     place = official_decoder.write(read(tmp_path / "a"), tmp_path / "b")

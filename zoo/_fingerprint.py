@@ -8,7 +8,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from zoo import _parts
 from zoo.components.layers.exact import KeepsPrecision
 from zoo.errors import CheckpointError
 from zoo.tokenizer import Tokenizer
@@ -34,8 +36,8 @@ def fingerprint(tokenizer: Tokenizer) -> str:
         digest.update(f"\n{name} {len(content)}\n".encode())
         digest.update(content)
     coarsest = max(tokenizer.float_dtypes, key=lambda dtype: torch.finfo(dtype).eps)
-    exact = tuple(f"{name}." for name, module in tokenizer.named_modules() if isinstance(module, KeepsPrecision))
-    for name, tensor in sorted(tokenizer.state_dict().items()):
+    exact, tensors = _contents(tokenizer)
+    for name, tensor in sorted(tensors.items()):
         if tensor.is_meta:
             raise CheckpointError(f"{name} is on the meta device and has no values: there is nothing to compare.")
         values = tensor.detach().cpu()
@@ -48,6 +50,20 @@ def fingerprint(tokenizer: Tokenizer) -> str:
         digest.update(f"\n{name} {kind} {list(tensor.shape)}\n".encode())
         digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
     return digest.hexdigest()
+
+
+def _contents(tokenizer: Tokenizer) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """Return the prefixes of what keeps its precision, and all weights by name.
+
+    Parts that have not been read are, and not kept: who only encodes does not want them in memory.
+    """
+    modules = dict(nn.Module.named_modules(tokenizer))
+    tensors: dict[str, Tensor] = nn.Module.state_dict(tokenizer)
+    for part_name, unread in _parts.unread(tokenizer).items():
+        part = unread.load()
+        modules |= part.named_modules(prefix=part_name)
+        tensors |= part.state_dict(prefix=f"{part_name}.")
+    return tuple(f"{name}." for name, module in modules.items() if isinstance(module, KeepsPrecision)), tensors
 
 
 def _stated(config: Any) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""The checkpoint folder: `config.json`, `model.safetensors`, and a family's few asset files. Read strictly.
+"""The checkpoint folder: `config.json`, `model.safetensors`, and a family's few other files. Read strictly.
 
 `config.json` names a family and holds plain values; it never names an import path. It lists size and SHA-256 of every
 other file, so that a damaged copy is found whichever way it came. Weights are safetensors, never pickle; a missing, an
 unexpected, a wrongly shaped and a non-finite tensor are all errors, and nothing is returned half-loaded.
+
+The weights of a part that a family names in `Tokenizer.part_names`, such as a decoder, are in `<part>.safetensors`, and
+are read, as strictly, when the part is first used. Checkpoints that have them in `model.safetensors` are read as well.
 """
 
 from __future__ import annotations
@@ -12,18 +15,19 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from zoo import _weights, registry
+from zoo import _building, _parts, _weights, registry
 from zoo import config as configs
 from zoo._manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
 from zoo.errors import CheckpointError, ConfigError, ZooError
@@ -34,8 +38,6 @@ __all__ = ["CONFIG", "FORMAT", "WEIGHTS", "is_checkpoint", "load", "read_manifes
 WEIGHTS = "model.safetensors"
 
 _STAGING = ".saving-"
-# Tables that a constructor computes are not in the file, so nothing else bounds what a config can make them take.
-_MAX_DERIVED_BYTES = 2**30
 
 
 def save(
@@ -51,7 +53,8 @@ def save(
     """Write a tokenizer as a checkpoint folder, all of it or nothing.
 
     A process that is killed while it overwrites leaves the old checkpoint, the new one, or, if the kill falls between
-    the last two renames, a folder that `load` refuses; never a mixture that loads.
+    the last renames, a folder that `load` refuses; never a mixture that loads. Where old and new differ in a part that
+    is read later, and in nothing that is read at once, the first use of the part is what is refused.
 
     Args:
         tokenizer: What to save.
@@ -96,11 +99,12 @@ def save(
     _require_name(manifest["name"], cls.family, "save")
     if set(assets) != set(cls.asset_names):
         raise ConfigError(f"{cls.__name__}.assets() gives {sorted(assets)}, asset_names says {list(cls.asset_names)}.")
-    expected = _expected(cls, manifest, assets, "save")
+    expected = _expected(cls, manifest, assets, "save", ())
     _weights.require_fit(expected, _weights.kinds(tensors), f"this {tokenizer.name} tokenizer")
+    weights = _by_file(cls, tensors)
     try:
         folder = Path(folder).expanduser()
-        there = [file for file in (CONFIG, WEIGHTS, *assets) if os.path.lexists(folder / file)]
+        there = [file for file in (CONFIG, *weights, *assets) if os.path.lexists(folder / file)]
         if there and not overwrite:
             raise CheckpointError(
                 f"{folder} already holds a checkpoint ({', '.join(there)}): choose another folder, or pass "
@@ -109,17 +113,23 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING) as scratch:
             staged = Path(scratch)
-            save_file(tensors, staged / WEIGHTS, metadata={"format": "pt"})
+            for file, its_tensors in weights.items():
+                save_file(its_tensors, staged / file, metadata={"format": "pt"})
             for asset, content in assets.items():
                 (staged / asset).write_bytes(content)
             manifest["files"] = {path.name: _facts(path) for path in sorted(staged.iterdir())}
             (staged / CONFIG).write_bytes(encode(manifest))
             # safetensors makes files that only their owner can read; a checkpoint is as public as its folder.
-            shutil.copymode(staged / CONFIG, staged / WEIGHTS)
+            for file in weights:
+                shutil.copymode(staged / CONFIG, staged / file)
             read_manifest(staged)
-            # The config goes last: until it is in place the digests do not match and the folder does not load.
-            for path in sorted(staged.iterdir(), key=lambda path: path.name == CONFIG):
+            leftovers = _weights_of(folder) - set(weights)
+            # The config goes last: until it is in place the digests do not match and the folder does not load. What
+            # `load` reads at once goes first, so that it is `load` that sees it.
+            for path in sorted(staged.iterdir(), key=lambda path: (path.name == CONFIG, path.name != WEIGHTS)):
                 path.replace(folder / path.name)
+            for name in leftovers:
+                (folder / name).unlink(missing_ok=True)
     except (OSError, RuntimeError, SafetensorError) as error:
         if isinstance(error, ZooError):
             raise
@@ -129,6 +139,8 @@ def save(
 
 def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
     """Load a checkpoint folder as the family `cls`, on the CPU.
+
+    Of the file of a part no more than the size is looked at before its first use, which raises the same errors.
 
     Raises:
         CheckpointError: A file is missing, damaged, of another family, or does not fit the config.
@@ -140,7 +152,8 @@ def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
         raise CheckpointError(f"{folder} holds a {manifest['family']} checkpoint, not one of {cls.family}.")
     _require_name(manifest["name"], cls.family, where)
     files = manifest["files"]
-    expected = {WEIGHTS, *cls.asset_names}
+    parts = [name for name in cls.part_names if _file_of(name) in files]
+    expected = {WEIGHTS, *cls.asset_names, *map(_file_of, parts)}
     if set(files) != expected:
         raise CheckpointError(
             f"{where} lists the files {', '.join(sorted(files)) or 'none'}; a {cls.family} checkpoint has "
@@ -149,20 +162,21 @@ def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
     try:
         assets = {name: _read(folder / name, files[name]) for name in cls.asset_names}
         weights = folder / WEIGHTS
-        before = _stamp(weights, files[WEIGHTS])
-        _verify(weights, files[WEIGHTS], _digest(weights))
-        with _fresh(torch.device("cpu")), _weights.opened(weights) as file:
-            _require_same(weights, files[WEIGHTS], before)  # so what was verified is what is open
+        for name in parts:
+            _stamp(folder / _file_of(name), files[_file_of(name)])
+        with _building.fresh("cpu"), _verified(weights, files[WEIGHTS]) as file:
             # Shapes come first, without data: a config that asks for terabytes is refused before any allocation.
-            _weights.require_fit(_expected(cls, manifest, assets, where), _weights.header(file), f"{weights}")
-            tokenizer = _build(cls, manifest, assets, where)
+            _weights.require_fit(_expected(cls, manifest, assets, where, parts), _weights.header(file), f"{weights}")
+            tokenizer = _build(cls, manifest, assets, where, parts)
             tokenizer.load_state_dict(_weights.read(file), strict=True)
-            _require_same(weights, files[WEIGHTS], before)
     except OSError as error:
         if isinstance(error, ZooError):
             raise
         raise CheckpointError(f"{folder} cannot be read: {error}.") from error
     _weights.require_finite(tokenizer.state_dict(), f"{weights}")
+    for name in parts:
+        path = folder.absolute() / _file_of(name)  # the current folder may be another when it is read
+        _parts.attach(tokenizer, name, partial(_read_part, path, files[path.name]), f"{path}")
     tokenizer.name = manifest["name"]
     tokenizer.spec = replace(tokenizer.spec, licence=manifest["licence"])
     tokenizer.trained_on = manifest["trained_on"]
@@ -185,50 +199,78 @@ def _require_name(name: str, family: str, where: str) -> None:
         raise ConfigError(f"{where}: a name is {family}.variant, such as {family}.nano, got {name!r:.80}.")
 
 
-def _expected(
-    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str
-) -> _weights.Kinds:
-    """Return shape and dtype of every tensor that a checkpoint of this config has, allocating none."""
-    with _fresh(torch.device("meta")):
-        skeleton = _build(cls, manifest, assets, where)
-    tensors: dict[str, Tensor] = skeleton.state_dict()
-    derived = sum(buffer.nbytes for name, buffer in skeleton.named_buffers() if name not in tensors)
-    if derived > _MAX_DERIVED_BYTES:
-        raise ConfigError(
-            f"{where}: its config asks for tables of {derived:.1e} bytes beside the weights; at most "
-            f"{_MAX_DERIVED_BYTES} are plausible."
-        )
-    return _weights.kinds(tensors)
+def _file_of(part: str) -> str:
+    return f"{part}.safetensors"
 
 
-def _build(cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str) -> Tokenizer:
-    config = manifest["config"]
+def _by_file(cls: type[Tokenizer], tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return the tensors of each file; in that of a part their names are those that they have in the part."""
+    files: dict[str, dict[str, Tensor]] = {WEIGHTS: {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        if part in cls.part_names:
+            files.setdefault(_file_of(part), {})[rest] = tensor
+        else:
+            files[WEIGHTS][name] = tensor
+    return files
+
+
+def _weights_of(folder: Path) -> set[str]:
+    """Return the names of the weights that a checkpoint in `folder` lists, if there is one."""
     try:
-        return cls.from_config(config, assets) if cls.asset_names else cls.from_config(config)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        return {name for name in read_manifest(folder)["files"] if name.endswith(".safetensors")}
     except ZooError:
-        raise
-    except Exception as error:  # values and assets of a stranger, in whatever code of the family they break
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"{where}: no {cls.family} tokenizer can be built from its config ({type(error).__name__}: {reason:.200})."
+        return set()
+
+
+def _read_part(path: Path, facts: Mapping[str, Any], skeleton: nn.Module) -> dict[str, Tensor]:
+    """Read the weights of a part, after comparing them with what `config.json` stated when it was loaded."""
+    try:
+        with _verified(path, facts) as file:
+            _weights.require_fit(_building.kinds(skeleton, f"{path}"), _weights.header(file), f"{path}")
+            tensors = _weights.read(file)
+        _weights.require_finite(tensors, f"{path}")
+    except OSError as error:
+        reason = f"{error}" if isinstance(error, ZooError) else f"{path} cannot be read: {error}."
+        raise CheckpointError(
+            f"{reason} It is read when it is first used: if another checkpoint was saved there meanwhile, load that."
         ) from error
+    return tensors
+
+
+def _expected(
+    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, parts: Sequence[str]
+) -> _weights.Kinds:
+    """Return shape and dtype of every tensor that a checkpoint of this config has outside of `parts`."""
+    with _building.fresh("meta"):
+        skeleton = _build(cls, manifest, assets, where, parts)
+    lacking = [_file_of(name) for name in parts if not isinstance(skeleton._modules.get(name), _parts.Unread)]
+    if lacking:
+        raise CheckpointError(f"{where} lists {', '.join(lacking)}, and a tokenizer of its config has no such part.")
+    return _building.kinds(skeleton, where)
+
+
+def _build(
+    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, parts: Sequence[str]
+) -> Tokenizer:
+    config = manifest["config"]
+    with _parts.left_out(cls, parts):
+        return _building.built(
+            lambda: cls.from_config(config, assets) if cls.asset_names else cls.from_config(config),
+            f"{cls.family} tokenizer",
+            where,
+        )
 
 
 @contextmanager
-def _fresh(device: torch.device) -> Iterator[None]:
-    """Build modules as in a fresh process: the caller's default dtype and device must not change the weights' own.
-
-    The caller's random numbers are left alone as well, although constructors draw initial weights.
-    """
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("cpu"), torch.random.fork_rng(devices=[]), device:
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
+def _verified(path: Path, facts: Mapping[str, Any]) -> Iterator[Any]:
+    """Open a file of weights that is what `config.json` states, and stays so while it is open."""
+    before = _stamp(path, facts)
+    _verify(path, facts, _digest(path))
+    with _weights.opened(path) as file:
+        _require_same(path, facts, before)  # so what was verified is what is open
+        yield file
+        _require_same(path, facts, before)
 
 
 def _facts(path: Path) -> dict[str, Any]:

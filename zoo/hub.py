@@ -1,22 +1,24 @@
 """The Hub: what `hf://owner/repo[@revision]` names, downloading it at one commit, publishing a checkpoint folder.
 
-Only configurations, safetensors and model cards travel, never a pickle. The files of a snapshot are compared at every
-use with the digests under which the cache stores them: the Hub client checks no more than the size of a download.
+Only configurations, safetensors and model cards travel, and no pickle but one that is asked for by its full name, for
+the sake of authors' layouts that have such. The files of a snapshot are compared at every use with the digests under
+which the cache stores them: the Hub client checks no more than the size of a download.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from zoo.errors import CheckpointError, HubError, ZooError
 
-__all__ = ["HubLocation", "PushResult", "Snapshot", "download", "parse_uri", "push"]
+__all__ = ["HubLocation", "PushResult", "Snapshot", "complete", "download", "parse_uri", "push"]
 
 CARD = "README.md"
 DEFAULT_ALLOW = ("*.json", "*.safetensors", CARD)
@@ -124,19 +126,7 @@ def download(
     """
     if pickles := [pattern for pattern in allow if pattern.lower().endswith(PICKLE_SUFFIXES)]:
         raise HubError(f"{pickles} would match pickles, which can run code when read. Ask for *.safetensors.")
-    from huggingface_hub import constants, snapshot_download
-
-    with _client_errors("download", location):
-        path = snapshot_download(
-            location.repo_id,
-            revision=location.revision,
-            allow_patterns=list(allow),
-            ignore_patterns=_PICKLES,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=constants.HF_HUB_OFFLINE,
-        )
-    folder = Path(path)  # .../snapshots/<commit>
+    folder = _fetch(location, allow, _PICKLES, token, cache_dir)
     present = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     allowed = (name for name in present if any(fnmatchcase(name, pattern) for pattern in allow))
     files = tuple(name for name in allowed if not name.lower().endswith(PICKLE_SUFFIXES))
@@ -147,6 +137,38 @@ def download(
         )
     unverified = tuple(name for name in files if not _verify(folder / name, location))
     return Snapshot(folder, location.repo_id, folder.name, location.revision, files, unverified)
+
+
+def complete(
+    snapshot: Snapshot,
+    names: Sequence[str],
+    *,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+) -> Snapshot:
+    """Bring further files of a snapshot's commit into the cache and verify them.
+
+    They may be pickles, which whoever asks for them must then read as tensors and nothing else.
+
+    Args:
+        snapshot: What `download` returned.
+        names: Paths in the repository, in full. Those that it lacks are left out.
+        token: As for `download`.
+        cache_dir: As for `download`.
+
+    Raises:
+        HubError: If the files cannot be had.
+        CheckpointError: If a file in the cache is not what the Hub said it is.
+    """
+    location = HubLocation(snapshot.repo_id, snapshot.commit)
+    folder = _fetch(location, [glob.escape(name) for name in names], [], token, cache_dir)
+    there = [name for name in names if (folder / name).is_file()]
+    unverified = [name for name in there if not _verify(folder / name, location)]
+    return replace(
+        snapshot,
+        files=tuple(sorted({*snapshot.files, *there})),
+        unverified=tuple(sorted({*snapshot.unverified, *unverified})),
+    )
 
 
 def push(
@@ -210,6 +232,29 @@ def push(
         with _client_errors(f"tag commit {commit.oid}, which is uploaded, as {tag!r} in", target):
             api.create_tag(repo_id, tag=tag, revision=commit.oid)
     return PushResult(repo_id, commit.oid, str(commit.repo_url), card_kept)
+
+
+def _fetch(
+    location: HubLocation,
+    allow: Sequence[str],
+    ignore: Sequence[str],
+    token: str | bool | None,
+    cache_dir: str | Path | None,
+) -> Path:
+    """Have the client bring files into the cache, and return the snapshot's folder, `.../snapshots/<commit>`."""
+    from huggingface_hub import constants, snapshot_download
+
+    with _client_errors("download", location):
+        path = snapshot_download(
+            location.repo_id,
+            revision=location.revision,
+            allow_patterns=list(allow),
+            ignore_patterns=list(ignore),
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=constants.HF_HUB_OFFLINE,
+        )
+    return Path(path)
 
 
 def _verify(path: Path, location: HubLocation) -> bool:

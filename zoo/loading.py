@@ -134,6 +134,10 @@ def _from_hub(address: str, family: str | None, revision: str | None, token: str
 
     location = hub.parse_uri(address, revision=revision)
     snapshot = hub.download(location, token=token)
+    if not checkpoint.is_checkpoint(snapshot.folder):
+        cls, _ = _recognised(snapshot.folder, family)
+        if cls is not None and cls.official_names:
+            hub.complete(snapshot, cls.official_names, token=token)
     tokenizer = _from_folder(snapshot.folder, family)
     tokenizer.source = f"{_HUB}{snapshot.repo_id}@{snapshot.commit}"
     return tokenizer
@@ -161,6 +165,21 @@ def _from_folder(folder: Path, family: str | None) -> Tokenizer:
 
 
 def _from_official(folder: Path, family: str | None) -> Tokenizer:
+    cls, broken = _recognised(folder, family)
+    if cls is not None:
+        tokenizer = cls.from_official(folder).eval()
+        tokenizer.source = str(folder)
+        return tokenizer
+    try:
+        checkpoint.read_manifest(folder)
+    except CheckpointError as error:
+        who = f"the {family} authors' released files" if family else "released files that a family recognises"
+        raise CheckpointError(f"{error} Nor does it hold {who}.{''.join(broken)}") from None
+    raise CheckpointError(f"{folder} changed while it was being read: load it again.")
+
+
+def _recognised(folder: Path, family: str | None) -> tuple[type[Tokenizer] | None, list[str]]:
+    """Return the family whose authors' files these are, if there is one, and what is wrong with some families."""
     broken = []
     for candidate in registry.families() if family is None else [family]:
         try:
@@ -171,12 +190,5 @@ def _from_official(folder: Path, family: str | None) -> Tokenizer:
             broken.append(f" {error}")
             continue
         if cls.recognises(folder):
-            tokenizer = cls.from_official(folder).eval()
-            tokenizer.source = str(folder)
-            return tokenizer
-    try:
-        checkpoint.read_manifest(folder)
-    except CheckpointError as error:
-        who = f"the {family} authors' released files" if family else "released files that a family recognises"
-        raise CheckpointError(f"{error} Nor does it hold {who}.{''.join(broken)}") from None
-    raise CheckpointError(f"{folder} changed while it was being read: load it again.")
+            return cls, broken
+    return None, broken

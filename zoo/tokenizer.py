@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from zoo import _parts
 from zoo import config as configs
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.tokens import Tokens, TokenSpec
@@ -30,6 +31,10 @@ class Tokenizer(nn.Module, ABC):
         config_class: Dataclass of plain values; the constructor's only required argument is one of these.
         float_dtypes: Floating dtypes in which the ids are still those of float32, and so the ones `to_dtype` accepts.
         asset_names: Files that a checkpoint of this family has beside its config and weights.
+        part_names: Attributes, such as `decoder`, that have a file of weights of their own in a checkpoint, which is
+            read when they are first used; see `add_part`.
+        official_names: Files of the authors' layout, by their paths in it, that a download of it needs beside JSON and
+            safetensors.
         name: `family.variant` of the checkpoint, or the family's name before it has one.
         spec: Facts about the tokens.
         source: Where it was loaded from, `hf://owner/repo@commit` or a folder, "" if it was built in memory.
@@ -40,6 +45,8 @@ class Tokenizer(nn.Module, ABC):
     config_class: ClassVar[type]
     float_dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32,)
     asset_names: ClassVar[tuple[str, ...]] = ()
+    part_names: ClassVar[tuple[str, ...]] = ()
+    official_names: ClassVar[tuple[str, ...]] = ()
 
     config: Any
     encoder: nn.Module
@@ -127,16 +134,59 @@ class Tokenizer(nn.Module, ABC):
     def require_ready(self) -> None:
         """Raise `NotFittedError` if the tokenizer cannot be used or saved yet."""
 
+    def add_part(self, name: str, build: Callable[[], nn.Module]) -> None:
+        """Give this tokenizer the attribute `name`, one of `part_names`, that `build` makes; for constructors.
+
+        While a checkpoint is loaded that has the part's weights in a file of their own, nothing is made yet, but when
+        the part is first used: by its name, or by what includes it, such as `parameters()`, `state_dict()`, `save`,
+        a copy, or a change of dtype. Encoding, `to(device)`, `train` and `num_parameters` do without.
+
+        Args:
+            name: The attribute.
+            build: Makes the part from the config alone. It shares no tensors with the rest.
+        """
+        if name not in self.part_names:
+            raise ConfigError(f"{type(self).__name__}.part_names lacks {name!r}.")
+        setattr(self, name, _parts.Unread(build) if _parts.is_left_out(self, name) else build())
+
+    def read_parts(self) -> Self:
+        """Read what is otherwise read when it is first used.
+
+        Raises:
+            CheckpointError: A file is missing, damaged, or does not fit the config.
+        """
+        for name in _parts.unread(self):
+            getattr(self, name)
+        return self
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        tensors = (*self.parameters(), *self.buffers())
-        return tensors[0].device if tensors else torch.device("cpu")
+        for parameter in self.parameters_read():
+            return parameter.device
+        for module in _parts.present(self):
+            for buffer in module._buffers.values():
+                if buffer is not None:
+                    return buffer.device
+        return torch.device("cpu")
 
     @property
     def num_parameters(self) -> int:
         """Number of trained numbers, quantizer included, fitted statistics left out."""
-        return sum(p.numel() for p in self.parameters())
+        unread = [part.skeleton().parameters() for part in _parts.unread(self).values()]
+        return sum(p.numel() for parameters in (self.parameters_read(), *unread) for p in parameters)
+
+    def parameters_read(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters without those of parts that have not been read, and so without reading them.
+
+        The weights of those are of the dtypes that their constructors choose.
+        """
+        seen = set()
+        for module in _parts.present(self):
+            for parameter in module._parameters.values():
+                if parameter is not None and id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield parameter
 
     def to_dtype(self, dtype: torch.dtype) -> Self:
         """Convert the floating weights, if the ids survive it.
@@ -232,6 +282,66 @@ class Tokenizer(nn.Module, ABC):
             mix_down=mix_down,
             device=self.device,
         )
+
+    # Torch's own methods, by which others see a part: none of them sees one that has not been read.
+
+    def __getattr__(self, name: str) -> Any:
+        value = super().__getattr__(name)
+        if isinstance(value, _parts.Unread) and value.is_attached:
+            return _parts.resolve(self, name, value, self.device)
+        return value
+
+    def __getstate__(self) -> Any:
+        self.read_parts()
+        return super().__getstate__()  # type: ignore[no-untyped-call]
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Yield all modules, as torch does."""
+        self.read_parts()
+        yield from super().named_modules(memo, prefix, remove_duplicate)
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the modules right below, as torch does."""
+        self.read_parts()
+        yield from super().named_children()
+
+    def state_dict(self, *args: Any, **options: Any) -> Any:
+        """Return all weights, as torch does."""
+        self.read_parts()
+        return super().state_dict(*args, **options)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.read_parts()
+        super()._load_from_state_dict(*args)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, as torch does, also of parts that are yet to be read."""
+        for module in self._modules.values():
+            if module is not None:
+                module.train(mode)
+        self.training = mode
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # A part that is read later goes to where the others are then; any other change is made to the part itself.
+        if _parts.unread(self) and not _moves_only(fn, self.device):
+            self.read_parts()
+        for module in self._modules.values() if recurse else ():
+            if module is not None:
+                module._apply(fn)  # type: ignore[no-untyped-call]
+        changed: Self = super()._apply(fn, recurse=False)  # type: ignore[no-untyped-call]
+        return changed
+
+
+def _moves_only(fn: Callable[[Tensor], Tensor], device: torch.device) -> bool:
+    """Whether all that `fn` does to tensors of any dtype is to move them to a device that has memory."""
+    for dtype in (torch.float32, torch.float16):
+        moved = fn(torch.empty(0, dtype=dtype, device=device))
+        if moved.dtype != dtype or moved.is_meta:
+            return False
+    return True
 
 
 def _is_plausible(tokens: Tokens) -> bool:

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zoo import _weights
+from zoo import _parts, _weights
 from zoo.components.quantizers import VotingLFQConfig, parse
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
@@ -81,7 +82,7 @@ def locate(folder: Path) -> Path | None:
 
 
 def load(cls: type[T], folder: Path) -> T:
-    """Build a tokenizer from the released files in `folder`.
+    """Build a tokenizer from the released files in `folder`; the decoder's weights are read when it is first used.
 
     Raises:
         CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the config.
@@ -96,13 +97,14 @@ def load(cls: type[T], folder: Path) -> T:
     config, unused_layers = read_config(place)
     decoder_place = None
     if (folder / _DECODER_FOLDER).is_dir():
-        # Its code is loaded for those alone who have one.
         from zoo.families.stabletoken import official_decoder
 
         decoder_place = official_decoder.locate(folder)
         if decoder_place is not None:
             config = replace(config, decoder=official_decoder.read_config(decoder_place))
-    with torch.device("meta"):
+            official_decoder.require_weights(decoder_place)
+    parts = ("decoder",) if decoder_place else ()
+    with torch.device("meta"), _parts.left_out(cls, parts):
         expected = _released(cls(config).state_dict(), config)
     ignored = re.compile("|".join([*map(re.escape, _UNUSED), *(rf"layers\.{layer}\..+" for layer in unused_layers)]))
     found: _weights.Kinds = {}
@@ -119,12 +121,12 @@ def load(cls: type[T], folder: Path) -> T:
             tensors |= {key: file.get_tensor(key) for key in kinds if key in expected}
     _weights.require_fit(_weights.kinds(expected), found, str(place))
     _weights.require_finite(tensors, str(place))
-    tokenizer = cls(config)
-    state = tokenizer.state_dict()
-    ours = _ours(tensors, [key for key in state if not key.startswith(_DECODER)], config)
-    tokenizer.load_state_dict(ours | {key: state[key] for key in state if key.startswith(_DECODER)}, strict=True)
+    with _parts.left_out(cls, parts):
+        tokenizer = cls(config)
+    tokenizer.load_state_dict(_ours(tensors, tokenizer.state_dict(), config), strict=True)
     if decoder_place is not None:
-        official_decoder.fill(cast("SpeechDecoder", tokenizer.decoder), decoder_place)
+        read = partial(official_decoder.read, place=decoder_place.absolute())
+        _parts.attach(tokenizer, "decoder", read, f"{decoder_place}")
     tokenizer.spec = replace(tokenizer.spec, licence=LICENCE)
     tokenizer.trained_on = "the authors' own files, see arXiv 2509.22220"
     return tokenizer

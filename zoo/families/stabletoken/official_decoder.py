@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo import _weights
-from zoo.errors import CheckpointError, shown
+from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.decoder import settings
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.names import flow_name, usual_name, vocoder_name
-from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 
-__all__ = ["fill", "locate", "read_config", "write"]
+if TYPE_CHECKING:
+    from zoo.families.stabletoken.decoder.speech import SpeechDecoder
+
+__all__ = ["fill", "locate", "read", "read_config", "require_weights", "write"]
 
 _FOLDER, _CONFIG = "decoder", "config.yaml"
 _FLOW, _VOCODER = "flow", "hift"
@@ -34,6 +36,12 @@ def locate(folder: Path) -> Path | None:
     place = folder / _FOLDER
     names = (_CONFIG, *(stem + suffix for stem in (_FLOW, _VOCODER) for suffix in _SUFFIXES))
     return place if any((place / name).is_file() for name in names) else None
+
+
+def require_weights(place: Path) -> None:
+    """Raise `CheckpointError` if the weights of a network are missing. Nothing is read."""
+    for stem in (_FLOW, _VOCODER):
+        _find(place, stem)
 
 
 def read_config(place: Path) -> DecoderConfig:
@@ -52,6 +60,15 @@ def fill(decoder: SpeechDecoder, place: Path) -> None:
     Raises:
         CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the settings.
     """
+    decoder.load_state_dict(read(decoder, place), strict=True)
+
+
+def read(decoder: nn.Module, place: Path) -> dict[str, Tensor]:
+    """Return the released weights by the names that they have in `decoder`, which may be on the meta device.
+
+    Raises:
+        CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the settings.
+    """
     vocoder: dict[str, Tensor] = {}
     for key, value in _read(place, _VOCODER).items():
         if usual_name(key) in vocoder:
@@ -60,12 +77,12 @@ def fill(decoder: SpeechDecoder, place: Path) -> None:
     tensors = _read(place, _FLOW), vocoder
     state = decoder.state_dict()
     ready: dict[str, Tensor] = {}
-    for names, found, stem in zip(_names(decoder), tensors, (_FLOW, _VOCODER), strict=True):
+    for names, found, stem in zip(_names(cast("SpeechDecoder", decoder)), tensors, (_FLOW, _VOCODER), strict=True):
         expected = {theirs: state[ours] for ours, theirs in names.items()}
         _weights.require_fit(_weights.kinds(expected), _weights.kinds(found), f"{place / stem}.*")
         _weights.require_finite(found, f"{place / stem}.*")
         ready |= {ours: found[theirs] for ours, theirs in names.items()}
-    decoder.load_state_dict(ready, strict=True)
+    return ready
 
 
 def write(decoder: SpeechDecoder, folder: Path) -> Path:
@@ -75,7 +92,15 @@ def write(decoder: SpeechDecoder, folder: Path) -> Path:
 
     Returns:
         The folder with the files.
+
+    Raises:
+        ConfigError: The flow's spectra are in units of their own, which the layout has no place for either.
     """
+    if (decoder.config.mel_mean, decoder.config.mel_std) != (0, 1):
+        raise ConfigError(
+            "the released layout has spectra as they are, and this decoder's are measured from mel_mean = "
+            f"{decoder.config.mel_mean:g} in units of mel_std = {decoder.config.mel_std:g}: it cannot be written so."
+        )
     place = folder / _FOLDER
     place.mkdir(parents=True)
     settings.write(decoder.config, place / _CONFIG)
@@ -92,15 +117,20 @@ def _names(decoder: SpeechDecoder) -> tuple[dict[str, str], dict[str, str]]:
     return flow, {f"vocoder.{name}": vocoder_name(name) for name in decoder.vocoder.state_dict()}
 
 
-def _read(place: Path, stem: str) -> Mapping[str, Tensor]:
-    """Return the tensors of a file, on the CPU."""
+def _find(place: Path, stem: str) -> Path:
     for path in (place / (stem + suffix) for suffix in _SUFFIXES):
         if path.is_file():
-            if path.suffix == ".pt":
-                return _unpickled(path)
-            with _weights.opened(path) as file:
-                return _weights.read(file)
+            return path
     raise CheckpointError(f"{place} has neither {stem}.pt nor {stem}.safetensors: download it again.")
+
+
+def _read(place: Path, stem: str) -> Mapping[str, Tensor]:
+    """Return the tensors of a file, on the CPU."""
+    path = _find(place, stem)
+    if path.suffix == ".pt":
+        return _unpickled(path)
+    with _weights.opened(path) as file:
+        return _weights.read(file)
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
