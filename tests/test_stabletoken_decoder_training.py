@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -15,10 +16,12 @@ import zoo
 from zoo import _random
 from zoo import config as configs
 from zoo.cli import main
+from zoo.components.losses.adversarial import discriminator_loss, feature_loss, generator_loss
 from zoo.components.losses.spectral import MultiResolutionSTFT
 from zoo.data.speech import SpeechData
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, InputError
 from zoo.families.stabletoken.decoder import DecoderConfig
+from zoo.families.stabletoken.decoder.discriminators import DiscriminatorConfig, Discriminators
 from zoo.families.stabletoken.decoder.pitch import fundamental_frequency
 from zoo.families.stabletoken.decoder.spectrum import MelSpectrum
 from zoo.families.stabletoken.decoder_training import DecoderTraining, VocoderTraining, speaker_vector
@@ -235,6 +238,81 @@ class TestStages:
             VocoderTraining("beast")
 
 
+class TestAdversarial:
+    """With discriminators, they and the vocoder take turns."""
+
+    SMALL: ClassVar = {"channels": 4, "periods": [2, 3], "resolutions": [512]}
+
+    def test_losses(self):
+        ones, zeros = [torch.ones(2, 3), torch.ones(5)], [torch.zeros(2, 3), torch.zeros(5)]
+        assert discriminator_loss(ones, zeros) == 0
+        assert discriminator_loss(zeros, ones) == 2
+        assert generator_loss(ones) == 0
+        assert generator_loss(zeros) == 1
+        # Half as large everywhere: half of the real features' mean size, whatever their scale.
+        real = [[torch.full((2, 4), 3.0)], [torch.full((7,), 0.01), torch.full((1,), 8.0)]]
+        assert feature_loss(real, [[x / 2 for x in each] for each in real]) == pytest.approx(0.5)
+        for call in (
+            lambda: generator_loss([]),
+            lambda: discriminator_loss(ones, zeros[:1]),
+            lambda: feature_loss(real, real[:1]),
+        ):
+            with pytest.raises(InputError, match="equally many"):
+                call()
+
+    @pytest.mark.parametrize("count", [4096, 4097, 5003])
+    def test_shapes(self, count):
+        judges = Discriminators(configs.from_dict(DiscriminatorConfig, self.SMALL, "x"))
+        said, features = judges(torch.randn(2, count))
+        assert len(said) == len(features) == 3
+        assert all(len(each) == 5 for each in features)
+        assert said[0].shape[0] == 2
+        assert said[1].shape[3] == 3  # one column for each place in the period
+
+    def test_turns(self, place, monkeypatch):
+        module, batch = stage(VocoderTraining, place, discriminator=self.SMALL, adversarial_from=2), batch_of(place)
+        vocoder, judges = module.trained_modules()
+        for step, names in enumerate(
+            [
+                {"stft", "mel", "pitch"},
+                {"stft", "mel", "pitch"},
+                {"discriminator"},
+                {"stft", "mel", "pitch", "adversarial", "features"},
+                {"discriminator"},
+            ]
+        ):
+            monkeypatch.setattr(type(module), "global_step", step)
+            module.zero_grad()
+            losses = module.losses(batch)
+            assert losses.keys() == names
+            sum(losses.values()).backward()
+            theirs = names == {"discriminator"}
+            assert any(p.grad is not None for p in vocoder.parameters()) is not theirs
+            assert any(p.grad is not None for p in judges.parameters()) is theirs
+        monkeypatch.setattr(type(module), "global_step", 4)
+        module.eval()
+        assert module.losses(batch).keys() == {"stft", "mel", "pitch"}
+
+    def test_discriminators_learn(self, place, monkeypatch):
+        module, batch = stage(VocoderTraining, place, discriminator=self.SMALL), batch_of(place)
+        monkeypatch.setattr(type(module), "global_step", 0)
+        optimizer = torch.optim.AdamW(module.discriminators.parameters(), lr=3e-3)
+        totals = []
+        for _ in range(40):
+            torch.manual_seed(1)
+            loss = module.losses(batch)["discriminator"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            totals.append(loss.item())
+        assert totals[-1] < 0.5 * totals[0]
+
+    def test_bad_settings(self):
+        for changes in ({"periods": (), "resolutions": ()}, {"periods": (1,)}, {"resolutions": (18,)}):
+            with pytest.raises(ConfigError, match="discriminator"):
+                DiscriminatorConfig(**changes)
+
+
 def test_pitch_predictor_learns_recorded_pitch(place):
     module = stage(VocoderTraining, place)
     wave = tone(200.0, seconds=1.0)
@@ -267,7 +345,7 @@ def fit(place, tmp_path, recipe, tokens, *more):
         "data.sources": "null",
         "data.repeat": "null",
         "model.tokens": str(tokens),
-        "model.crop_tokens": "5",
+        "model.crop_tokens": "8",
         "model.optimizer.warmup_steps": "1",
     }
     arguments = [part for name, value in overrides.items() for part in (f"--{name}", value)]
@@ -288,7 +366,8 @@ def test_recipes_train(size, place, tmp_path, capsys, monkeypatch, quiet_lightni
     assert built.config.decoder.num_frames(128) == 441
     tiny = json.dumps(DECODER)
     vocoder, decoder = tmp_path / "vocoder", tmp_path / "decoder"
-    status = fit(place, vocoder, f"{size}_vocoder", place / "tokens", "--model.decoder", tiny)
+    smaller = ("--model.discriminator.channels", "2") if size == "paper" else ()
+    status = fit(place, vocoder, f"{size}_vocoder", place / "tokens", "--model.decoder", tiny, *smaller)
     assert status == 0, capsys.readouterr().err
     status = fit(place, decoder, f"{size}_decoder", vocoder / "checkpoints/last.ckpt")
     assert status == 0, capsys.readouterr().err

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 import zoo
 from zoo import config as configs
 from zoo.components.flow import Cosine, draw_noise, draw_times, drop_conditions, flow_loss
+from zoo.components.losses.adversarial import discriminator_loss, feature_loss, generator_loss
 from zoo.components.losses.spectral import MultiResolutionSTFT
 from zoo.data._audio import change_rate
 from zoo.data.speech import SpeechBatch
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.convolution import Conv
+from zoo.families.stabletoken.decoder.discriminators import DiscriminatorConfig, Discriminators
 from zoo.families.stabletoken.decoder.mel import PATH
 from zoo.families.stabletoken.decoder.pitch import fundamental_frequency
 from zoo.families.stabletoken.decoder.spectrum import MelSpectrum
@@ -127,36 +129,57 @@ class VocoderTraining(_Stage):
     resolutions; `mel`, the mean difference of log-mel spectra; `pitch`, the mean difference of pitches in Hz, of which
     voiced and unvoiced frames have half each, since most frames are unvoiced and zero would be a good guess for all.
 
+    With discriminators, every other step is theirs (`discriminator`), and the vocoder has two losses more:
+    `adversarial`, by how much its waves are told from recordings, and `features`, the difference of what goes on inside
+    the discriminators. Several processes need `strategy: ddp_find_unused_parameters_true` then.
+
     Args:
         tokens: As for every stage: a model, a folder, an `hf://` address, or a training checkpoint (`.ckpt`).
         decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
         crop_tokens: Length of the stretches that are trained on, one of each utterance.
+        discriminator: Values of `DiscriminatorConfig`; None for no discriminators.
+        adversarial_from: Optimiser steps after which discriminators begin.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not those of `default_weights`.
     """
 
-    default_weights: ClassVar[Mapping[str, float]] = {"stft": 1.0, "mel": 1.0, "pitch": 0.01}
+    default_weights: ClassVar[Mapping[str, float]] = {
+        "stft": 1.0,
+        "mel": 1.0,
+        "pitch": 0.01,
+        "adversarial": 1.0,
+        "features": 2.0,
+        "discriminator": 1.0,
+    }
 
     def __init__(
         self,
         tokens: str,
         decoder: dict[str, Any] | None = None,
         crop_tokens: int = 20,
+        discriminator: dict[str, Any] | None = None,
+        adversarial_from: int = 0,
         optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
         loss_weights: dict[str, float] | None = None,
     ) -> None:
         super().__init__(tokens, decoder, optimizer, loss_weights)
         self.crop_tokens = crop_tokens
+        self.adversarial_from = adversarial_from
         self.stft = MultiResolutionSTFT()
+        self.discriminators: Discriminators | None = None
+        if discriminator is not None:
+            settings = configs.from_dict(DiscriminatorConfig, discriminator, "discriminator")
+            self.discriminators = Discriminators(settings)
         if not self.goes_on:
             self._start_pitch()
 
     def trained_modules(self) -> list[nn.Module]:
-        """Return the vocoder."""
-        return [self.decoder.vocoder]
+        """Return the vocoder and the discriminators, if there are any."""
+        judges = getattr(self, "discriminators", None)  # not there yet when the base class asks
+        return [self.decoder.vocoder, *([] if judges is None else [judges])]
 
     def losses(self, batch: SpeechBatch) -> dict[str, Tensor]:
-        """Return the losses of one stretch of each utterance."""
+        """Return the losses of one stretch of each utterance: the vocoder's, or the discriminators' in their steps."""
         size = self.tokenizer.config.token_samples
         slack = (batch.lengths // size - self.crop_tokens).clamp(min=0)
         starts = (torch.rand(len(slack)) * (slack.cpu() + 1)).long().tolist()
@@ -164,12 +187,23 @@ class VocoderTraining(_Stage):
         vocoder, hop = self.decoder.vocoder, self.decoder_config.vocoder.frame_samples
         mel = self.spectrum(wave)
         pitch = fundamental_frequency(wave, self.decoder_config.sample_rate, hop)
-        made = vocoder.filter(mel, vocoder.source(pitch, None))
-        return {
+        judges = self.discriminators if self.training and self.global_step >= self.adversarial_from else None
+        is_theirs = judges is not None and (self.global_step - self.adversarial_from) % 2 == 0
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not is_theirs):
+            made = vocoder.filter(mel, vocoder.source(pitch, None))
+        if judges is not None and is_theirs:
+            judges.requires_grad_(True)
+            return {"discriminator": discriminator_loss(judges(wave)[0], judges(made)[0])}
+        losses = {
             "stft": self.stft(made, wave),
             "mel": F.l1_loss(self.spectrum(made), mel),
             "pitch": _pitch_error(vocoder.pitch(mel).float(), pitch),
         }
+        if judges is not None:
+            judges.requires_grad_(False)
+            (said, features), (_, wanted) = judges(made), judges(wave)
+            losses |= {"adversarial": generator_loss(said), "features": feature_loss(wanted, features)}
+        return losses
 
     @torch.no_grad()
     def _start_pitch(self) -> None:
