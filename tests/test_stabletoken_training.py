@@ -501,7 +501,7 @@ def test_picture(place):
     assert "changed" in labels[3]
 
 
-@pytest.mark.parametrize("name", ["nano", "nano_more", "paper"])
+@pytest.mark.parametrize("name", ["nano", "nano_more", "base", "paper"])
 def test_recipes_train(name, place, tmp_path, capsys, monkeypatch, quiet_lightning):
     """Every recipe's tokenizer can be built as it is, and a small one takes the recipe's steps and is exported."""
     path = RECIPES / f"{name}.yaml"
@@ -529,6 +529,7 @@ def test_recipes_train(name, place, tmp_path, capsys, monkeypatch, quiet_lightni
         "data.num_workers": "0",
         "data.pin_memory": "false",
         "data.sources": "null",
+        "data.repeat": "null",
         "model.whisper": str(place / "whisper"),
         "model.config": json.dumps({**CONFIG, "quantizer": quantizer}),
         "model.optimizer.warmup_steps": "1",
@@ -539,7 +540,7 @@ def test_recipes_train(name, place, tmp_path, capsys, monkeypatch, quiet_lightni
         torch.save(
             {"state_dict": module.state_dict(), "zoo_tokenizer": module._identity(), "global_step": 1}, checkpoint
         )
-        overrides |= {"model.weights": str(checkpoint), "data.repeat": "null"}
+        overrides["model.weights"] = str(checkpoint)
     arguments = [part for key, value in overrides.items() for part in (f"--{key}", value)]
     with _random.preserved():
         assert main(["fit", "--config", str(path), *arguments]) == 0, capsys.readouterr().err
