@@ -14,6 +14,7 @@ Random normal vectors; codebooks likewise. Best of many calls, interleaved, so t
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import time
@@ -101,11 +102,17 @@ def rvq_case(stages: int, size: int, dim: int, num: int) -> tuple[str, Tensor, C
 
 
 def fsq_case(levels: list[int], num: int) -> tuple[str, Tensor, Calls]:
-    """Return title, vectors and calls of finite scalar quantization."""
+    """Return title, vectors and calls of finite scalar quantization; ours takes tanh from σ, which is faster."""
     from vector_quantize_pytorch import FSQ
 
     ours, library = build({"kind": "fsq", "levels": levels}), FSQ(levels).eval()
-    tables = (ours.shift, ours.width, -ours.minus_offset, ours.middle, ours.powers)
+    size = torch.tensor(levels)
+    width, offset, powers = (
+        (size - 1) * 1.001 / 2,
+        (1 - size % 2) / 2,
+        [math.prod(levels[:i]) for i in range(len(levels))],
+    )
+    tables = (torch.atanh(offset / width), width, offset, size // 2, torch.tensor(powers))
     z = torch.randn(num, len(levels))
     return (
         f"FSQ {','.join(map(str, levels))}",

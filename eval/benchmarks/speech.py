@@ -3,6 +3,7 @@
 
     python eval/benchmarks/speech.py
     python eval/benchmarks/speech.py --threads 2 --models stabletoken.nano
+    python eval/benchmarks/speech.py --models stabletoken.large --seconds 30 --turns 2   # minutes; 3 GB
 
 * bare: the encoder's own layers on a mel spectrum that is there already, called as one usual batched forward pass: no
   features, no vote, no promise about ids.
@@ -10,8 +11,8 @@
   takes 30 s, no more and no less, and gives vectors at twice the rate, not ids.
 * ours: `tokenizer.encode(wave)`, from samples to ids that depend on nothing but the wave.
 
-Random waves of 5 and 30 s; best of several calls, taking turns. Memory is what a call adds to the peak of a process of
-its own.
+Random waves of 5 and 30 s, if not of others; best of several calls, taking turns. Memory is what a call adds to the
+peak of a process of its own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -36,9 +38,13 @@ from zoo.families.stabletoken import PRESETS, StableTokenTokenizer
 Calls = dict[str, Callable[[], object]]
 
 
-def load(name: str) -> StableTokenTokenizer:
-    """Return a tokenizer by name; a preset that does not ship has random weights."""
-    if name in zoo.list_models():
+def load(name: str, layers: int | None = None) -> StableTokenTokenizer:
+    """Return a tokenizer by name; a preset that does not ship has random weights, as one cut to some layers has."""
+    if layers is not None:
+        config = PRESETS[name.partition(".")[2]]
+        torch.manual_seed(0)
+        tokenizer = StableTokenTokenizer(replace(config, num_layers=layers, pooling_position=layers)).eval()
+    elif name in zoo.list_models():
         tokenizer = zoo.load(name)
     else:
         torch.manual_seed(0)
@@ -92,15 +98,16 @@ def best(compared: Calls, turns: int) -> dict[str, float]:
     return times
 
 
-def peak(model: str, seconds: float, which: str, threads: int) -> float:
+def peak(model: str, seconds: float, which: str, threads: int, layers: int | None) -> float:
     """Return the MiB that a call adds to the peak of a process of its own."""
     command = [sys.executable, __file__, "--models", model, "--threads", str(threads), "--probe", which, str(seconds)]
+    command += [] if layers is None else ["--layers", str(layers)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def probe(model: str, which: str, seconds: float) -> None:
+def probe(model: str, which: str, seconds: float, layers: int | None) -> None:
     """Print what `peak` asks for."""
-    tokenizer = load(model)
+    tokenizer = load(model, layers)
     with torch.inference_mode():
         compared = calls(tokenizer, _wave(tokenizer, seconds))
         gc.collect()
@@ -126,28 +133,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["stabletoken.nano", "stabletoken.large"])
     parser.add_argument("--threads", type=int, default=1, help="torch threads (%(default)s)")
-    parser.add_argument("--turns", type=int, default=5, help="calls of each (%(default)s)")
+    parser.add_argument("--turns", type=int, default=5, help="calls of each, after one more (%(default)s)")
+    parser.add_argument("--seconds", nargs="+", type=float, default=[5.0, 30.0], help="of speech (5 30)")
+    parser.add_argument("--layers", type=int, help="cut the networks to so many layers; memory hardly depends on it")
     parser.add_argument("--probe", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.probe:
-        probe(arguments.models[0], arguments.probe[0], float(arguments.probe[1]))
+        probe(arguments.models[0], arguments.probe[0], float(arguments.probe[1]), arguments.layers)
         return
     print(
         f"tokenizer-zoo {zoo.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores, {arguments.threads} thread(s), float32, batch 1"
+        + ("" if arguments.layers is None else f", {arguments.layers} layers of each network")
     )
     titles = f"{'bare s':>8} {'lib. s':>8} {'ours s':>8} {'ours/bare':>10} {'ours/lib.':>10} {'× real time':>12}"
     titles += f" {'MiB bare':>9} {'lib.':>6} {'ours':>6}"
     print(f"{'':18} {'speech':>7} {titles}")
     for name in arguments.models:
-        tokenizer = load(name)
-        for seconds in (5.0, 30.0):
+        tokenizer = load(name, arguments.layers)
+        for seconds in arguments.seconds:
             with torch.inference_mode():
                 took = best(calls(tokenizer, _wave(tokenizer, seconds)), arguments.turns)
             bare, library, ours = took.values()
             figures = f"{bare:8.3f} {library:8.3f} {ours:8.3f} {ours / bare:10.2f} {ours / library:10.2f}"
-            memory = " ".join(f"{peak(name, seconds, which, arguments.threads):6.0f}" for which in took)
+            memory = " ".join(
+                f"{peak(name, seconds, which, arguments.threads, arguments.layers):6.0f}" for which in took
+            )
             print(f"{name:18} {seconds:5.0f} s {figures} {seconds / ours:12.1f}    {memory}", flush=True)
 
 

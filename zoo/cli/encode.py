@@ -6,6 +6,7 @@ import os
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from zoo.cli._inputs import Item, Reading, add_action_arguments, find_items
 from zoo.cli._models import DEVICE_HELP, MODEL_HELP, load_model
 from zoo.cli._output import count, number, print_facts, print_json, print_table, size, ticking
 from zoo.cli._parser import Parser, positive_int
-from zoo.errors import CheckpointError, InputError, ZooError
+from zoo.errors import CheckpointError, ConfigError, InputError, ZooError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,6 +72,9 @@ def main(arguments: Sequence[str]) -> None:
         "--resize", choices=["cut", "stretch"], help="scale pictures and videos of another size, then cut, or stretch"
     )
     group.add_argument("--on-white", action="store_true", help="lay transparent pictures on white")
+    group.add_argument(
+        "--overlap", metavar="SECONDS", type=float, help="what pieces of long speech have in common, if it is cut"
+    )
     group.add_argument("--trim", action="store_true", help="take the beginning of videos that are too long")
     add_action_arguments(parser)
     values = parser.values(arguments)
@@ -110,6 +114,7 @@ def encode(
     bits: bool,
     json: bool,
     reading: Reading,
+    overlap: float | None = None,
     **actions: str | None,
 ) -> None:
     """Encode files, write a token file, and print what it holds."""
@@ -121,11 +126,14 @@ def encode(
             f"the chunks of {tokenizer.name} continue the commands before them, which no file holds: encode in Python, "
             "tokenizer.encode(x, start=...)."
         )
+    if overlap is not None and "overlap" not in signature(tokenizer.encode).parameters:
+        raise ConfigError(f"{tokenizer.name} does not cut what is long into pieces: leave --overlap out.")
+    options = {} if overlap is None else {"overlap": overlap}
     items = find_items(tokenizer, inputs, reading, keep_folders, **actions)
 
     from zoo import tokenfile
 
-    tokens, costs, rates = _encode(tokenizer, items, batch_size)
+    tokens, costs, rates = _encode(tokenizer, items, batch_size, options)
     tokenfile.save(target, tokens, tokenizer, [item.name for item in items], rates=rates, overwrite=overwrite)
     summary = _summary(tokenizer, target, costs)
     if json:
@@ -149,7 +157,9 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise CheckpointError(f"the folder {target.parent} cannot be written to: choose another one.")
 
 
-def _encode(tokenizer: Tokenizer, items: list[Item], batch_size: int) -> tuple[Tokens, list[_Cost], list[float | None]]:
+def _encode(
+    tokenizer: Tokenizer, items: list[Item], batch_size: int, options: dict[str, float]
+) -> tuple[Tokens, list[_Cost], list[float | None]]:
     import torch
 
     from zoo.tokens import Tokens
@@ -162,7 +172,7 @@ def _encode(tokenizer: Tokenizer, items: list[Item], batch_size: int) -> tuple[T
         for group in _batches(items, batch_size, tokenizer.spec.modality in ("image", "video")):
             batch = [signal for _, signal, _ in group]
             try:
-                tokens = tokenizer.encode(batch).to("cpu")
+                tokens = tokenizer.encode(batch, **options).to("cpu")
             except InputError as error:
                 raise _located(error, tokenizer, group) from error
             grid_of.setdefault(tokens.grid, group[0][0].name)

@@ -80,8 +80,11 @@ class Quantizer(KeepsPrecision):
 
     def ids(self, z: Tensor) -> Tensor:
         """Return the ids of z (..., input_dim), int64 (...) or (..., K). Deterministic, also in training mode."""
-        with torch.no_grad(), full_precision(z):
-            return self._shape_ids(self._ids(self._rows(z)), z)
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(z.device.type):
+            # Only where there is something to switch off: contexts cost as much time as a small batch does.
+            with torch.no_grad(), full_precision(z):
+                return self.ids(z)
+        return self._shape_ids(self._ids(self._rows(z)), z)
 
     @abstractmethod
     def codes(self, ids: Tensor) -> Tensor:
@@ -124,10 +127,11 @@ class Quantizer(KeepsPrecision):
                 f"{type(self).__name__} takes floating vectors (..., {self.input_dim}), got {z.dtype} of shape "
                 f"{tuple(z.shape)}."
             )
-        return z.reshape((z.shape[:-1].numel(), self.input_dim)).float()
+        rows = z if z.ndim == 2 else z.reshape((z.shape[:-1].numel(), self.input_dim))
+        return rows.float()
 
     def _shape_ids(self, ids: Tensor, z: Tensor) -> Tensor:
-        return ids.reshape((*z.shape[:-1], *ids.shape[1:]))
+        return ids if z.ndim == 2 else ids.reshape((*z.shape[:-1], *ids.shape[1:]))
 
     def extra_repr(self) -> str:
         """Return the sizes, for `repr`."""

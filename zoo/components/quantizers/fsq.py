@@ -14,6 +14,7 @@ from zoo.components.quantizers.base import Quantizer, integer_dot, require, stra
 __all__ = ["FSQ", "FSQConfig"]
 
 _BLOCK = 4096
+_LOWEST = 0.0005 / 1.001
 _MAX_LEVELS = 1000  # beyond it (1 + ε)(L - 1)/2 exceeds the last level by more than half a step
 
 
@@ -45,16 +46,16 @@ class FSQ(Quantizer):
     Rounded values run from -⌊L/2⌋ to ⌈L/2⌉ - 1; divided by ⌊L/2⌋ they are the code. The id is the number whose digits
     they are, in the mixed radix of the levels, dimension 0 least significant. No parameters, no losses.
 
-    The float32 tanh, which differs between devices, decides nothing near a boundary between levels: there z is compared
-    with the boundary itself, atanh((k + ½ + o)/h) - s, in float64.
+    What is computed are the digits, from 0, by tanh(x) = 2σ(2x) - 1, as σ is several times faster in float32: rounded
+    is 2h·(σ(2z + 2s) - c), c = ε/2(1 + ε), which is the above plus ⌊L/2⌋. It differs between devices in its last bits,
+    but decides nothing near a boundary between levels: there z is compared with the boundary itself,
+    atanh((k + ½ + o)/h) - s, in float64.
     """
 
     levels: Tensor
     powers: Tensor
     middle: Tensor
-    width: Tensor
-    minus_offset: Tensor
-    shift: Tensor
+    tables: Tensor
     boundaries: Tensor
 
     def __init__(self, config: FSQConfig) -> None:
@@ -69,62 +70,63 @@ class FSQ(Quantizer):
             + [math.inf] * (max(levels) - level)
             for level, h, o, s in zip(levels, halves, offsets, shifts, strict=True)
         ]
-        # A bound of the float32 error of the bounded value, several times over.
+        # Roundings to float32 put the value at most (14 + s)·h·2⁻²⁴ off, if those of exp are within 2 ulp.
         self._sure = 0.5 - (max(halves) + 1) * 2.0**-20
+        formula = [[2 * shift for shift in shifts], [2 * half for half in halves]]
+        # Repeated for a block of vectors, because broadcasting along a short last axis is slow.
+        tables = torch.tensor(formula, dtype=torch.float32)[:, None].repeat(1, _BLOCK, 1)
+        # 32 bits, where they hold every id, are faster.
+        integer = torch.int32 if self.codebook_size <= 2**31 else torch.int64
         powers = [math.prod(levels[:i]) for i in range(len(levels))]
-        # The id of rounded values that are all 0.
-        self._origin = sum(level // 2 * power for level, power in zip(levels, powers, strict=True))
-        tables: dict[str, tuple[list, torch.dtype]] = {
-            "levels": (list(levels), torch.int64),
-            "powers": (powers, torch.int64),
-            "middle": ([level // 2 for level in levels], torch.int64),
-            "width": (halves, torch.float32),
-            "minus_offset": ([-offset for offset in offsets], torch.float32),
-            "shift": (shifts, torch.float32),
-            "boundaries": (boundaries, torch.float64),
-        }
-        for name, (values, dtype) in tables.items():
-            self.register_buffer(name, torch.tensor(values, dtype=dtype), persistent=False)
+        self.register_buffer("levels", torch.tensor(levels, dtype=torch.int64), persistent=False)
+        self.register_buffer("powers", torch.tensor(powers, dtype=integer), persistent=False)
+        self.register_buffer("middle", torch.tensor([level // 2 for level in levels]), persistent=False)
+        self.register_buffer("tables", tables, persistent=False)
+        self.register_buffer("boundaries", torch.tensor(boundaries, dtype=torch.float64), persistent=False)
 
     def codes(self, ids: Tensor) -> Tensor:
         """Return the codes of ids (...), float32 (..., D) in [-1, 1]."""
-        digits = torch.div(ids[..., None], self.powers, rounding_mode="floor") % self.levels
-        return self._codes(digits - self.middle)
+        return self._codes(torch.div(ids[..., None], self.powers, rounding_mode="floor") % self.levels)
 
     def _ids(self, rows: Tensor) -> Tensor:
         if len(rows) > _BLOCK and not rows.is_cuda:  # blocks that stay in the cache
             return torch.cat([self._ids(part) for part in torch.split(rows, _BLOCK)])
-        return self._number(self._round(rows, self._bound(rows)))
+        return self._number(self._digits(rows, self._values(rows)))
 
     def _quantize(
         self, rows: Tensor, valid: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        bounded = self._bound(rows)
-        rounded = self._round(rows.detach(), bounded.detach())
-        scaled = bounded / self.middle
-        codes = straight_through(scaled, self._codes(rounded))
+        values = self._values(rows)
+        digits = self._digits(rows.detach(), values.detach())
+        scaled = (values - self.middle) / self.middle
+        codes = straight_through(scaled, self._codes(digits))
         if self.training and self.bypass_rate:
             chance = torch.rand(len(rows), 1, generator=generator, device=rows.device)
             codes = torch.where(chance < self.bypass_rate, scaled, codes)
-        return codes, self._number(rounded), {}
+        return codes, self._number(digits), {}
 
-    def _bound(self, rows: Tensor) -> Tensor:
-        return torch.addcmul(self.minus_offset, torch.tanh(rows + self.shift), self.width)
+    def _values(self, rows: Tensor) -> Tensor:
+        """Return what is rounded to digits, -½ to L - ½, float32 (N, D)."""
+        shift, width = self.tables.narrow(1, 0, len(rows) if len(rows) <= _BLOCK else 1)
+        return (torch.add(shift, rows, alpha=2).sigmoid_() - _LOWEST).mul_(width)
 
-    def _round(self, rows: Tensor, bounded: Tensor) -> Tensor:
-        """Return the rounded values, -⌊L/2⌋ to ⌈L/2⌉ - 1, int64 (N, D)."""
-        nearest = bounded.round()
-        distance = bounded - nearest
-        rounded = nearest.to(torch.int64)
-        # Written so that NaN is unsure; it gets the lowest level.
-        if len(rows) and not all(abs(end.item()) <= self._sure for end in distance.aminmax()):
-            unsure = (~(distance.abs() <= self._sure)).nonzero(as_tuple=True)
-            passed = (rows[unsure].double()[:, None] > self.boundaries[unsure[1]]).sum(1)
-            rounded[unsure] = passed - self.middle[unsure[1]]
-        return rounded
+    def _digits(self, rows: Tensor, values: Tensor) -> Tensor:
+        """Return the rounded values, 0 to L - 1, integers (N, D)."""
+        nearest = values.round()
+        distance = values - nearest
+        digits = nearest.to(self.powers.dtype)
+        if len(rows):
+            low, high = distance.aminmax()
+            # Written so that NaN is unsure; it gets the lowest level.
+            if not (low.item() >= -self._sure and high.item() <= self._sure):
+                unsure = (~(distance.abs() <= self._sure)).flatten().nonzero()[:, 0]
+                boundaries = self.boundaries.index_select(0, unsure % self.dim)
+                passed = (rows.take(unsure)[:, None] > boundaries).sum(1)
+                digits.put_(unsure, passed.to(digits.dtype))
+        return digits
 
-    def _codes(self, rounded: Tensor) -> Tensor:
-        return rounded.float() / self.middle
+    def _codes(self, digits: Tensor) -> Tensor:
+        return (digits - self.middle).float() / self.middle
 
-    def _number(self, rounded: Tensor) -> Tensor:
-        return integer_dot(rounded, self.powers).add_(self._origin)
+    def _number(self, digits: Tensor) -> Tensor:
+        return integer_dot(digits, self.powers).to(torch.int64)

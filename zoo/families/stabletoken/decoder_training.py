@@ -171,7 +171,7 @@ class VocoderTraining(_Stage):
             settings = configs.from_dict(DiscriminatorConfig, discriminator, "discriminator")
             self.discriminators = Discriminators(settings)
         if not self.goes_on:
-            self._start_pitch()
+            self._start()
 
     def trained_modules(self) -> list[nn.Module]:
         """Return the vocoder and the discriminators, if there are any."""
@@ -206,18 +206,18 @@ class VocoderTraining(_Stage):
         return losses
 
     @torch.no_grad()
-    def _start_pitch(self) -> None:
-        """Bring the pitch predictor's first layer to what goes in, and its last to what comes out.
+    def _start(self) -> None:
+        """Bring the first layers to what goes in, and the last of the pitch predictor to what comes out.
 
         Log-mel spectra are far from zero and pitches a hundred times what networks start at, while an optimiser's steps
         are as long for every weight.
         """
-        predictor, config = self.decoder.vocoder.pitch, self.decoder_config
-        first = cast("Conv", predictor.layers[0])
-        first.gain.div_(config.mel_std)
-        first.bias.sub_(config.mel_mean * first.weight.sum((1, 2)))
-        predictor.out.weight.mul_(_PITCH_SCALE)
-        predictor.out.bias.fill_(_PITCH_SCALE)
+        vocoder, config = self.decoder.vocoder, self.decoder_config
+        for first in (vocoder.pre, cast("Conv", vocoder.pitch.layers[0])):
+            first.gain.div_(config.mel_std)
+            first.bias.sub_(config.mel_mean * first.weight.sum((1, 2)))
+        vocoder.pitch.out.weight.mul_(_PITCH_SCALE)
+        vocoder.pitch.out.bias.fill_(_PITCH_SCALE)
 
     def media(self, batch: SpeechBatch) -> dict[str, Media]:
         """Return the first utterance and what becomes of it."""

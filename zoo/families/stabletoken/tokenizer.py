@@ -15,23 +15,28 @@ is trained afterwards, and a checkpoint may come without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from zoo.components.quantizers import Quantizer, build
-from zoo.errors import ConfigError, TokenError, shown
+from zoo.errors import ConfigError, InputError, TokenError, shown
 from zoo.families.stabletoken.canonical import canonical
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.features import LogMel
+from zoo.families.stabletoken.segments import Chunking, cut, in_chunks, whole_tokens
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import PAD_ID, Tokens, TokenSpec
 
 if TYPE_CHECKING:
+    from zoo.families.stabletoken.decoder import DecoderConfig
     from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 
 __all__ = ["NoDecoder", "StableTokenTokenizer"]
@@ -48,18 +53,21 @@ class NoDecoder(nn.Module):
 class StableTokenTokenizer(Tokenizer):
     """Speech (B, samples) → ids (B, T), one for every 40 ms begun; (B, T, K) if the quantizer has K codebooks.
 
-    Speech of more than 30 s is cut into consecutive segments of 30 s, each encoded alone; the last may be shorter.
+    Speech of more than 30 s is cut into consecutive segments of 30 s, each encoded alone; the last may be shorter. A
+    token depends on the whole of its segment, so this is no streaming model: another cut gives other tokens.
 
     Attributes:
         features: Waves → log-mel spectra (`LogMel`).
         encoder: Spectra → a vector a token (`SpeechEncoder`).
         quantizer: Vectors → ids, as published by vote (`VotingLFQ`).
         decoder: Ids → waves (`SpeechDecoder`, at a rate of its own), or `NoDecoder` if the config has none: `decode`
-            raises then.
+            raises then. In a checkpoint it has a file of its own, read when it is first used.
     """
 
     family: ClassVar[str] = "stabletoken"
     config_class: ClassVar[type] = StableTokenConfig
+    part_names: ClassVar[tuple[str, ...]] = ("decoder",)
+    official_names: ClassVar[tuple[str, ...]] = ("decoder/config.yaml", "decoder/flow.pt", "decoder/hift.pt")
 
     config: StableTokenConfig
     encoder: SpeechEncoder
@@ -72,7 +80,11 @@ class StableTokenTokenizer(Tokenizer):
         quantizer = build(config.quantizer)
         self.encoder = SpeechEncoder(config, quantizer.input_dim)
         self.quantizer = quantizer
-        self.decoder = _build_decoder(config, quantizer)
+        if config.decoder is None:
+            self.decoder = NoDecoder()
+        else:
+            _require_alike(config.decoder, quantizer)
+            self.add_part("decoder", partial(_build_decoder, config.decoder))
         self.spec = TokenSpec(
             modality="speech",
             codebook_size=quantizer.codebook_size,
@@ -81,7 +93,9 @@ class StableTokenTokenizer(Tokenizer):
             sample_rate=config.sample_rate,
         )
 
-    def encode(self, x: Any, lengths: Any = None, *, resample: bool = False, mix_down: bool = False) -> Tokens:
+    def encode(
+        self, x: Any, lengths: Any = None, *, resample: bool = False, mix_down: bool = False, overlap: float = 0.0
+    ) -> Tokens:
         """Turn speech into tokens, ⌈samples / 640⌉ an item at 16 kHz.
 
         The ids are a function of the item alone, since every kernel computes on one item, one thread and in float32
@@ -93,32 +107,94 @@ class StableTokenTokenizer(Tokenizer):
             lengths: (B,) samples of each item of a padded batch.
             resample: Resample speech of another rate instead of refusing it.
             mix_down: Average the channels of speech instead of refusing more than one.
+            overlap: Seconds that neighbouring segments have in common, a multiple of a token's 0.04 s. Each keeps the
+                tokens that are further from its end, so that all but the first and the last have seen half of these
+                seconds on either side. Their number stays the same. 0, as published, gives other tokens of speech of
+                more than 30 s, and the same of less.
 
         Raises:
             InputError: NaN, wrong rank or rate, several channels, empty, out of range, or an unreadable file.
-            ConfigError: The weights are not in float32.
+            ConfigError: The weights are not in float32, or the overlap is no part of a segment.
         """
         self._require_float32()
+        longest = self._longest
+        shared = self._tokens_of("overlap", overlap, longest - 1)
         with torch.no_grad():
             waves, valid = self.as_batch(x, lengths, resample=resample, mix_down=mix_down)
             samples = torch.full((len(waves),), waves.shape[1], device=self.device) if valid is None else valid
-            longest = self.config.segment_samples
-            segments = [
-                wave[start : min(start + longest, count)]
-                for wave, count in zip(waves, samples.tolist(), strict=True)
-                for start in range(0, count, longest)
-            ]
-            parts = iter(self._encode_segments(segments))
             counts = -(-samples // self.config.token_samples)
+            pieces = [
+                (row, piece) for row, count in enumerate(counts.tolist()) for piece in cut(count, longest, shared)
+            ]
+            ends = samples.tolist()
+            segments = [piece.samples(waves[row, : ends[row]], self.config.token_samples) for row, piece in pieces]
             shape = (len(waves), int(counts.max()), *([self.spec.num_codebooks] if self.spec.num_codebooks > 1 else []))
             ids = torch.full(shape, PAD_ID, dtype=torch.int64, device=self.device)
-            for row, count in zip(ids, counts.tolist(), strict=True):
-                start = 0
-                while start < count:
-                    part = next(parts)
-                    row[start : start + len(part)] = part
-                    start += len(part)
+            for (row, piece), part in zip(pieces, self._encode_segments(segments), strict=True):
+                ids[row, piece.first : piece.last] = piece.kept(part)
         return Tokens(ids, counts, self.spec.codebook_size, self.name, signal_lengths=samples)
+
+    def encode_chunks(
+        self,
+        x: str | os.PathLike[str] | Tensor | Iterable[Tensor],
+        *,
+        chunk: float = 10.0,
+        left: float = 5.0,
+        right: float = 5.0,
+        mix_down: bool = False,
+    ) -> Iterator[Tokens]:
+        """Turn a long file or a stream into tokens, chunk by chunk.
+
+        StableToken is no streaming model: a token depends on all of its 30 s segment, and here on its chunk with
+        declared surroundings, so these are not the tokens of `encode`; `eval/chunked.py` measures how many differ. They
+        are as many, and depend on the speech and on these options alone, not on the blocks it arrives in.
+
+        Args:
+            x: The path of a file that libsndfile reads, which is then never in memory as a whole; a wave (samples,); or
+                an iterable of consecutive waves (samples,) of any lengths, at `spec.sample_rate`, -1…1.
+            chunk: Seconds whose tokens are given together.
+            left: Seconds before the chunk that are encoded with it.
+            right: Seconds after it that are encoded with it. The tokens of a sample are given once `chunk + right`
+                seconds after it have arrived, at the latest.
+            mix_down: Average the channels of a file instead of refusing more than one.
+
+        Returns:
+            An iterator over `Tokens` of one item each, to be put together in order; all but the last are as long as a
+            chunk. At the start and the end the surroundings are what there is.
+
+        Raises:
+            InputError: As for `encode`, perhaps only once what is wrong is reached.
+            ConfigError: The weights are not in float32, or the seconds are not multiples of 0.04, or 30 s in all.
+        """
+        self._require_float32()
+        chunking = Chunking(
+            self._tokens_of("chunk", chunk), self._tokens_of("left", left), self._tokens_of("right", right)
+        )
+        if not chunking.size or sum(chunking) > self._longest:
+            raise ConfigError(
+                f"chunk must be more than 0, and chunk + left + right at most {self._seconds(self._longest):g} s, got "
+                f"{chunk:g} + {left:g} + {right:g}."
+            )
+        blocks: Iterable[Any]
+        if isinstance(x, (str, os.PathLike)):
+            from zoo.data._blocks import read_blocks
+
+            blocks = read_blocks(x, sample_rate=self.config.sample_rate, mix_down=mix_down)
+        else:
+            blocks = [x] if isinstance(x, Tensor) else x
+        made = in_chunks(
+            map(self._block, blocks), chunking, self.config.token_samples, lambda wave: self._encode_segments([wave])[0]
+        )
+        return (
+            Tokens(
+                ids[None],
+                torch.tensor([len(ids)], device=self.device),
+                self.spec.codebook_size,
+                self.name,
+                signal_lengths=torch.tensor([count], device=self.device),
+            )
+            for ids, count in made
+        )
 
     def decode(
         self,
@@ -227,11 +303,32 @@ class StableTokenTokenizer(Tokenizer):
                 done += run(self.quantizer.ids, hidden)
         return [ids[0] for ids in done]
 
+    def _block(self, block: Any) -> Tensor:
+        """Return a checked wave (samples,) of a stream, perhaps an empty one."""
+        if not isinstance(block, (Tensor, np.ndarray)) or block.ndim != 1:
+            found = f"the shape {tuple(block.shape)}" if hasattr(block, "shape") else type(block).__name__
+            raise InputError(f"a stream is made of consecutive waves (samples,), tensors or arrays, got {found}.")
+        return self.as_batch(block)[0][0] if len(block) else torch.zeros(0, device=self.device)
+
+    @property
+    def _longest(self) -> int:
+        return self.config.segment_samples // self.config.token_samples
+
+    def _seconds(self, num_tokens: int) -> float:
+        return num_tokens * self.config.token_samples / self.config.sample_rate
+
+    def _tokens_of(self, name: str, seconds: float, most: int | None = None) -> int:
+        """Return how many tokens an option of so many seconds is."""
+        num_tokens = whole_tokens(name, seconds, self.config.sample_rate / self.config.token_samples)
+        if most is not None and num_tokens > most:
+            raise ConfigError(f"{name} must be at most {self._seconds(most):g} s, got {seconds:g}.")
+        return num_tokens
+
     def _num_frames(self, wave: Tensor) -> int:
         return -(-len(wave) // self.config.hop_length)
 
     def _require_float32(self) -> None:
-        dtypes = {p.dtype for p in self.parameters()} - {torch.float32}
+        dtypes = {p.dtype for p in self.parameters_read()} - {torch.float32}
         if dtypes:
             raise ConfigError(
                 f"{self.name} gives the same ids only in float32, and has weights in {', '.join(map(str, dtypes))}: "
@@ -239,18 +336,19 @@ class StableTokenTokenizer(Tokenizer):
             )
 
 
-def _build_decoder(config: StableTokenConfig, quantizer: Quantizer) -> NoDecoder | SpeechDecoder:
-    if config.decoder is None:
-        return NoDecoder()
-    if (quantizer.codebook_size, quantizer.num_codebooks) != (config.decoder.codebook_size, 1):
+def _require_alike(config: DecoderConfig, quantizer: Quantizer) -> None:
+    if (quantizer.codebook_size, quantizer.num_codebooks) != (config.codebook_size, 1):
         raise ConfigError(
-            f"StableToken: the decoder is for one codebook of {config.decoder.codebook_size} ids, and the quantizer "
-            f"has {quantizer.num_codebooks} of {quantizer.codebook_size}: decoder.codebook_size must say the same."
+            f"StableToken: the decoder is for one codebook of {config.codebook_size} ids, and the quantizer has "
+            f"{quantizer.num_codebooks} of {quantizer.codebook_size}: decoder.codebook_size must say the same."
         )
-    # Its code is loaded for those alone who have one.
+
+
+def _build_decoder(config: DecoderConfig) -> SpeechDecoder:
+    # Its code is loaded for those alone who decode.
     from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 
-    return SpeechDecoder(config.decoder)
+    return SpeechDecoder(config)
 
 
 def _drawn(generator: torch.Generator) -> int:
