@@ -51,6 +51,20 @@ def decode(decoder, ids, **options):
     return decoder(ids, **options)
 
 
+def test_predicted_data_are_where_the_velocity_leads():
+    plain, other = (
+        make_decoder(unet=dataclasses.replace(TINY_DECODER.unet, predicts=kind)).flow.velocity
+        for kind in ("velocity", "data")
+    )
+    x, t = torch.randn(3, 8, 12, generator=seeded(0)), torch.tensor([0.0, 0.5, 0.99])
+    conditions = (torch.randn(3, 8, 12, generator=seeded(1)), torch.zeros(3, 8), torch.zeros(3, 8, 12))
+    with torch.no_grad():
+        data, velocity = plain(x, t, *conditions), other(x, t, *conditions)
+    left = (1 - t)[:, None, None]
+    assert torch.allclose((x + left * velocity)[:2], data[:2], atol=1e-5)
+    assert torch.allclose(velocity[2], (data - x)[2] / 0.05, atol=1e-4)  # not a hundredfold
+
+
 class TestLengths:
     def test_every_length(self):
         config = DecoderConfig()

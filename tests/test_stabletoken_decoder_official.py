@@ -1,5 +1,6 @@
 """StableToken's decoder: the released layout, against a second implementation of the whole path from ids to wave."""
 
+import dataclasses
 import itertools
 import math
 import pickle
@@ -134,6 +135,9 @@ def test_round_trip(tmp_path, seed):
 def test_spectra_in_other_units_cannot_be_written(tmp_path):
     with pytest.raises(ConfigError, match="mel_std = 2: it cannot be written"):
         official_decoder.write(make_decoder(mel_std=2.0), tmp_path / "a")
+    unet = dataclasses.replace(TINY_DECODER.unet, predicts="data")
+    with pytest.raises(ConfigError, match="predicts data"):
+        official_decoder.write(make_decoder(unet=unet), tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 

@@ -94,12 +94,15 @@ def write(decoder: SpeechDecoder, folder: Path) -> Path:
         The folder with the files.
 
     Raises:
-        ConfigError: The flow's spectra are in units of their own, which the layout has no place for either.
+        ConfigError: The flow's spectra are in units of their own, or it predicts them instead of velocities, which the
+            layout has no place for either.
     """
-    if (decoder.config.mel_mean, decoder.config.mel_std) != (0, 1):
+    config = decoder.config
+    if (config.mel_mean, config.mel_std, config.unet.predicts) != (0, 1, "velocity"):
         raise ConfigError(
-            "the released layout has spectra as they are, and this decoder's are measured from mel_mean = "
-            f"{decoder.config.mel_mean:g} in units of mel_std = {decoder.config.mel_std:g}: it cannot be written so."
+            "the released layout has velocities of spectra as they are, and this decoder's network predicts "
+            f"{config.unet.predicts} of spectra from mel_mean = {config.mel_mean:g} in units of mel_std = "
+            f"{config.mel_std:g}: it cannot be written so."
         )
     place = folder / _FOLDER
     place.mkdir(parents=True)

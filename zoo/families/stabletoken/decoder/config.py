@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from zoo import config as configs
 from zoo.errors import ConfigError
@@ -68,6 +69,10 @@ class UNetConfig:
         num_middle: Blocks between, at the lowest rate, each with that many transformer layers.
         num_heads: Attention heads.
         head_size: Width of one head.
+        predicts: What the last layer gives: as published, the `velocity`; or the `data`, the spectrum at the path's
+            end, from which the velocity follows. A velocity is the spectrum less the noise, so that all of the noise
+            has to get through the network, and through less than a few times as many channels as there are mel bands it
+            does not (Li and He, arXiv 2511.13720).
     """
 
     channels: tuple[int, ...] = (256, 256)
@@ -75,6 +80,7 @@ class UNetConfig:
     num_middle: int = 12
     num_heads: int = 8
     head_size: int = 64
+    predicts: Literal["velocity", "data"] = "velocity"
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "decoder: unet")

@@ -18,6 +18,7 @@ from zoo.families.stabletoken.decoder.config import UNetConfig
 __all__ = ["VelocityUNet"]
 
 _TIME_SCALE = 1000.0
+_LEAST_TIME = 0.05
 _GROUPS = 8
 
 
@@ -34,6 +35,7 @@ class VelocityUNet(nn.Module):
     def __init__(self, num_mel: int, config: UNetConfig) -> None:
         super().__init__()
         channels = config.channels
+        self.predicts = config.predicts
         self.time_size = 4 * num_mel
         time_width = 4 * channels[0]
         self.time_in = nn.Linear(self.time_size, time_width)
@@ -65,6 +67,7 @@ class VelocityUNet(nn.Module):
             prompt: (B, M, F), the beginning of the spectrum where it is given, 0 where it is not.
         """
         time = self.time_out(F.silu(self.time_in(_waves(t, self.time_size))))
+        noisy = x
         x = torch.cat([x, content, speaker[:, :, None].expand_as(x), prompt], 1)
         skips = []
         for level, end in zip(self.down, (*self.shrink, self.down_smooth), strict=True):
@@ -77,8 +80,11 @@ class VelocityUNet(nn.Module):
             skip = skips.pop()
             # An odd number of frames was rounded up when it was halved.
             x = end(level(torch.cat([x[:, :, : skip.shape[2]], skip], 1), time))
-        velocity: Tensor = self.out(self.final(x))
-        return velocity
+        predicted: Tensor = self.out(self.final(x))
+        if self.predicts == "velocity":
+            return predicted
+        # The straight way from here to there; just before the end, errors are not made larger without bound.
+        return (predicted.float() - noisy) / (1 - t).clamp(min=_LEAST_TIME)[:, None, None]
 
 
 class _Level(nn.Module):
