@@ -55,6 +55,20 @@ class TestDecode:
         assert 0 < len(wave) - len(expected) < 0.012 * 16000
         assert not wave[len(expected) :].any()
 
+    def test_the_vocoder_alone(self, tokenizer):
+        for count in (640, 9000):
+            wave = speech(count)
+            copied = tokenizer.vocode(wave)
+            assert copied.shape == (
+                resample(torch.zeros(-(-count * NATIVE // 16000) // 256 * 256), NATIVE, 16000).shape
+            )
+            assert torch.equal(copied, tokenizer.vocode(wave))
+        assert not torch.equal(tokenizer.vocode(wave), tokenizer.vocode(wave.flip(0)))
+        with pytest.raises(InputError, match="at least 640 samples"):
+            tokenizer.vocode(speech(500))
+        with pytest.raises(TokenError, match="no waveform decoder"):
+            make().vocode(wave)
+
     def test_the_native_rate(self, tokenizer):
         tokens = zoo.Tokens.from_ids([some_ids(7).tolist(), [1]], codebook_size=64)
         waves = tokenizer.decode(tokens, sample_rate=NATIVE)

@@ -233,9 +233,9 @@ class DecoderTraining(_Stage):
     """Trains the flow from tokens to mel spectra (section 5.1 of the spec; conditional flow matching).
 
     Utterances are encoded whole and cut into stretches of equal length, so that no padding gets into the network's
-    statistics. Losses: `flow`, the mean squared error of velocities; `prior`, that of what the tokens alone say about
-    the spectrum (Grad-TTS: Popov et al., arXiv 2105.06337), not part of the published recipe, which gets the token
-    encoder going in a short one.
+    statistics. Losses: `flow`, the mean squared error of velocities, weighted by 1 - t where the network predicts data;
+    `prior`, that of what the tokens alone say about the spectrum (Grad-TTS: Popov et al., arXiv 2105.06337), not part
+    of the published recipe, which gets the token encoder going in a short one.
 
     A speaker is a direction that follows from the name (`speaker_vector`), so that the tokens need not tell voices
     apart. `voice` is the one that zero stands for, which is what `decode` asks for; with None all speakers have their
@@ -289,8 +289,11 @@ class DecoderTraining(_Stage):
         t = draw_times(len(mel), Cosine(), device=mel.device)
         noise = draw_noise(mel.shape, None, mel.device)
         predicted = flow.velocity(PATH.at(mel, noise, t), t, *kept)
+        # A velocity that follows from predicted data has their error divided by the time that is left: just before the
+        # end that would drown all the rest.
+        weights = 1 - t if self.decoder_config.unet.predicts == "data" else None
         return {
-            "flow": flow_loss(predicted, PATH.velocity(mel, noise)),
+            "flow": flow_loss(predicted, PATH.velocity(mel, noise), weights=weights),
             "prior": F.mse_loss(content.float(), mel),
         }
 

@@ -21,8 +21,8 @@ from zoo.families.stabletoken.config import StableTokenConfig
 
 __all__ = ["SpeechEncoder", "sinusoids"]
 
-# Rows of one piece of work on the CPU. Each piece brings the weights into the order of the matrix product anew, which at
-# 256 rows and 1280 channels is 5 % of the time; at 768, 30 s of speech still occupy two cores.
+# Rows of one piece of work on the CPU. Each piece brings the weights into the order of the matrix product anew, which
+# at 256 rows and 1280 channels is 5 % of the time; at 768, 30 s of speech still occupy two cores.
 _ROWS = 768
 
 

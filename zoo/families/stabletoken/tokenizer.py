@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
 import numpy as np
 import torch
@@ -232,13 +232,8 @@ class StableTokenTokenizer(Tokenizer):
             InputError: It cannot be resampled to such a rate.
         """
         tokens = self.as_tokens(tokens, lengths)
-        if self.config.decoder is None:
-            raise TokenError(
-                f"{self.name} turns speech into tokens only: this checkpoint has no waveform decoder. Use the ids as "
-                "they are, or tokenizer.quantizer.codes(ids), the vectors they stand for."
-            )
-        self._require_float32()
-        own_rate = self.config.decoder.sample_rate
+        decoder = self._require_decoder()
+        own_rate = decoder.config.sample_rate
         rate = self.config.sample_rate if sample_rate is None else sample_rate
         counts = self.output_lengths(tokens, rate).tolist()
         waves = torch.zeros(len(tokens), max(counts, default=0), device=self.device)
@@ -247,10 +242,31 @@ class StableTokenTokenizer(Tokenizer):
             for row, ids, length, count in zip(waves, tokens.ids, tokens.lengths.tolist(), counts, strict=True):
                 if length:
                     noise = None if seed is None else torch.Generator().manual_seed(seed)
-                    wave = self.decoder(ids[:length], steps=steps, guidance=guidance, generator=noise)
+                    wave = decoder(ids[:length], steps=steps, guidance=guidance, generator=noise)
                     wave = (wave if rate == own_rate else _resampled(wave, own_rate, rate))[:count]
                     row[: len(wave)] = wave
         return waves
+
+    @torch.no_grad()
+    def vocode(self, wave: Tensor) -> Tensor:
+        """Make a wave again from its mel spectrum, tokens left out: what the decoder's vocoder alone does to it.
+
+        Args:
+            wave: (samples,) at `spec.sample_rate`, -1…1, at least a token's.
+
+        Returns:
+            (samples,) at that rate, up to 12 ms shorter.
+
+        Raises:
+            InputError: The wave is unusable.
+            TokenError: This tokenizer has no decoder.
+        """
+        decoder, rate = self._require_decoder(), self.config.sample_rate
+        wave = self.as_batch(wave)[0][0]
+        if len(wave) < self.config.token_samples:
+            raise InputError(f"a wave of at least {self.config.token_samples} samples is needed, got {len(wave)}.")
+        copied = decoder.copy(_resampled(wave, rate, decoder.config.sample_rate))
+        return _resampled(copied, decoder.config.sample_rate, rate)[: len(wave)]
 
     def num_tokens(self, length: int) -> int:
         """Return ⌈length / 640⌉, at 16 kHz and 25 tokens a second."""
@@ -326,6 +342,15 @@ class StableTokenTokenizer(Tokenizer):
 
     def _num_frames(self, wave: Tensor) -> int:
         return -(-len(wave) // self.config.hop_length)
+
+    def _require_decoder(self) -> SpeechDecoder:
+        if self.config.decoder is None:
+            raise TokenError(
+                f"{self.name} turns speech into tokens only: this checkpoint has no waveform decoder. Use the ids as "
+                "they are, or tokenizer.quantizer.codes(ids), the vectors they stand for."
+            )
+        self._require_float32()
+        return cast("SpeechDecoder", self.decoder)
 
     def _require_float32(self) -> None:
         dtypes = {p.dtype for p in self.parameters_read()} - {torch.float32}

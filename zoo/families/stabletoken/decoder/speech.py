@@ -73,3 +73,21 @@ class SpeechDecoder(nn.Module):
         mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
         wave: Tensor = self.vocoder(mel[None], generator)
         return wave[0]
+
+    def copy(self, wave: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Make a wave again from its own mel spectrum, tokens left out: what the vocoder alone does to it.
+
+        Args:
+            wave: (samples,) at `config.sample_rate`, at least 512.
+            generator: Source of the vocoder's random numbers; as for the forward pass.
+
+        Returns:
+            (samples,), whole mel frames of them.
+        """
+        from zoo.families.stabletoken.decoder.spectrum import MelSpectrum
+
+        if generator is None:
+            generator = torch.Generator().manual_seed(SEED)
+        spectrum = MelSpectrum(self.config).to(wave.device)(wave[None])
+        copied: Tensor = self.vocoder(spectrum, generator)
+        return copied[0]
