@@ -22,6 +22,7 @@ from zoo.components.quantizers import VotingLFQConfig
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation import card_section, read_report, read_suite, run, table, write_report
+from zoo.evaluation.report import Figure
 from zoo.evaluation.speech import _Views, choose
 from zoo.families.stabletoken import StableTokenConfig, StableTokenTokenizer
 from zoo.metrics.edits import unit_edit_distance
@@ -217,14 +218,14 @@ def test_one_utterance_has_no_interval(suite, corpus, models):
 def test_ids_that_never_change_have_no_distance(suite, corpus, models):
     figures = run(suite, models=[models["deaf"]], data=corpus).models[models["deaf"]]
     for name in (*NOISES, "mean"):
-        assert dataclasses.astuple(figures[f"ued_{name}"]) == (0, 0, 0)
+        assert figures[f"ued_{name}"] == Figure(0, 0, 0)
     assert figures["usage"].estimate == 7 / 64
 
 
 def test_a_model_does_not_differ_from_itself(suite, corpus, models, tmp_path):
     copy = str(shutil.copytree(models["toy"], tmp_path / "copy"))
     figures = run(suite, models=[models["toy"], copy], data=corpus).models[copy]
-    assert dataclasses.astuple(figures["ued_difference"]) == (0, 0, 0)
+    assert figures["ued_difference"] == Figure(0, 0, 0)
 
 
 def test_codebooks_and_rates_of_any_number(report, suite, corpus, models):

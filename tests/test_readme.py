@@ -26,6 +26,7 @@ def test_the_first_example_prints_its_comments(monkeypatch):
             assert comment.strip().startswith(shown.getvalue().strip()), line
     assert promised >= 4
     assert str(tuple(names["actions"].shape)) in FIRST
+    assert str(tuple(names["wave"].shape)) in FIRST
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))

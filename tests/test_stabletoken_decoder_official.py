@@ -141,7 +141,6 @@ def test_spectra_in_other_units_cannot_be_written(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-
 def test_released_files_survive_the_round_trip(tmp_path):
     tensors = reference.write(tmp_path / "a")
     place = official_decoder.write(read(tmp_path / "a"), tmp_path / "b")

@@ -21,6 +21,7 @@ from torch import Tensor
 import zoo
 from zoo import registry
 from zoo.data.actions import ActionEpisodes, read_actions
+from zoo.errors import TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
 
@@ -129,30 +130,46 @@ def _draw_actions(
 
 
 def show_speech(tokenizer: Tokenizer, out: Path) -> list[Row]:
-    """Encode a read sentence, as it is and with noise; draw spectrograms over tokens, the changed ones framed."""
+    """Encode a read sentence, as it is and with noise; draw spectrograms over tokens, the changed ones framed.
+
+    If the tokenizer makes speech of tokens, what it makes of each is written and drawn beside it.
+    """
     from zoo.data.media import read_audio, write_wav
     from zoo.metrics.perturbations import perturbation
     from zoo.pictures import draw_speech_tokens
 
     channels, rate = read_audio(SAMPLES / "austen.flac")
     wave = channels[0]
-    waves = {"as it is": wave}
-    files = [out / f"{tokenizer.name}.png"]
+    waves, stems = {"as it is": wave}, {"as it is": "recording"}
     for kind, intensity in (("gaussian", 25.0), ("brown", 16.0)):
-        noisy = perturbation(kind, intensity)(wave, torch.Generator().manual_seed(0))
-        waves[f"{kind} noise, {intensity:.0f} dB"] = noisy
-        files.append(out / f"{tokenizer.name}.{kind}.wav")
-        write_wav(files[-1], noisy.clamp(-1, 1), rate)
+        name = f"{kind} noise, {intensity:.0f} dB"
+        waves[name] = perturbation(kind, intensity)(wave, torch.Generator().manual_seed(0))
+        stems[name] = kind
     start = time.perf_counter()
     tokens = tokenizer.encode(wave)
+    _speech(tokenizer, tokens)
     seconds = time.perf_counter() - start
+    of_waves = {name: tokenizer.encode(version) for name, version in waves.items()}
+    made = {name: _speech(tokenizer, of_wave) for name, of_wave in of_waves.items()}
+    decoded = {name: version for name, version in made.items() if version is not None}
+    files = [out / f"{tokenizer.name}.png"]
+    for name, version in waves.items():
+        files.append(out / f"{tokenizer.name}.{stems[name]}.wav")
+        write_wav(files[-1], version.clamp(-1, 1), rate)
+        if name in decoded:
+            files.append(out / f"{tokenizer.name}.{stems[name]}.decoded.wav")
+            write_wav(files[-1], decoded[name].clamp(-1, 1), round(tokenizer.spec.sample_rate or rate))
     title = f"{tokenizer.name}: {len(wave) / rate:.1f} s of speech as {tokens.ids.shape[1]} tokens"
-    draw_speech_tokens(tokenizer, waves, title).savefig(files[0], dpi=110)
+    draw_speech_tokens(tokenizer, waves, title, decoded).savefig(files[0], dpi=110)
     changed = [
-        f"{int((tokenizer.encode(noisy).ids != tokens.ids).sum())} in {name}"
-        for name, noisy in waves.items()
-        if noisy is not wave
+        f"{int((of_waves[name].ids != tokens.ids).sum())} in {name}" for name in waves if waves[name] is not wave
     ]
+    sounds = (
+        "It makes no speech of tokens."
+        if not decoded
+        else f"Hear {tokenizer.name}.recording.wav, and beside it what decode makes of its tokens, "
+        f"{tokenizer.name}.recording.decoded.wav; the same of noisy speech."
+    )
     bits = float(tokens.num_bits.sum())
     return [
         Row(
@@ -164,9 +181,18 @@ def show_speech(tokenizer: Tokenizer, out: Path) -> list[Row]:
             "–",
             seconds,
             files,
-            f"{tokenizer.name}: of {tokens.ids.shape[1]} tokens {' and '.join(changed)} change. It makes no waves yet.",
+            f"{tokenizer.name}: of {tokens.ids.shape[1]} tokens {' and '.join(changed)} change. {sounds}",
         )
     ]
+
+
+def _speech(tokenizer: Tokenizer, tokens: Tokens) -> Tensor | None:
+    """Return what one item's tokens sound like, (samples,); None if the tokenizer has no decoder."""
+    try:
+        wave = tokenizer.decode(tokens)[0]
+    except TokenError:  # they are its own tokens: nothing else can be wrong with them
+        return None
+    return wave[: int(tokenizer.output_lengths(tokens)[0])].cpu()
 
 
 SHOWS: dict[str, Callable[[Tokenizer, Path], list[Row]]] = {

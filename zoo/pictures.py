@@ -19,14 +19,18 @@ _RANGE = 80.0  # dB
 
 
 @torch.no_grad()
-def draw_speech_tokens(tokenizer: Tokenizer, waves: Mapping[str, Tensor], title: str = "") -> Any:
-    """Draw versions of one utterance: the spectrogram of each over its tokens.
+def draw_speech_tokens(
+    tokenizer: Tokenizer, waves: Mapping[str, Tensor], title: str = "", decoded: Mapping[str, Tensor] | None = None
+) -> Any:
+    """Draw versions of one utterance: the spectrogram of each over its tokens, beside that of what is made of these.
 
     Args:
         tokenizer: Whose tokens are shown; of several codebooks the first.
         waves: Versions (samples,) by name, all equally long. The first is the reference: tokens of the others that
             differ from its are framed.
         title: Over the picture.
+        decoded: What the tokenizer decodes the tokens of each to, by the same names; nothing is drawn beside if there
+            is none.
 
     Returns:
         A matplotlib figure.
@@ -40,12 +44,14 @@ def draw_speech_tokens(tokenizer: Tokenizer, waves: Mapping[str, Tensor], title:
     seconds = len(waves[names[0]]) / rate
     step = seconds / len(reference) if tokenizer.spec.token_rate is None else 1 / tokenizer.spec.token_rate
     edge = step * len(reference)
-    figure = Figure(figsize=(min(24.0, max(7.0, 2.2 * seconds + 2)), 2.3 * len(names) + 0.6), layout="constrained")
+    columns = 2 if decoded else 1
+    width = columns * min(24.0, max(7.0, 2.2 * seconds + 2))
+    figure = Figure(figsize=(width, 2.3 * len(names) + 0.6), layout="constrained")
     heights = {"height_ratios": [3, 1] * len(names)}
-    axes = figure.subplots(2 * len(names), 1, sharex=True, gridspec_kw=heights)
+    grid = figure.subplots(2 * len(names), columns, sharex=True, squeeze=False, gridspec_kw=heights)
+    axes = grid[:, 0]
     for name, top, bottom in zip(names, axes[::2], axes[1::2], strict=True):
-        picture = _spectrogram(waves[name].cpu(), rate)
-        top.imshow(picture, origin="lower", aspect="auto", extent=(0, seconds, 0, rate / 2000), cmap="magma")
+        _show_spectrogram(top, waves[name], rate)
         top.set_ylabel(f"{name}\nkHz")
         row = ids[name]
         colours = (row % _COLOURS)[None].numpy()
@@ -60,6 +66,11 @@ def draw_speech_tokens(tokenizer: Tokenizer, waves: Mapping[str, Tensor], title:
         is_reference = name == names[0]
         told = "tokens" if is_reference else f"{len(different)} of {len(row)}\nchanged"
         bottom.set_ylabel(told, rotation=0, ha="right", va="center")
+    if decoded:
+        for name, top, bottom in zip(names, grid[::2, 1], grid[1::2, 1], strict=True):
+            _show_spectrogram(top, decoded[name], rate)
+            top.set_title(f"decoded from the tokens of “{name}”", fontsize="medium")
+            bottom.axis("off")
     axes[-1].set_xlabel("seconds")
     axes[-1].set_xlim(0, edge)
     if title:
@@ -70,6 +81,11 @@ def draw_speech_tokens(tokenizer: Tokenizer, waves: Mapping[str, Tensor], title:
 def _first(ids: Tensor) -> Tensor:
     """Return the ids (T,) of the first codebook of (T,) or (T, K)."""
     return ids if ids.ndim == 1 else ids[:, 0]
+
+
+def _show_spectrogram(axis: Any, wave: Tensor, rate: float) -> None:
+    extent = (0, len(wave) / rate, 0, rate / 2000)
+    axis.imshow(_spectrogram(wave.cpu(), rate), origin="lower", aspect="auto", extent=extent, cmap="magma")
 
 
 def _spectrogram(wave: Tensor, rate: float) -> Any:

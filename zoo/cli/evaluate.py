@@ -25,30 +25,50 @@ def main(arguments: Sequence[str]) -> None:
         "Measure tokenizers on data they were not fitted on, with confidence intervals. A suite\n"
         "is a YAML file that says what is measured on what: eval/action.yaml is for robot\n"
         "actions (error, tokens, smoothness, joins, latency), eval/noise.yaml for speech (how\n"
-        "many tokens change in noise, codebook usage).",
+        "many tokens change in noise, codebook usage), eval/stab.yaml, too (STAB-style: invariance\n"
+        "to speaker, context and language, robustness, compressibility, vocabulary use), and\n"
+        "eval/resynthesis.yaml for what decoded speech sounds like (word errors, STOI, PESQ, MOS).",
         """
         zoo eval eval/action.yaml                               # what the cards show
         zoo eval eval/action.yaml --models beast ./my-beast     # yours beside another
         zoo eval eval/noise.yaml --models ./my-speech-tokenizer --out results.json
+        zoo eval eval/stab.yaml --models stabletoken,mine:tokenize --html page.html
         """,
     )
-    parser.add_argument("suite", metavar="SUITE", help="suite file; one that ships may be named alone: action, noise")
+    parser.add_argument(
+        "suite", metavar="SUITE", help="suite file; one that ships may be named alone: action, noise, stab, …"
+    )
     parser.add_argument("--models", metavar="MODEL", nargs="+", help="measure these instead of the suite's own")
     parser.add_argument("--data", metavar="PATH", help="the suite's data (file or folder), if it is not in the cache")
     parser.add_argument("--out", metavar="FILE", help="also write the results as JSON")
+    parser.add_argument("--markdown", metavar="FILE", help="also write the table as Markdown")
+    parser.add_argument("--html", metavar="FILE", help="also write a page with charts; of stab only")
     parser.add_json()
     evaluate(**parser.values(arguments))
 
 
-def evaluate(suite: str, models: list[str] | None, data: str | None, out: str | None, json: bool) -> None:
+def evaluate(
+    suite: str,
+    models: list[str] | None,
+    data: str | None,
+    out: str | None,
+    markdown: str | None,
+    html: str | None,
+    json: bool,
+) -> None:
     """Run a suite, and print the figures."""
     from zoo import resources
-    from zoo.evaluation import as_json, read_suite, run, table, write_report
+    from zoo.errors import ConfigError
+    from zoo.evaluation import as_json, card_section, read_suite, run, table, write_report
 
     path = Path(suite)
     if not path.exists() and not path.suffix:
         path = resources.path("eval", f"{suite}.yaml")
     wanted = read_suite(path)
+    if wanted.kind == "stab" and models is not None:
+        models = [name for given in models for name in ([given] if Path(given).exists() else given.split(",")) if name]
+    if wanted.kind != "stab" and html is not None:
+        raise ConfigError("--html is for eval/stab.yaml; other suites are shown as a table, --markdown writes it.")
 
     with _bar() as progress:
         report = run(wanted, models=models, data=None if data is None else Path(data), progress=progress)
@@ -56,6 +76,13 @@ def evaluate(suite: str, models: list[str] | None, data: str | None, out: str | 
         note(f"the data is not what the published figures are of (SHA-256 {wanted.data.sha256[:16]}…).")
     if out is not None:
         write_report(report, Path(out))
+    if markdown is not None:
+        Path(markdown).parent.mkdir(parents=True, exist_ok=True)
+        Path(markdown).write_text(card_section(report) + "\n", encoding="utf-8")
+    if html is not None:
+        from zoo.evaluation.stab.page import write_page
+
+        write_page(report, Path(html))
     if json:
         print_json(as_json(report))
         return

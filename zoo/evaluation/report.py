@@ -3,24 +3,50 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError
+from zoo.evaluation.stab.rows import ROWS
 
-__all__ = ["COLUMNS", "Figure", "Report", "as_json", "card_section", "read_report", "table", "write_report"]
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "Figure",
+    "Report",
+    "as_json",
+    "card_section",
+    "cell",
+    "read_report",
+    "table",
+    "write_report",
+]
 
 _FORMAT = "tokenizer-zoo-results"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured number, with the interval it lies in if there is one."""
+    """A measured number, with the interval it lies in if there is one.
+
+    Args:
+        estimate: The number; NaN if it could not be measured.
+        low: Lower bound.
+        high: Upper bound.
+        reason: Why it could not be measured.
+    """
 
     estimate: float
     low: float | None = None
     high: float | None = None
+    reason: str = ""
+
+    @classmethod
+    def missing(cls, reason: str) -> Figure:
+        """Return what stands for a number that could not be measured: null in JSON, never 0."""
+        return cls(math.nan, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -35,6 +61,7 @@ class Report:
         environment: Versions and machine.
         models: Figures by name, by model.
         settings: The configuration of each model.
+        examples: Of each model what it made of a few clips, for pictures.
     """
 
     suite: str
@@ -44,6 +71,7 @@ class Report:
     environment: dict[str, Any]
     models: dict[str, dict[str, Figure]] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    examples: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,13 +119,32 @@ _SPEECH = (
     Column("bits_per_second", "bit/s", "{:.0f}", False),
 )
 
-COLUMNS = {"action": _ACTION, "speech": _SPEECH}
+_RESYNTHESIS_FIGURES = (
+    Column("wer", "word errors %", "{:.1f}"),
+    Column("cer", "character errors %", "{:.1f}"),
+    Column("mel_distance", "log-mel distance, dB", "{:.2f}"),
+    Column("cepstral_distortion", "mel-cepstral distortion, dB", "{:.2f}"),
+    Column("stoi", "STOI", "{:.3f}"),
+    Column("pesq", "PESQ, wide band", "{:.2f}"),
+    Column("dnsmos", "DNSMOS, overall", "{:.2f}"),
+    Column("distill_mos", "DistillMOS", "{:.2f}"),
+    Column("real_time_factor", "real-time factor", "{:.3f}"),
+)
+
+_RESYNTHESIS = _RESYNTHESIS_FIGURES + tuple(
+    replace(column, key=f"unheard_{column.key}", title=f"{column.title}; voices never trained on")
+    for column in _RESYNTHESIS_FIGURES
+)
+
+_STAB = tuple(Column(*row) for row in ROWS)
+
+COLUMNS = {"action": _ACTION, "speech": _SPEECH, "resynthesis": _RESYNTHESIS, "stab": _STAB}
 """The rows of the table, by kind of suite."""
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Return a report as plain values: a figure is a number, or estimate, low and high of its interval."""
-    return {
+    """Return a report as plain values: a figure is a number, or estimate, low and high of its interval, or a reason."""
+    values = {
         "format": _FORMAT,
         "suite": report.suite,
         "title": report.title,
@@ -106,13 +153,22 @@ def as_json(report: Report) -> dict[str, Any]:
         "environment": report.environment,
         "settings": report.settings,
         "models": {
-            name: {
-                key: figure.estimate if figure.low is None else [figure.estimate, figure.low, figure.high]
-                for key, figure in figures.items()
-            }
-            for name, figures in report.models.items()
+            name: {key: _plain(figure) for key, figure in figures.items()} for name, figures in report.models.items()
         },
     }
+    return values | ({"examples": report.examples} if report.examples else {})
+
+
+def _plain(figure: Figure) -> Any:
+    if figure.reason:
+        return {"value": None, "reason": figure.reason}
+    return figure.estimate if figure.low is None else [figure.estimate, figure.low, figure.high]
+
+
+def _figure(value: Any) -> Figure:
+    if isinstance(value, dict):
+        return Figure.missing(value["reason"])
+    return Figure(*value) if isinstance(value, list) else Figure(value)
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -132,9 +188,7 @@ def read_report(path: Path) -> Report:
         if values.pop("format") != _FORMAT:
             raise ValueError("another format")
         models = {
-            name: {
-                key: Figure(*figure) if isinstance(figure, list) else Figure(figure) for key, figure in figures.items()
-            }
+            name: {key: _figure(value) for key, value in figures.items()}
             for name, figures in values.pop("models").items()
         }
         return Report(models=models, **values)
@@ -147,13 +201,14 @@ def _rows(report: Report, gap: str) -> list[tuple[str, list[str]]]:
     if report.suite not in COLUMNS:
         raise ConfigError(f"a report of the unknown kind {report.suite!r} cannot be shown.")
     return [
-        (column.title, [_cell(figures.get(column.key), column, gap) for figures in report.models.values()])
+        (column.title, [cell(figures.get(column.key), column, gap) for figures in report.models.values()])
         for column in COLUMNS[report.suite]
         if any(column.key in figures for figures in report.models.values())
     ]
 
 
-def _cell(figure: Figure | None, column: Column, gap: str) -> str:
+def cell(figure: Figure | None, column: Column, gap: str) -> str:
+    """Return a figure as the table shows it, the interval after a gap."""
     if figure is None or figure.estimate != figure.estimate:
         return "–"
     text = column.form.format(figure.estimate)

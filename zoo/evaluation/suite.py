@@ -14,14 +14,19 @@ from typing import Any, Literal
 
 from zoo import config
 from zoo.errors import ConfigError, InputError, near_matches, shown
+from zoo.evaluation._common import Bootstrap, cache
 from zoo.evaluation.report import Report
+from zoo.evaluation.resynthesis.config import ResynthesisSuite
+from zoo.evaluation.stab.config import StabSuite
 
 __all__ = [
     "ActionSuite",
     "Bootstrap",
     "NoiseLevels",
+    "ResynthesisSuite",
     "SpeechFiles",
     "SpeechSuite",
+    "StabSuite",
     "Suite",
     "SuiteData",
     "Variant",
@@ -58,7 +63,7 @@ class SuiteData:
         Raises:
             InputError: It is not there; the message says how to make it.
         """
-        path = override or _cache() / self.file
+        path = override or cache() / self.file
         if not path.is_file():
             raise InputError(f"{path} does not exist: make it with `{self.made_by}`, or point --data at it.")
         return path
@@ -77,15 +82,6 @@ class Variant:
     name: str
     family: str
     config: dict
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """How intervals are made."""
-
-    num_resamples: int = 2000
-    confidence: float = 0.95
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ class SpeechFiles:
         Raises:
             InputError: It lacks a manifest; the message says how to make it.
         """
-        path = override or _cache() / self.file
+        path = override or cache() / self.file
         for name in (self.test, self.noise, self.noise_ood):
             if not (path / name).is_file():
                 raise InputError(
@@ -194,12 +190,14 @@ class SpeechSuite:
             raise ConfigError(f"max_items must be at least 1, or null for all, got {self.max_items}.")
 
 
-Suite = ActionSuite | SpeechSuite
+Suite = ActionSuite | SpeechSuite | ResynthesisSuite | StabSuite
 
 # How each kind is written and which module measures it; report.COLUMNS says how it is shown.
-_KINDS: dict[str, tuple[type[ActionSuite] | type[SpeechSuite], str]] = {
+_KINDS: dict[str, tuple[type[Suite], str]] = {
     "action": (ActionSuite, "zoo.evaluation.actions"),
     "speech": (SpeechSuite, "zoo.evaluation.speech"),
+    "resynthesis": (ResynthesisSuite, "zoo.evaluation.resynthesis.runner"),
+    "stab": (StabSuite, "zoo.evaluation.stab.runner"),
 }
 
 
@@ -263,7 +261,3 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo"

@@ -24,7 +24,14 @@ from zoo.metrics._corpus import TokenCorpus
 from zoo.metrics.compression import check_split
 from zoo.metrics.streams import Units, one_stream
 
-__all__ = ["BytePairEfficiency", "apply_merges", "byte_pair_efficiency", "expand_merges", "learn_merges"]
+__all__ = [
+    "BytePairEfficiency",
+    "apply_merges",
+    "byte_pair_costs",
+    "byte_pair_efficiency",
+    "expand_merges",
+    "learn_merges",
+]
 
 Pair = tuple[int, int]
 
@@ -145,16 +152,23 @@ def byte_pair_efficiency(
     merges = learn_merges(train, vocab_size, vocab_size if max_merges is None else max_merges)
     before = sum(map(len, streams))
     after = sum(len(apply_merges(stream, vocab_size, merges)) for stream in streams)
+    costs = byte_pair_costs(before, after, num_merges=len(merges), vocab_size=vocab_size, token_rate=token_rate)
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in costs.items()}
+
+
+def byte_pair_costs(
+    before: int, after: int, *, num_merges: int, vocab_size: int, token_rate: float
+) -> dict[str, float]:
+    """Return what `byte_pair_efficiency` does, of merges and of tokens that were counted before and after them."""
     ratio = before / after if after else math.nan
-    bits = token_rate / ratio * math.log2(vocab_size + len(merges))
-    values = {
+    bits = token_rate / ratio * math.log2(vocab_size + num_merges)
+    return {
         "ratio": ratio,
         "tokens_per_second": token_rate / ratio,
-        "num_merges": float(len(merges)),
+        "num_merges": float(num_merges),
         "bits_per_second": bits,
         "gain": token_rate * math.log2(vocab_size) / bits if bits else math.nan,
     }
-    return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
 
 
 class BytePairEfficiency(TokenCorpus):

@@ -25,11 +25,13 @@ __all__ = [
     "CharacterErrorRate",
     "UnitEditDistance",
     "WordErrorRate",
+    "character_edits",
     "character_error_rate",
     "edit_distance",
     "normalize_text",
     "unit_edit_distance",
     "unit_edits",
+    "word_edits",
     "word_error_rate",
 ]
 
@@ -128,6 +130,24 @@ def unit_edit_distance(noisy: Units, clean: Units, languages: Sequence[str] | No
     return _rate(unit_edits(noisy, clean), languages)
 
 
+def word_edits(hypotheses: Sequence[str], references: Sequence[str]) -> Tensor:
+    """Return edits and words of each reference, int64 [N, 2], after `normalize_text`: what `word_error_rate` sums.
+
+    Raises:
+        InputError: The numbers of texts differ.
+    """
+    return _text_edits(hypotheses, references, _words)
+
+
+def character_edits(hypotheses: Sequence[str], references: Sequence[str]) -> Tensor:
+    """Return edits and characters of each reference, int64 [N, 2], as `character_error_rate` sums them.
+
+    Raises:
+        InputError: The numbers of texts differ.
+    """
+    return _text_edits(hypotheses, references, _characters)
+
+
 def word_error_rate(
     hypotheses: Sequence[str], references: Sequence[str], languages: Sequence[str] | None = None
 ) -> Tensor:
@@ -141,7 +161,7 @@ def word_error_rate(
     Raises:
         InputError: The numbers of texts or languages differ.
     """
-    return _rate(_text_edits(hypotheses, references, _words), languages)
+    return _rate(word_edits(hypotheses, references), languages)
 
 
 def character_error_rate(
@@ -159,7 +179,7 @@ def character_error_rate(
     Raises:
         InputError: The numbers of texts or languages differ.
     """
-    return _rate(_text_edits(hypotheses, references, _characters), languages)
+    return _rate(character_edits(hypotheses, references), languages)
 
 
 class _EditRate(Metric):
@@ -218,14 +238,14 @@ class WordErrorRate(_EditRate):
     """`word_error_rate` over a data set."""
 
     def _count(self, hypotheses: Sequence[str], references: Sequence[str]) -> Tensor:
-        return _text_edits(hypotheses, references, _words)
+        return word_edits(hypotheses, references)
 
 
 class CharacterErrorRate(_EditRate):
     """`character_error_rate` over a data set."""
 
     def _count(self, hypotheses: Sequence[str], references: Sequence[str]) -> Tensor:
-        return _text_edits(hypotheses, references, _characters)
+        return character_edits(hypotheses, references)
 
 
 def _words(text: str) -> list[str]:

@@ -26,7 +26,7 @@ from zoo.metrics.similarity import chance_corrected
 from zoo.metrics.streams import Units, check_pairs, collapse_runs, one_stream
 from zoo.metrics.vocabulary import jensen_shannon, kl_divergence, token_counts
 
-__all__ = ["LanguageInvariance", "bag_similarity", "language_invariance", "retrieval"]
+__all__ = ["LanguageInvariance", "bag_similarity", "language_invariance", "retrieval", "retrieval_rows"]
 
 
 def bag_similarity(a: Sequence[int], b: Sequence[int]) -> float:
@@ -59,6 +59,16 @@ def retrieval(queries: Units, answers: Units, max_order: int = 3) -> dict[str, T
     Raises:
         InputError: There are not as many answers as queries, or max_order is below 1.
     """
+    top1, reciprocal_rank = retrieval_rows(queries, answers, max_order).mean(0)
+    return {"top1": top1, "reciprocal_rank": reciprocal_rank}
+
+
+def retrieval_rows(queries: Units, answers: Units, max_order: int = 3) -> Tensor:
+    """Return what `retrieval` is the mean of for each sentence, for `bootstrap_interval`; arguments are the same.
+
+    Returns:
+        float64 [N, 2], the chance that the translation comes first, and the expected reciprocal of its rank.
+    """
     asked, given = one_stream(queries), one_stream(answers)
     check_pairs(asked, given)
     if max_order < 1:
@@ -69,7 +79,7 @@ def retrieval(queries: Units, answers: Units, max_order: int = 3) -> dict[str, T
     for number, bag in enumerate(bags):
         for ngram, weight in _weighted(bag, found, len(given)).items():
             where[ngram].append((number, weight))
-    firsts, reciprocals = [], []
+    rows = []
     for number, ids in enumerate(asked):
         scores = np.zeros(len(given))
         for ngram, weight in _weighted(_ngrams(ids, max_order), found, len(given)).items():
@@ -78,12 +88,9 @@ def retrieval(queries: Units, answers: Units, max_order: int = 3) -> dict[str, T
         # What is alike but for rounding is a tie, of which any order is as likely.
         better = int((scores > scores[number] + 1e-9).sum())
         alike = int((np.abs(scores - scores[number]) <= 1e-9).sum())
-        firsts.append(0.0 if better else 1 / alike)
-        reciprocals.append(math.fsum(1 / rank for rank in range(better + 1, better + alike + 1)) / alike)
-    return {
-        "top1": torch.tensor(firsts, dtype=torch.float64).mean(),
-        "reciprocal_rank": torch.tensor(reciprocals, dtype=torch.float64).mean(),
-    }
+        reciprocal = math.fsum(1 / rank for rank in range(better + 1, better + alike + 1)) / alike
+        rows.append([0.0 if better else 1 / alike, reciprocal])
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
 
 
 def language_invariance(

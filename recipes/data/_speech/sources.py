@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from pathlib import Path
@@ -28,6 +29,7 @@ TUXPAINT_NOT_NOISE = re.compile(r"^symbols/|^seasonal/hanukkah/|apollo_lander|sa
 HEDGEWARS_NOT_NOISE = re.compile(r"^(hell|Hell|countdown|hogchant|Yoohoo|Kiss|homerun|denied|custom)")
 
 
+@functools.cache
 def tuxpaint(root: Path) -> list[Clip]:
     """Return the spoken captions. Captions that share a text or a file belong to one key."""
     stamps = root / "usr/share/tuxpaint/stamps"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -29,6 +30,7 @@ PLAIN = str.maketrans({"‘": "'", "’": "'", "”": '"', "“": '"', "…": ".
 UNSPEAKABLE = re.compile(r"""[^A-Za-z '",.!?:;()-]""")  # numbers and signs, which voices read in different ways
 
 
+@functools.cache
 def sentences(root: Path) -> list[tuple[str, str]]:
     """Return different English sentences of the game and the captions, with the keys that they have there."""
     found: dict[str, tuple[str, str]] = {}
