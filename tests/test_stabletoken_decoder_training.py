@@ -202,6 +202,19 @@ class TestStages:
         assert torch.equal(speaker_vector("a", 192), vectors[0])
         assert not speaker_vector("", 192).any()
 
+    def test_tokens_that_differ_in_one_bit_start_alike(self, place):
+        def distances(**options):
+            weight = stage(DecoderTraining, place, **options).decoder.flow.tokens.weight.detach()
+            differ = [bin(a ^ b).count("1") for a in range(64) for b in range(64)]
+            between = torch.cdist(weight, weight).flatten()
+            assert weight.std() == pytest.approx(1, abs=0.3)
+            return [between[torch.tensor(differ) == count].mean().item() for count in (1, 3, 6)]
+
+        one, three, six = distances(start_from_codes=True)
+        assert one < 0.7 * three < 0.7 * six
+        one, three, six = distances()
+        assert one == pytest.approx(six, rel=0.1)
+
     def test_prompts(self, place):
         mel = torch.ones(400, 2, 100)
         torch.manual_seed(0)

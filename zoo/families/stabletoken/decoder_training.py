@@ -245,6 +245,8 @@ class DecoderTraining(_Stage):
         tokens: As for every stage: a model, a folder, an `hf://` address, or a training checkpoint (`.ckpt`).
         decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
         voice: Speaker whose voice `decode` is to have.
+        start_from_codes: Whether the embedding of the tokens starts from the quantizer's vectors, so that tokens whose
+            bits differ little start alike, instead of from random ones, of which each has to be learned by itself.
         crop_tokens: Length of the stretches that are trained on.
         drop: Share of the stretches whose conditions are dropped, all together, for guidance.
         prompted: Share of the stretches whose beginning is given.
@@ -260,6 +262,7 @@ class DecoderTraining(_Stage):
         tokens: str,
         decoder: dict[str, Any] | None = None,
         voice: str | None = None,
+        start_from_codes: bool = False,
         crop_tokens: int = 50,
         drop: float = 0.2,
         prompted: float = 0.5,
@@ -272,6 +275,8 @@ class DecoderTraining(_Stage):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1, got {value}.")
         self.voice = voice
+        if start_from_codes:
+            self._start_from_codes()
         self.crop_tokens = crop_tokens
         self.drop, self.prompted, self.most_prompt = drop, prompted, most_prompt
 
@@ -296,6 +301,16 @@ class DecoderTraining(_Stage):
             "flow": flow_loss(predicted, PATH.velocity(mel, noise), weights=weights),
             "prior": F.mse_loss(content.float(), mel),
         }
+
+    @torch.no_grad()
+    def _start_from_codes(self) -> None:
+        """Set the embedding to a random rotation of the codes' principal components, each of unit variance."""
+        embedding = self.decoder.flow.tokens
+        codes = self.tokenizer.quantizer.codes(torch.arange(embedding.num_embeddings)).double()
+        components, sizes, _ = torch.linalg.svd(codes - codes.mean(0), full_matrices=False)
+        kept = (sizes > 1e-6 * sizes[0]).nonzero()[: embedding.embedding_dim, 0]
+        rotation = torch.randn(len(kept), embedding.embedding_dim, dtype=codes.dtype) / len(kept) ** 0.5
+        embedding.weight.copy_(components[:, kept] * len(codes) ** 0.5 @ rotation)
 
     def media(self, batch: SpeechBatch) -> dict[str, Media]:
         """Return the first utterance and what is decoded from its tokens."""
