@@ -14,7 +14,7 @@ JOBS ?= 2
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m zoo.demo --out demo
+	$(BIN)/python -m zoo.cli.demo --out demo
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-fail-under=90

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zoo
-from zoo.components.vocabulary import to_llm_ids
 from zoo.errors import CheckpointError, ConfigError, InputError, NotFittedError, TokenError
 from zoo.families.binning import BinningConfig, BinningTokenizer
+from zoo.tokens.vocabulary import to_llm_ids
 
 RULES = ("openvla", "linear")
 

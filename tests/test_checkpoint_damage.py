@@ -259,7 +259,7 @@ def test_unreadable_files_are_refused(folder, monkeypatch):
     def refuse(path, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("zoo.checkpoint._digest", refuse)
+    monkeypatch.setattr("zoo.checkpoint.folder._digest", refuse)
     refused_load(folder, CheckpointError, "cannot be read: [Errno 13] Permission denied", WEIGHTS)
     monkeypatch.setattr("pathlib.Path.open", refuse)
     refused_load(folder, CheckpointError, "cannot be read: [Errno 13] Permission denied", CONFIG)

@@ -12,7 +12,7 @@ import toy
 from checkpoint_tools import WEIGHTS, refused_load, same
 
 import zoo
-from zoo import checkpoint
+from zoo.checkpoint import weights
 from zoo.errors import CheckpointError
 
 
@@ -25,13 +25,13 @@ def toys():
 def test_a_file_that_is_replaced_while_it_is_read_is_noticed(tmp_path, monkeypatch):
     old, new = toy.make("image", seed=1), toy.make("image", seed=2)
     old.save(tmp_path)
-    read = checkpoint._weights.read
+    read = weights.read
 
     def interrupted(file):
         new.save(tmp_path, overwrite=True)
         return read(file)
 
-    monkeypatch.setattr(checkpoint._weights, "read", interrupted)
+    monkeypatch.setattr(weights, "read", interrupted)
     refused_load(tmp_path, CheckpointError, WEIGHTS, "was replaced while it was being read: load it again")
     monkeypatch.undo()
     assert same(zoo.load(tmp_path), new)

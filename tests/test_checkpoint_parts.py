@@ -20,7 +20,7 @@ from torch import nn
 
 import zoo
 from zoo import _parts
-from zoo._fingerprint import fingerprint
+from zoo.checkpoint.fingerprint import fingerprint
 from zoo.errors import CheckpointError, ConfigError
 
 PART = "decoder.safetensors"

@@ -13,11 +13,11 @@ from cli_files import fails, listed, ok
 import zoo
 from zoo import tokenfile
 from zoo.cli import fit_actions, main
-from zoo.components.action_tokenizer import ActionTokenizer
 from zoo.data.actions import ActionEpisodes, read_actions
 from zoo.families.beast import BeastConfig, BeastTokenizer
 from zoo.families.binning import BinningConfig
 from zoo.families.fast import FastConfig
+from zoo.modalities.action import ActionTokenizer
 
 SMALL = ("--horizon", "8", "--num-basis", "6")
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from zoo.components.prior import CausalConfig, CodePrior, CodePriorConfig, replacement_rate
 from zoo.components.quantizers import build
-from zoo.components.token_prior import CausalConfig, CodePrior, CodePriorConfig, replacement_rate
 from zoo.config import from_dict, to_dict
 from zoo.errors import ConfigError, InputError, TokenError
 

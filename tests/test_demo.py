@@ -7,7 +7,8 @@ from PIL import Image
 from test_stabletoken import make
 from test_stabletoken_decoder import TINY_DECODER
 
-from zoo import demo, registry
+from zoo import registry
+from zoo.cli import demo
 from zoo.data.media import read_audio
 
 

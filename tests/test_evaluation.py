@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import zoo
-from zoo import cards
 from zoo.data.actions import read_actions
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation import card_section, read_report, read_suite, run, table, write_report
+from zoo.hub import card as cards
 
 ROOT = Path(__file__).parents[1]
 SUITE = ROOT / "eval" / "action.yaml"
@@ -143,7 +143,7 @@ def test_a_bad_suite_is_refused(tmp_path, text, message):
 
 
 def test_cards_are_what_was_measured():
-    assert cards.main(["--check"]) == 0, "run python -m zoo.cards"
+    assert cards.main(["--check"]) == 0, "run python -m zoo.hub.card"
 
 
 def test_every_shipped_model_has_a_card_with_metadata_and_figures():

@@ -24,17 +24,17 @@ from zoo.cli import main
 from zoo.data.media import read_audio
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.evaluation import card_section, read_report, read_suite, run, table, write_report
-from zoo.evaluation.resynthesis.config import Clips, Recognizer
-from zoo.evaluation.resynthesis.systems import Function, griffin_lim, systems
-from zoo.metrics.edits import character_error_rate, word_error_rate
-from zoo.metrics.resynthesis import log_mel_distance
-from zoo.metrics.speech_quality import stoi
-from zoo.metrics.transcription import Transcriber
+from zoo.evaluation.suites.resynthesis.config import Clips, Recognizer
+from zoo.evaluation.suites.resynthesis.systems import Function, griffin_lim, systems
+from zoo.metrics.speech.resynthesis import log_mel_distance
+from zoo.metrics.speech.speech_quality import stoi
+from zoo.metrics.speech.transcription import Transcriber
+from zoo.metrics.tokens.edits import character_error_rate, word_error_rate
 
 ROOT = Path(__file__).parents[1]
 SUITE = ROOT / "eval" / "resynthesis.yaml"
 RATE = 16000
-GRIFFIN_LIM = "zoo.evaluation.resynthesis.systems:griffin_lim"
+GRIFFIN_LIM = "zoo.evaluation.suites.resynthesis.systems:griffin_lim"
 # Those that are installed wherever the tests run.
 LIGHT = ("wer", "mel_distance", "cepstral_distortion", "stoi")
 

@@ -20,13 +20,13 @@ import zoo
 from zoo.cli import main
 from zoo.components.quantizers import VotingLFQConfig
 from zoo.data.manifest import Utterance, read_manifest
+from zoo.data.perturbations.noise import EVALUATION_VALUES, BitCrush
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation import card_section, read_report, read_suite, run, table, write_report
 from zoo.evaluation.report import Figure
-from zoo.evaluation.speech import _Views, choose
+from zoo.evaluation.suites.noise import _Views, choose
 from zoo.families.stabletoken import StableTokenConfig, StableTokenTokenizer
-from zoo.metrics.edits import unit_edit_distance
-from zoo.metrics.perturbations import EVALUATION_VALUES, BitCrush
+from zoo.metrics.tokens.edits import unit_edit_distance
 from zoo.tokens import Tokens
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from zoo.components.layers import exact
-from zoo.components.layers.exact import ExactTimeMap, KeepsPrecision
+from zoo.components.exact import precision as exact
+from zoo.components.exact.precision import ExactTimeMap, KeepsPrecision
 from zoo.errors import InputError
 
 

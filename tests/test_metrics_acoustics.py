@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.errors import ConfigError, InputError
-from zoo.metrics import acoustics
-from zoo.metrics.acoustics import (
+from zoo.data.perturbations import room as acoustics
+from zoo.data.perturbations.noise import BitCrush, ColourNoise, NoiseBank
+from zoo.data.perturbations.room import (
     ACOUSTIC_KINDS,
     GRID,
     Babble,
@@ -23,7 +23,7 @@ from zoo.metrics.acoustics import (
     Tempo,
     acoustic_perturbation,
 )
-from zoo.metrics.perturbations import BitCrush, ColourNoise, NoiseBank
+from zoo.errors import ConfigError, InputError
 
 RATE = 16000
 NONE = {

@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from zoo.errors import InputError, TokenError
 from zoo.metrics import bootstrap
-from zoo.metrics.actions import (
+from zoo.metrics.action.actions import (
     GripperAgreement,
     Joins,
     ReconstructionError,

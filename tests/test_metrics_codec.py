@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from zoo.data.perturbations.opus import Opus
 from zoo.errors import ConfigError
-from zoo.metrics.codec import Opus
 
 
 def speech(seconds=1.5, rate=16000):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metric_processes import agree
 
 from zoo.errors import InputError
-from zoo.metrics.context import (
+from zoo.metrics.tokens.context import (
     ContextInvariance,
     crop_context,
     mask_context,
@@ -19,7 +19,7 @@ from zoo.metrics.context import (
     segment_agreement,
     segments,
 )
-from zoo.metrics.similarity import chance_corrected
+from zoo.metrics.tokens.similarity import chance_corrected
 
 HOP, RATE = 10, 100
 

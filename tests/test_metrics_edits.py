@@ -15,8 +15,7 @@ from torchmetrics.functional.text import word_error_rate as reference_wer
 
 from zoo import Tokens
 from zoo.errors import InputError
-from zoo.metrics import edits
-from zoo.metrics.edits import (
+from zoo.metrics.tokens.edits import (
     CharacterErrorRate,
     UnitEditDistance,
     WordErrorRate,
@@ -27,6 +26,7 @@ from zoo.metrics.edits import (
     unit_edits,
     word_error_rate,
 )
+from zoo.metrics.tokens.usage import edits
 
 ids = st.lists(st.integers(0, 3), max_size=12)
 

@@ -15,9 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.errors import ConfigError, InputError
-from zoo.metrics import perturbations
-from zoo.metrics.perturbations import (
+from zoo.data.perturbations import noise as perturbations
+from zoo.data.perturbations.noise import (
     EVALUATION_VALUES,
     KINDS,
     TRAINING_RANGES,
@@ -28,6 +27,7 @@ from zoo.metrics.perturbations import (
     RealNoise,
     perturbation,
 )
+from zoo.errors import ConfigError, InputError
 
 SLOPES = {"gaussian": 0.0, "pink": -3.01, "brown": -6.02}
 

@@ -13,18 +13,18 @@ import torch
 from speech_corpus import write_whisper
 from torch import Tensor
 
+from zoo.cli.demo import SAMPLES
 from zoo.data.media import read_audio
-from zoo.demo import SAMPLES
 from zoo.errors import CheckpointError, InputError, MissingExtraError
-from zoo.metrics import resynthesis, speech_quality
-from zoo.metrics.resynthesis import (
+from zoo.metrics.speech import resynthesis, speech_quality
+from zoo.metrics.speech.resynthesis import (
     LogMelDistance,
     MelCepstralDistortion,
     log_mel_distance,
     log_mel_spectrum,
     mel_cepstral_distortion,
 )
-from zoo.metrics.speech_quality import (
+from zoo.metrics.speech.speech_quality import (
     DNSMOS,
     DistillMOS,
     PerceptualSpeechQuality,
@@ -34,7 +34,7 @@ from zoo.metrics.speech_quality import (
     pesq,
     stoi,
 )
-from zoo.metrics.transcription import Transcriber
+from zoo.metrics.speech.transcription import Transcriber
 
 RATE = 16000
 

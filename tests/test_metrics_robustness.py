@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from metric_processes import agree
 
+from zoo.data.perturbations.noise import ColourNoise
 from zoo.errors import InputError
-from zoo.metrics import robustness as module
 from zoo.metrics.bootstrap import bootstrap_interval
-from zoo.metrics.edits import unit_edit_distance
-from zoo.metrics.perturbations import ColourNoise
-from zoo.metrics.robustness import (
+from zoo.metrics.tokens.edits import unit_edit_distance
+from zoo.metrics.tokens.robustness import (
     Robustness,
     curve_mean,
     excess_distance,
@@ -26,6 +25,7 @@ from zoo.metrics.robustness import (
     robustness,
     robustness_rows,
 )
+from zoo.metrics.tokens.usage import robustness as module
 
 corpora = st.lists(st.tuples(*[st.lists(st.integers(0, 2), max_size=8)] * 2), max_size=4)
 

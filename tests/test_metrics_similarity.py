@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from zoo import Tokens
 from zoo.errors import InputError, TokenError
-from zoo.metrics import similarity, streams
-from zoo.metrics.edits import edit_distance, unit_edit_distance
-from zoo.metrics.similarity import (
+from zoo.metrics.tokens.edits import edit_distance, unit_edit_distance
+from zoo.metrics.tokens.similarity import (
     chance_corrected,
     equal_positions,
     ngram_f_score,
     normalized_edit_distance,
     similarities,
 )
-from zoo.metrics.streams import collapse_runs, joint_stream, one_stream
+from zoo.metrics.tokens.streams import collapse_runs, joint_stream, one_stream
+from zoo.metrics.tokens.usage import similarity, streams
 
 ids = st.lists(st.integers(0, 3), max_size=12)
 

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from zoo.metrics.byte_pairs import byte_pair_efficiency
-from zoo.metrics.compression import bitrate, huffman_efficiency
-from zoo.metrics.robustness import overall_robustness, robustness
-from zoo.metrics.speaker import speaker_invariance
-from zoo.metrics.vocabulary import token_counts, vocabulary_use
+from zoo.metrics.tokens.byte_pairs import byte_pair_efficiency
+from zoo.metrics.tokens.compression import bitrate, huffman_efficiency
+from zoo.metrics.tokens.robustness import overall_robustness, robustness
+from zoo.metrics.tokens.speaker import speaker_invariance
+from zoo.metrics.tokens.vocabulary import token_counts, vocabulary_use
 
 VOCAB, SPEAKERS, TEXTS, RATE, PHONES = 256, 4, 60, 25, 16
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from metric_processes import agree
 
 from zoo.errors import InputError, TokenError
-from zoo.metrics.vocabulary import (
+from zoo.metrics.tokens.vocabulary import (
     VocabularyUse,
     expected_coverage,
     jensen_shannon,

@@ -49,7 +49,7 @@ print(json.dumps([zoo.__file__, zoo.list_models(), tok.name, str(resources.path(
 
 
 def test_the_demo_runs_from_the_wheel(installed, tmp_path):
-    shown = run(installed, "from zoo.demo import main; main(['--out', 'out'])", tmp_path)
+    shown = run(installed, "from zoo.cli.demo import main; main(['--out', 'out'])", tmp_path)
     assert "beast.default" in shown
     assert (tmp_path / "out" / "beast.default.png").stat().st_size > 10_000
 

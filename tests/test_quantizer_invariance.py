@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zoo.components.exact.nearest import nearest, ordered_sum, positive, unit
 from zoo.components.quantizers import build
-from zoo.components.quantizers.decisions import nearest, ordered_sum, positive, unit
 
 NUM = 2048
 

@@ -17,10 +17,10 @@ import yaml
 from zoo.cli import main
 from zoo.errors import ConfigError
 from zoo.evaluation import Report, card_section, read_report, table
+from zoo.evaluation.page.charts import bars, curves, tokens
+from zoo.evaluation.page.page import page
 from zoo.evaluation.report import Figure
-from zoo.evaluation.stab._charts import bars, curves, tokens
-from zoo.evaluation.stab.page import page
-from zoo.evaluation.stab.rows import ROWS
+from zoo.evaluation.suites.stab.rows import ROWS
 
 SUITE = Path(__file__).parents[1] / "eval" / "stab.yaml"
 

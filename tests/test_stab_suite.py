@@ -14,13 +14,13 @@ import stab_corpus
 import torch
 import toy
 
+from zoo.data.perturbations.room import GRID
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.evaluation import Report, as_json, read_report, read_suite, run, write_report
-from zoo.evaluation.stab.config import KINDS, StabFiles, Strengths
-from zoo.evaluation.stab.corpus import Disturber, read_corpus
-from zoo.evaluation.stab.subject import read_subject
-from zoo.metrics.acoustics import GRID
-from zoo.metrics.robustness import robustness
+from zoo.evaluation.subject import read_subject
+from zoo.evaluation.suites.stab.config import KINDS, StabFiles, Strengths
+from zoo.evaluation.suites.stab.corpus import Disturber, read_corpus
+from zoo.metrics.tokens.robustness import robustness
 
 ROOT = Path(__file__).parents[1]
 SUITE = ROOT / "eval" / "stab.yaml"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import zoo
 from zoo import registry
+from zoo.components.exact.one_by_one import canonical
 from zoo.components.quantizers import VotingLFQConfig
 from zoo.families.stabletoken import PRESETS, StableTokenConfig, StableTokenTokenizer
-from zoo.families.stabletoken.canonical import canonical
 from zoo.families.stabletoken.encoder import sinusoids
 from zoo.families.stabletoken.features import mel_filters
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from zoo.components.vocoder.convolution import Conv, Upsampling
+from zoo.components.vocoder.source import HarmonicSource
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder import ConformerConfig, DecoderConfig, UNetConfig, VocoderConfig
 from zoo.families.stabletoken.decoder.conformer import RelativeAttention, block_mask, relative_positions
-from zoo.families.stabletoken.decoder.convolution import Conv, Upsampling
-from zoo.families.stabletoken.decoder.source import HarmonicSource
 from zoo.families.stabletoken.decoder.speech import SEED, SpeechDecoder
 
 TINY_DECODER = DecoderConfig(

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from test_stabletoken_decoder import TINY_DECODER, make_decoder, seeded, some_ids
 
 from zoo.errors import CheckpointError, ConfigError, ZooError
-from zoo.families.stabletoken import official_decoder
 from zoo.families.stabletoken.decoder import DecoderConfig, UNetConfig, VocoderConfig
-from zoo.families.stabletoken.decoder.names import flow_name, vocoder_name
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
+from zoo.families.stabletoken.official import decoder as official_decoder
+from zoo.families.stabletoken.official.decoder_names import flow_name, vocoder_name
 
 PLAIN = "".join(line for line in reference.CONFIG_YAML.splitlines(keepends=True) if "__set_seed" not in line)
 

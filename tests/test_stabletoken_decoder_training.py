@@ -16,13 +16,13 @@ import zoo
 from zoo import _random
 from zoo import config as configs
 from zoo.cli import main
+from zoo.components.discriminators.waves import DiscriminatorConfig, Discriminators
 from zoo.components.losses.adversarial import discriminator_loss, feature_loss, generator_loss
 from zoo.components.losses.spectral import MultiResolutionSTFT
+from zoo.components.vocoder.pitch import fundamental_frequency
 from zoo.data.speech import SpeechData
 from zoo.errors import ConfigError, InputError
 from zoo.families.stabletoken.decoder import DecoderConfig
-from zoo.families.stabletoken.decoder.discriminators import DiscriminatorConfig, Discriminators
-from zoo.families.stabletoken.decoder.pitch import fundamental_frequency
 from zoo.families.stabletoken.decoder.spectrum import MelSpectrum
 from zoo.families.stabletoken.decoder_training import DecoderTraining, VocoderTraining, speaker_vector
 

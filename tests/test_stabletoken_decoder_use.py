@@ -17,8 +17,8 @@ from torchaudio.functional import resample
 
 import zoo
 from zoo.errors import CheckpointError, ConfigError, InputError, TokenError
-from zoo.families.stabletoken import official
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
+from zoo.families.stabletoken.official import folder as official
 from zoo.families.stabletoken.tokenizer import NoDecoder
 
 NATIVE = 22050

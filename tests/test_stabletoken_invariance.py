@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_stabletoken import make, speech
 
-from zoo.families.stabletoken.canonical import canonical
+from zoo.components.exact.one_by_one import canonical
 
 COUNT = 1000
 

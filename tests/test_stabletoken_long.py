@@ -12,8 +12,8 @@ from test_stabletoken import make, speech
 
 import zoo
 from zoo.cli import main
+from zoo.components.windows import Chunking, cut, whole_tokens
 from zoo.errors import ConfigError, InputError
-from zoo.families.stabletoken.segments import Chunking, cut, whole_tokens
 
 SEGMENT = 32_000  # samples, 2 s, 50 tokens of the tiny model
 TINY_CHUNKS = {"chunk": 0.4, "left": 0.2, "right": 0.12}

@@ -8,7 +8,7 @@ import torch
 import zoo
 from zoo._parts import Unread
 from zoo.data.media import read_audio
-from zoo.metrics.perturbations import perturbation
+from zoo.data.perturbations.noise import perturbation
 
 SAMPLE = Path(__file__).parents[1] / "zoo/data/samples/austen.flac"
 

@@ -8,10 +8,11 @@ import torch
 from test_stabletoken import make, speech
 
 import zoo
+from zoo.components.exact.one_by_one import canonical
 from zoo.components.quantizers import VotingLFQConfig
 from zoo.errors import CheckpointError, ConfigError
-from zoo.families.stabletoken import StableTokenTokenizer, official
-from zoo.families.stabletoken.canonical import canonical
+from zoo.families.stabletoken import StableTokenTokenizer
+from zoo.families.stabletoken.official import folder as official
 
 CONFIG = reference.RELEASED
 

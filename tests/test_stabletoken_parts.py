@@ -12,7 +12,7 @@ from test_stabletoken_decoder import TINY_DECODER, make_decoder
 
 import zoo
 from zoo import _parts
-from zoo._fingerprint import fingerprint
+from zoo.checkpoint.fingerprint import fingerprint
 from zoo.errors import CheckpointError, ConfigError, HubError
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 from zoo.families.stabletoken.tokenizer import NoDecoder, StableTokenTokenizer

@@ -25,7 +25,7 @@ from zoo.data.speech import SpeechData, read_manifest
 from zoo.errors import CheckpointError, ConfigError, InputError
 from zoo.families.stabletoken.start import start_from_speech
 from zoo.families.stabletoken.training import StableTokenTraining
-from zoo.metrics.edits import unit_edit_distance
+from zoo.metrics.tokens.edits import unit_edit_distance
 from zoo.training import EMA, Checkpoints, ExactResume, OptimizerConfig, tokenizer_of
 
 CONFIG = configs.to_dict(TINY)

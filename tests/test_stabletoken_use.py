@@ -9,7 +9,8 @@ from test_stabletoken import TINY, make, speech
 
 import zoo
 from zoo.errors import CheckpointError, ConfigError, InputError, TokenError
-from zoo.families.stabletoken import StableTokenTokenizer, official
+from zoo.families.stabletoken import StableTokenTokenizer
+from zoo.families.stabletoken.official import folder as official
 
 VOTING = {"kind": "voting_lfq", "dim": 32, "num_bits": 6}
 

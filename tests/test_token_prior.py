@@ -7,18 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.components.token_prior import (
-    Cache,
-    CausalConfig,
-    CausalTransformer,
-    TokenPrior,
-    TokenPriorConfig,
-    bits_by_position,
-    bits_per_token,
-    draw_ids,
-)
+from zoo.components.prior import Cache, CausalConfig, CausalTransformer, draw_ids
 from zoo.config import from_dict, to_dict
 from zoo.errors import ConfigError, InputError, TokenError
+from zoo.generator import TokenPrior, TokenPriorConfig, bits_by_position, bits_per_token
 
 SMALL = CausalConfig(width=32, num_layers=2, num_heads=2, max_length=24, dropout=0.0)
 KINDS = {

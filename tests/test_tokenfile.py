@@ -11,9 +11,9 @@ import toy
 from safetensors.numpy import load_file, save_file
 
 from zoo import registry, tokenfile
-from zoo.components.action_tokenizer import ActionTokenizer
 from zoo.errors import CheckpointError, NotFittedError, TokenError
 from zoo.families.beast import BeastConfig, BeastTokenizer
+from zoo.modalities.action import ActionTokenizer
 from zoo.tokens import Tokens
 
 MODALITIES = tuple(toy.CLASSES)

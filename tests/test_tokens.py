@@ -7,9 +7,8 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from token_batches import batches, given, padding, sample
 
-from zoo import bits
 from zoo.errors import TokenError
-from zoo.tokens import PAD_ID, Tokens
+from zoo.tokens import PAD_ID, Tokens, bits
 
 # ------------------------------------------------------------------------------------------------------------ from_ids
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from token_batches import VOCABULARIES, batches, given, sample
 
 from zoo.errors import ConfigError, TokenError
-from zoo.tokens import Tokens, TokenSpec
+from zoo.spec import TokenSpec
+from zoo.tokens import Tokens
 
 # --------------------------------------------------------------------------------------------------------- vocabulary
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.components.vocabulary import from_llm_ids, to_llm_ids
 from zoo.errors import ConfigError, TokenError
+from zoo.tokens.vocabulary import from_llm_ids, to_llm_ids
 
 
 def test_published_layouts():

@@ -16,8 +16,9 @@ from torch import nn
 
 from zoo import registry
 from zoo.errors import ConfigError, InputError
+from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
-from zoo.tokens import Tokens, TokenSpec
+from zoo.tokens import Tokens
 
 
 class Levels(nn.Module):

@@ -20,8 +20,9 @@ import zoo
 from zoo.components.quantizers import QuantizerConfig, build, parse
 from zoo.data.datamodule import DataModule
 from zoo.errors import InputError
+from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
-from zoo.tokens import Tokens, TokenSpec
+from zoo.tokens import Tokens
 from zoo.training import Picture, TokenizerModule
 
 SAMPLE = Path(zoo.__file__).parent / "data" / "samples" / "metaworld_expert.npz"

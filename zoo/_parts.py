@@ -14,7 +14,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from zoo import _building
+from zoo.checkpoint import building as _building
 
 __all__ = ["Read", "Unread", "attach", "is_left_out", "left_out", "present", "resolve", "unread"]
 

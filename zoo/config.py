@@ -6,12 +6,12 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from zoo.errors import ConfigError, near_matches, shown
 
-__all__ = ["check_fields", "from_dict", "to_dict"]
+__all__ = ["check_fields", "check_positive", "from_dict", "to_dict"]
 
 T = TypeVar("T")
 
@@ -67,6 +67,21 @@ def check_fields(config: Any, where: str) -> None:
     for field in dataclasses.fields(config):
         value = _checked(getattr(config, field.name), hints[field.name], f"{where}: {field.name}")
         object.__setattr__(config, field.name, value)
+
+
+def check_positive(config: Any, where: str, signed: Sequence[str] = ()) -> None:
+    """Refuse integers below 1 and negative numbers among a dataclass's fields, but for those that have a sign.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    for name, value in vars(config).items():
+        if name in signed:
+            continue
+        if type(value) is int and value < 1:
+            raise ConfigError(f"{where}: {name} must be at least 1, got {value}.")
+        if type(value) is float and not value >= 0:
+            raise ConfigError(f"{where}: {name} must not be negative, got {value}.")
 
 
 def _plain(value: Any) -> Any:

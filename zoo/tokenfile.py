@@ -51,13 +51,13 @@ import numpy as np
 import torch
 from safetensors import numpy, safe_open
 
-from zoo import bits, registry
 from zoo import config as configs
-from zoo._fingerprint import fingerprint
+from zoo import registry
+from zoo.checkpoint.fingerprint import fingerprint
 from zoo.errors import CheckpointError, ConfigError, TokenError, ZooError
 from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
-from zoo.tokens import Tokens
+from zoo.tokens import Tokens, bits
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "SUFFIX", "TokenFile", "check_name", "fingerprint", "load", "save"]
 

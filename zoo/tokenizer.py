@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from zoo import _parts
 from zoo import config as configs
 from zoo.errors import ConfigError, InputError, TokenError
-from zoo.tokens import Tokens, TokenSpec
+from zoo.spec import TokenSpec
+from zoo.tokens import Tokens
 
 __all__ = ["Tokenizer"]
 
@@ -211,7 +212,8 @@ class Tokenizer(nn.Module, ABC):
         """Publish to the Hub, with a card. See `zoo.hub.push` for the options, `zoo push --help` for the command."""
         import tempfile
 
-        from zoo import cards, checkpoint, hub
+        from zoo import checkpoint, hub
+        from zoo.hub import card as cards
 
         with tempfile.TemporaryDirectory() as scratch:
             folder = checkpoint.save(self, Path(scratch) / "checkpoint")

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, NoReturn, cast
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from zoo.cards import RESULTS_FORMAT
 from zoo.cli._output import note
 from zoo.data.datamodule import DataModule
 from zoo.errors import ConfigError, ZooError
+from zoo.hub.card import RESULTS_FORMAT
 from zoo.training import LAST, Checkpoints, ExactResume, TokenizerModule, read_checkpoint
 
 __all__ = ["run"]

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from zoo.cli._output import ticking
-from zoo.components.action_tokenizer import ActionTokenizer
 from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
 from zoo.data.actions import ActionEpisodes
 from zoo.errors import InputError
-from zoo.metrics import _motion  # the measures without the metrics, which take seconds to import
+from zoo.metrics.action import motion  # the measures without the metrics, which take seconds to import
+from zoo.modalities.action import ActionTokenizer
 
 __all__ = ["measure"]
 
@@ -52,20 +52,20 @@ def measure(tokenizer: ActionTokenizer, episodes: ActionEpisodes, reference: Act
             options = {"start": start} if before else {}
             tokens = tokenizer.encode(x, **options)
             decoded = tokenizer.decode(tokens, **options)
-            physical.append(_motion.errors(decoded, x, None))
-            normalised.append(_motion.errors(normalizer(decoded), normalizer(x), None))
+            physical.append(motion.errors(decoded, x, None))
+            normalised.append(motion.errors(normalizer(decoded), normalizer(x), None))
             bits += float(tokens.num_bits.sum())
             ids += int(tokens.lengths.sum())
             steps += x.shape[1]
             chunks += tokenizer.num_chunks(x.shape[1])
             ticker.advance()
-    errors = _motion.error_result(torch.cat(physical))
+    errors = motion.error_result(torch.cat(physical))
     rate = tokenizer.spec.sample_rate
     return {
         "episodes": len(used),
         "steps": steps,
         "chunks": chunks,
-        "normalised_mse": float(_motion.error_result(torch.cat(normalised))["mse"]),
+        "normalised_mse": float(motion.error_result(torch.cat(normalised))["mse"]),
         "max_error": float(errors["max"]),
         "max_error_dof": int(errors["max_per_dof"].argmax()),
         "rmse_per_dof": errors["rmse_per_dof"].tolist(),

@@ -80,7 +80,7 @@ def evaluate(
         Path(markdown).parent.mkdir(parents=True, exist_ok=True)
         Path(markdown).write_text(card_section(report) + "\n", encoding="utf-8")
     if html is not None:
-        from zoo.evaluation.stab.page import write_page
+        from zoo.evaluation.page.page import write_page
 
         write_page(report, Path(html))
     if json:

@@ -15,8 +15,8 @@ from zoo.cli._parser import Parser, indices, positive, positive_int, share
 from zoo.errors import CheckpointError, ConfigError, InputError
 
 if TYPE_CHECKING:
-    from zoo.components.action_tokenizer import ActionTokenizer
     from zoo.data.actions import ActionEpisodes
+    from zoo.modalities.action import ActionTokenizer
 
 __all__ = ["fit_actions", "main"]
 
@@ -196,7 +196,7 @@ def _variant(folder: Path) -> str:
 def _check_target(name: str, family: str, folder: Path, overwrite: bool) -> None:
     """Find out before the work what would make writing its result impossible after it."""
     from zoo import registry
-    from zoo._manifest import CONFIG
+    from zoo.checkpoint.manifest import CONFIG
 
     if not re.fullmatch(rf"{family}\.{registry.VARIANT}", name):
         raise ConfigError(f"--name is {family}.variant, such as {family}.kitchen, got {name!r}.")

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
 def push(model: str, repo: str, json: bool, **options: Any) -> None:
     """Publish a model, and print where it is."""
     from zoo import checkpoint, hub
-    from zoo.cards import write_card
+    from zoo.hub.card import write_card
 
     hub.HubLocation(repo)  # refuses a malformed name before anything is done
     tokenizer = load_model(model).read_parts()  # what does not load is not published
@@ -73,7 +73,7 @@ def push(model: str, repo: str, json: bool, **options: Any) -> None:
 def _push_folder(tokenizer: Tokenizer, folder: Path, repo: str, options: dict[str, Any]) -> PushResult:
     """Publish a folder of the user's as it is, with a card that stays there if it lacks one."""
     from zoo import hub
-    from zoo.cards import write_card
+    from zoo.hub.card import write_card
 
     has_card = (folder / hub.CARD).exists()
     card = write_card(tokenizer, folder, repo)

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data._audio import change_rate, read_audio
 from zoo.data._image import from_8_bit, from_pil, read_image
 from zoo.data._source import describe, is_source, open_source
 from zoo.data._video import read_video
+from zoo.data.audio import change_rate, read_audio
 from zoo.errors import InputError
 
 __all__ = ["LAYOUTS", "Item", "Options", "is_clip", "is_pair", "is_pil", "read_item"]

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.data._audio import claimed_seconds
 from zoo.data._image import Crop, Size, checked_8_bit, from_8_bit, output_size, resize
 from zoo.data._source import Source, describe, open_source, unreadable
+from zoo.data.audio import claimed_seconds
 from zoo.errors import InputError, MissingExtraError
 
 __all__ = ["read_video", "write_mp4"]

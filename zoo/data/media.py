@@ -10,8 +10,8 @@ Importing this module imports torch alone; a decoder is imported by the function
 | `write_wav`, `write_png`, `write_mp4` | files from the same tensors |
 """
 
-from zoo.data._audio import read_audio, write_wav
 from zoo.data._image import read_image, write_png
 from zoo.data._video import read_video, write_mp4
+from zoo.data.audio import read_audio, write_wav
 
 __all__ = ["read_audio", "read_image", "read_video", "write_mp4", "write_png", "write_wav"]

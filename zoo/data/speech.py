@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from zoo.data._audio import read_audio
+from zoo.data.audio import read_audio
 from zoo.data.datamodule import DataModule, Split
 from zoo.data.manifest import Utterance, default_folder, read_manifest
+from zoo.data.perturbations.noise import NoiseBank, RandomPerturbation
 from zoo.errors import ConfigError, InputError, shown
-from zoo.metrics.perturbations import NoiseBank, RandomPerturbation
 
 __all__ = ["SpeechBatch", "SpeechData", "SpeechItems"]
 

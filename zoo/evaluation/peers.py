@@ -1,6 +1,6 @@
 """Speech tokenizers to compare with, for a STAB-style suite: `zoo.evaluation.peers:mel_kmeans`, `:encodec_random`.
 
-They are callables as `zoo.evaluation.stab.subject` says, and learn what little they need from the suite's training
+They are callables as `zoo.evaluation.subject` says, and learn what little they need from the suite's training
 recordings.
 """
 

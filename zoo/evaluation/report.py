@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.evaluation.stab.rows import ROWS
+from zoo.evaluation.suites.stab.rows import ROWS
 
 __all__ = [
     "COLUMNS",

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from zoo import config
 from zoo.errors import ConfigError, InputError, near_matches, shown
-from zoo.evaluation._common import Bootstrap, cache
+from zoo.evaluation.items import Bootstrap, cache
 from zoo.evaluation.report import Report
-from zoo.evaluation.resynthesis.config import ResynthesisSuite
-from zoo.evaluation.stab.config import StabSuite
+from zoo.evaluation.suites.resynthesis.config import ResynthesisSuite
+from zoo.evaluation.suites.stab.config import StabSuite
 
 __all__ = [
     "ActionSuite",
@@ -194,10 +194,10 @@ Suite = ActionSuite | SpeechSuite | ResynthesisSuite | StabSuite
 
 # How each kind is written and which module measures it; report.COLUMNS says how it is shown.
 _KINDS: dict[str, tuple[type[Suite], str]] = {
-    "action": (ActionSuite, "zoo.evaluation.actions"),
-    "speech": (SpeechSuite, "zoo.evaluation.speech"),
-    "resynthesis": (ResynthesisSuite, "zoo.evaluation.resynthesis.runner"),
-    "stab": (StabSuite, "zoo.evaluation.stab.runner"),
+    "action": (ActionSuite, "zoo.evaluation.suites.action"),
+    "speech": (SpeechSuite, "zoo.evaluation.suites.noise"),
+    "resynthesis": (ResynthesisSuite, "zoo.evaluation.suites.resynthesis.runner"),
+    "stab": (StabSuite, "zoo.evaluation.suites.stab.runner"),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoo.components.layers.exact import KeepsPrecision
+from zoo.components.exact.precision import KeepsPrecision
 
 __all__ = ["CONSTANT", "RangeNormalizer"]
 

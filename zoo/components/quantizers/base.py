@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from zoo.components.layers.exact import KeepsPrecision
+from zoo.components.exact.precision import KeepsPrecision
 from zoo.errors import ConfigError, InputError
 
 __all__ = [

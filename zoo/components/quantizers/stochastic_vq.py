@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zoo.components.exact.nearest import unit
 from zoo.components.quantizers.base import full_precision, require
-from zoo.components.quantizers.decisions import unit
 from zoo.components.quantizers.vq import VQ, VQConfig
 
 __all__ = ["StochasticVQ", "StochasticVQConfig"]

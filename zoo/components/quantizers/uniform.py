@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from zoo.components.layers.exact import KeepsPrecision
+from zoo.components.exact.precision import KeepsPrecision
 from zoo.components.quantizers.base import Quantizer, require, straight_through
 from zoo.config import check_fields
 

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from zoo.components.exact.nearest import positive
 from zoo.components.quantizers.base import (
     Quantized,
     Quantizer,
@@ -22,7 +23,6 @@ from zoo.components.quantizers.base import (
     straight_through,
     valid_only,
 )
-from zoo.components.quantizers.decisions import positive
 from zoo.components.quantizers.entropy import entropies
 from zoo.components.quantizers.lfq import bits_of, to_signs
 from zoo.components.quantizers.principal import sign_directions

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.components.exact.nearest import nearest, ordered_sum, unit
 from zoo.components.quantizers.base import Quantizer, mean, require, straight_through, valid_only
 from zoo.components.quantizers.collective import sample_rows, total
-from zoo.components.quantizers.decisions import nearest, ordered_sum, unit
 
 __all__ = ["VQ", "VQConfig"]
 

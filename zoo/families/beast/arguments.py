@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo._ids import as_ids
 from zoo.errors import InputError
 from zoo.families.beast.config import BeastConfig
+from zoo.tokens.ids import as_ids
 
 __all__ = ["clamped_ids", "commands_before", "evaluation_times", "first_command", "require_shape"]
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from zoo.components.exact.precision import ExactTimeMap, KeepsPrecision
 from zoo.components.layers.bspline import derivative_basis, ordered_product, ridge_projection
-from zoo.components.layers.exact import ExactTimeMap, KeepsPrecision
 from zoo.families.beast.config import BeastConfig
 
 __all__ = ["Bases", "SplineDecoder", "SplineEncoder", "episode_windows", "evaluation_points", "fit_weights"]

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from zoo.components.action_tokenizer import ActionTokenizer, Chunks, refresh_after_load, split
 from zoo.components.layers.normalization import CONSTANT, RangeNormalizer
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
@@ -21,7 +20,9 @@ from zoo.errors import ConfigError, InputError, TokenError
 from zoo.families.beast import arguments
 from zoo.families.beast.config import BeastConfig
 from zoo.families.beast.spline import Bases, SplineDecoder, SplineEncoder, episode_windows
-from zoo.tokens import PAD_ID, Tokens, TokenSpec
+from zoo.modalities.action import ActionTokenizer, Chunks, refresh_after_load, split
+from zoo.spec import TokenSpec
+from zoo.tokens import PAD_ID, Tokens
 
 __all__ = ["BeastTokenizer"]
 

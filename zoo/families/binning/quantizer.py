@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.components.layers.exact import KeepsPrecision
+from zoo.components.exact.precision import KeepsPrecision
 
 __all__ = ["EdgeGrid"]
 

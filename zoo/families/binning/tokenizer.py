@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo import config as configs
-from zoo.components.action_tokenizer import ActionTokenizer, refresh_after_load, split
 from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError
 from zoo.families.binning.quantizer import EdgeGrid
+from zoo.modalities.action import ActionTokenizer, refresh_after_load, split
 from zoo.spec import TokenSpec
 from zoo.tokens import PAD_ID, Tokens
 
@@ -37,7 +37,7 @@ class BinningConfig:
         codebook_size: Codes of each value, V.
         rule: `openvla`: V edges over [-1, 1] and V - 1 bins between them, decoded to their centres; 0 is a centre.
             Our code is OpenVLA's bin number less one, so that the id in a language model is the same (see
-            `zoo.components.vocabulary.to_llm_ids`). `linear`: V levels from -1 to 1, decoded exactly to the level; 0
+            `zoo.tokens.vocabulary.to_llm_ids`). `linear`: V levels from -1 to 1, decoded exactly to the level; 0
             lies between two.
         action_quantiles: Quantiles of the actions that are mapped to -1 and +1, or None if inputs are in [-1, 1]
             already and nothing is to be fitted.

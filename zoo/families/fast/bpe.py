@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.components.layers.exact import KeepsPrecision
+from zoo.components.exact.precision import KeepsPrecision
 from zoo.errors import CheckpointError, InputError, MissingExtraError, NotFittedError
 
 __all__ = ["FAR_OUTSIDE", "MAX_CODE", "CoefficientBpe"]

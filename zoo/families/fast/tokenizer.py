@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from zoo import config as configs
-from zoo.components.action_tokenizer import ActionTokenizer, refresh_after_load, split
 from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError, InputError, TokenError
@@ -28,6 +27,7 @@ from zoo.families.fast.bpe import FAR_OUTSIDE, CoefficientBpe
 from zoo.families.fast.config import FastConfig
 from zoo.families.fast.parsing import Parsed, fill, parse
 from zoo.families.fast.transform import CosineTransform, windows
+from zoo.modalities.action import ActionTokenizer, refresh_after_load, split
 from zoo.spec import TokenSpec
 from zoo.tokens import PAD_ID, Tokens
 

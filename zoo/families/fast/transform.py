@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zoo.components.layers.exact import ExactTimeMap, KeepsPrecision
+from zoo.components.exact.precision import ExactTimeMap, KeepsPrecision
 
 __all__ = ["CosineTransform", "cosine_basis", "windows"]
 

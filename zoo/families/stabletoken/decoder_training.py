@@ -17,17 +17,17 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import config as configs
+from zoo.components.discriminators.waves import DiscriminatorConfig, Discriminators
 from zoo.components.flow import Cosine, draw_noise, draw_times, drop_conditions, flow_loss
 from zoo.components.losses.adversarial import discriminator_loss, feature_loss, generator_loss
 from zoo.components.losses.spectral import MultiResolutionSTFT
-from zoo.data._audio import change_rate
+from zoo.components.vocoder.convolution import Conv
+from zoo.components.vocoder.pitch import fundamental_frequency
+from zoo.data.audio import change_rate
 from zoo.data.speech import SpeechBatch
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
-from zoo.families.stabletoken.decoder.convolution import Conv
-from zoo.families.stabletoken.decoder.discriminators import DiscriminatorConfig, Discriminators
 from zoo.families.stabletoken.decoder.mel import PATH
-from zoo.families.stabletoken.decoder.pitch import fundamental_frequency
 from zoo.families.stabletoken.decoder.spectrum import MelSpectrum
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer

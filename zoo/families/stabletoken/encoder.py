@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.components.exact.one_by_one import Run
 from zoo.components.layers.transformer import TransformerLayer
-from zoo.families.stabletoken.canonical import Run
 from zoo.families.stabletoken.config import StableTokenConfig
 
 __all__ = ["SpeechEncoder", "sinusoids"]

@@ -25,15 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo.components.exact.one_by_one import canonical
 from zoo.components.quantizers import Quantizer, build
+from zoo.components.windows import Chunking, cut, in_chunks, whole_tokens
 from zoo.errors import ConfigError, InputError, TokenError, shown
-from zoo.families.stabletoken.canonical import canonical
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.features import LogMel
-from zoo.families.stabletoken.segments import Chunking, cut, in_chunks, whole_tokens
+from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
-from zoo.tokens import PAD_ID, Tokens, TokenSpec
+from zoo.tokens import PAD_ID, Tokens
 
 if TYPE_CHECKING:
     from zoo.families.stabletoken.decoder import DecoderConfig
@@ -177,7 +178,7 @@ class StableTokenTokenizer(Tokenizer):
             )
         blocks: Iterable[Any]
         if isinstance(x, (str, os.PathLike)):
-            from zoo.data._blocks import read_blocks
+            from zoo.data.blocks import read_blocks
 
             blocks = read_blocks(x, sample_rate=self.config.sample_rate, mix_down=mix_down)
         else:
@@ -292,7 +293,7 @@ class StableTokenTokenizer(Tokenizer):
     @classmethod
     def recognises(cls, folder: Path) -> bool:
         """Whether `folder` holds the released layout: `tokenizer/`, or its files themselves."""
-        from zoo.families.stabletoken import official
+        from zoo.families.stabletoken.official import folder as official
 
         return official.locate(folder) is not None
 
@@ -304,7 +305,7 @@ class StableTokenTokenizer(Tokenizer):
             CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the config.
             ConfigError: The config asks for what this family does not have.
         """
-        from zoo.families.stabletoken import official
+        from zoo.families.stabletoken.official import folder as official
 
         return official.load(cls, folder)
 
@@ -382,7 +383,7 @@ def _drawn(generator: torch.Generator) -> int:
 
 
 def _resampled(wave: Tensor, rate: int, new_rate: int) -> Tensor:
-    from zoo.data._audio import change_rate
+    from zoo.data.audio import change_rate
 
     return change_rate(wave, rate, new_rate)
 

@@ -27,7 +27,7 @@ from zoo.families.stabletoken.recognizer import Recognizer
 from zoo.families.stabletoken.start import start_from_speech
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
 from zoo.families.stabletoken.whisper import read_whisper
-from zoo.metrics.edits import CharacterErrorRate, WordErrorRate
+from zoo.metrics.tokens.edits import CharacterErrorRate, WordErrorRate
 from zoo.training import Figure, Media, OptimizerConfig, TokenizerModule
 
 __all__ = ["StableTokenTraining"]

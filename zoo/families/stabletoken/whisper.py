@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo import _weights
+from zoo.checkpoint import weights as _weights
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
-from zoo.families.stabletoken.names import released_name
+from zoo.families.stabletoken.official.names import released_name
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as TextTokenizer

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from zoo import config as configs
+from zoo.components.vocoder.config import VocoderConfig
 from zoo.errors import ConfigError
 
 __all__ = ["ConformerConfig", "DecoderConfig", "UNetConfig", "VocoderConfig"]
 
 _GROUPS = 8
-
-
-def _require_positive(config: object, where: str, signed: Sequence[str] = ()) -> None:
-    """Refuse integers below 1 and negative numbers, but for fields that have a sign."""
-    for name, value in vars(config).items():
-        if name in signed:
-            continue
-        if type(value) is int:
-            _require(value >= 1, f"{where}: {name} must be at least 1, got {value}")
-        if type(value) is float:
-            _require(value >= 0, f"{where}: {name} must not be negative, got {value}")
+_VOCODER = VocoderConfig()
 
 
 def _require(condition: bool, message: str) -> None:
@@ -52,7 +41,7 @@ class ConformerConfig:
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "decoder: conformer")
-        _require_positive(self, "conformer")
+        configs.check_positive(self, "decoder: conformer")
         _require(
             self.width % self.num_heads == 0 and self.width % 2 == 0,
             f"conformer: width must be even and a multiple of num_heads, got {self.width} and {self.num_heads}",
@@ -84,87 +73,11 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "decoder: unet")
-        _require_positive(self, "unet")
+        configs.check_positive(self, "decoder: unet")
         _require(
             bool(self.channels) and all(channels >= 1 and channels % _GROUPS == 0 for channels in self.channels),
             f"unet: channels must be multiples of {_GROUPS}, one a level, got {self.channels}",
         )
-
-
-@dataclass(frozen=True)
-class VocoderConfig:
-    """Settings of the network that turns mel spectra into waves.
-
-    Attributes:
-        channels: Channels at the mel's rate; every upsampling halves them.
-        upsample_rates: Factors of the transposed convolutions, even.
-        upsample_kernels: Their kernels, even and no shorter than the factors.
-        n_fft: Samples in one frame of the inverse Fourier transform.
-        hop_length: Samples from one such frame to the next.
-        kernels: Kernels of the residual blocks whose mean follows each upsampling.
-        dilations: Dilations of each such block.
-        source_kernels: Kernels of the residual blocks that the source passes, one an upsampling.
-        source_dilations: Dilations of each such block.
-        num_harmonics: Sines above the fundamental.
-        sine_amplitude: Of each sine, relative to full scale.
-        noise_std: Standard deviation of the noise on voiced sines; on unvoiced ones it is a third of the amplitude.
-        voiced_threshold: Hz of fundamental frequency above which speech is voiced.
-        pitch_channels: Width of the network that predicts the fundamental frequency.
-        slope: Of the leaky ReLU before each upsampling.
-        limit: The wave is clamped to ± this.
-    """
-
-    channels: int = 512
-    upsample_rates: tuple[int, ...] = (8, 8)
-    upsample_kernels: tuple[int, ...] = (16, 16)
-    n_fft: int = 16
-    hop_length: int = 4
-    kernels: tuple[int, ...] = (3, 7, 11)
-    dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
-    source_kernels: tuple[int, ...] = (7, 11)
-    source_dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5))
-    num_harmonics: int = 8
-    sine_amplitude: float = 0.1
-    noise_std: float = 0.003
-    voiced_threshold: float = 10.0
-    pitch_channels: int = 512
-    slope: float = 0.1
-    limit: float = 0.99
-
-    def __post_init__(self) -> None:
-        configs.check_fields(self, "decoder: vocoder")
-        _require_positive(self, "vocoder")
-        stages = len(self.upsample_rates)
-        _require(
-            0 < stages == len(self.upsample_kernels) == len(self.source_kernels) == len(self.source_dilations),
-            "vocoder: upsample_rates, upsample_kernels, source_kernels and source_dilations must be equally many",
-        )
-        _require(0 < len(self.kernels) == len(self.dilations), "vocoder: kernels and dilations must be equally many")
-        _require(
-            self.channels % 2**stages == 0,
-            f"vocoder: channels must be a multiple of {2**stages}, for {stages} halvings, got {self.channels}",
-        )
-        for rate, kernel in zip(self.upsample_rates, self.upsample_kernels, strict=True):
-            _require(
-                kernel >= rate >= 2 and rate % 2 == 0 and kernel % 2 == 0,
-                f"vocoder: upsampling factors and their kernels must be even, and the kernels no shorter, got {rate} "
-                f"and {kernel}",
-            )
-        kernels = (*self.kernels, *self.source_kernels)
-        steps = [step for block in (*self.dilations, *self.source_dilations) for step in block]
-        _require(
-            all(kernel >= 1 and kernel % 2 == 1 for kernel in kernels) and all(step >= 1 for step in steps),
-            f"vocoder: kernels must be odd and dilations at least 1, got {kernels} and {steps}",
-        )
-        _require(
-            self.n_fft % 2 == 0 and self.hop_length <= self.n_fft // 2,
-            f"vocoder: n_fft must be even and at least twice hop_length, got {self.n_fft} and {self.hop_length}",
-        )
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples in one mel frame."""
-        return math.prod(self.upsample_rates) * self.hop_length
 
 
 @dataclass(frozen=True)
@@ -197,11 +110,11 @@ class DecoderConfig:
     guidance: float = 0.7
     conformer: ConformerConfig = ConformerConfig()
     unet: UNetConfig = UNetConfig()
-    vocoder: VocoderConfig = VocoderConfig()
+    vocoder: VocoderConfig = _VOCODER
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "decoder")
-        _require_positive(self, "decoder", signed=("mel_mean",))
+        configs.check_positive(self, "decoder: decoder", signed=("mel_mean",))
         _require(self.mel_std > 0, f"mel_std must be above 0, got {self.mel_std}")
         _require(
             self.num_frames(1) >= 1,

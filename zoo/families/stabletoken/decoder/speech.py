@@ -12,10 +12,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from zoo.components.vocoder.vocoder import Vocoder
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import MelFlow
-from zoo.families.stabletoken.decoder.vocoder import Vocoder
 
 __all__ = ["SEED", "SpeechDecoder"]
 

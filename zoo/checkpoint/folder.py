@@ -1,0 +1,321 @@
+"""The checkpoint folder: `config.json`, `model.safetensors`, and a family's few other files. Read strictly.
+
+`config.json` names a family and holds plain values; it never names an import path. It lists size and SHA-256 of every
+other file, so that a damaged copy is found whichever way it came. Weights are safetensors, never pickle; a missing, an
+unexpected, a wrongly shaped and a non-finite tensor are all errors, and nothing is returned half-loaded.
+
+The weights of a part that a family names in `Tokenizer.part_names`, such as a decoder, are in `<part>.safetensors`, and
+are read, as strictly, when the part is first used. Checkpoints that have them in `model.safetensors` are read as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from zoo import _parts, registry
+from zoo import config as configs
+from zoo.checkpoint import building as _building
+from zoo.checkpoint import weights as _weights
+from zoo.checkpoint.manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
+from zoo.errors import CheckpointError, ConfigError, ZooError
+from zoo.tokenizer import Tokenizer
+
+__all__ = ["CONFIG", "FORMAT", "WEIGHTS", "is_checkpoint", "load", "read_manifest", "save"]
+
+WEIGHTS = "model.safetensors"
+
+_STAGING = ".saving-"
+
+
+def save(
+    tokenizer: Tokenizer,
+    folder: str | Path,
+    *,
+    name: str | None = None,
+    licence: str | None = None,
+    trained_on: str | None = None,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a tokenizer as a checkpoint folder, all of it or nothing.
+
+    A process that is killed while it overwrites leaves the old checkpoint, the new one, or, if the kill falls between
+    the last renames, a folder that `load` refuses; never a mixture that loads. Where old and new differ in a part that
+    is read later, and in nothing that is read at once, the first use of the part is what is refused.
+
+    Args:
+        tokenizer: What to save.
+        folder: Where to; created if it does not exist.
+        name: `family.variant`; the tokenizer's own name if None.
+        licence: SPDX identifier of the weights' licence; that of `tokenizer.spec` if None.
+        trained_on: What the weights were made from, for people.
+        dtype: Dtype to round trained float32 weights to, such as `torch.float16`, for a file half as large; they are
+            loaded as float32 again, and ids may differ a little from those of the weights before rounding. None keeps
+            what they are. Statistics and tables are never rounded.
+        overwrite: Replace a checkpoint that is there. Other files in the folder, such as a card, are kept.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: The folder already has such files and `overwrite` is not set, or it cannot be written, or the
+            weights could not be loaded again: NaN, or another shape or dtype than the config says.
+        ConfigError: The config has values that do not survive JSON, or the name is not one of the family.
+        NotFittedError: The tokenizer is not usable yet.
+    """
+    from zoo import __version__
+
+    tokenizer.require_ready()
+    cls = type(tokenizer)
+    assets = tokenizer.assets()
+    tensors = _weights.collect(tokenizer)
+    if dtype is not None:
+        _round(tensors, {name for name, _ in tokenizer.named_parameters()}, dtype)
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "library_version": __version__,
+        "family": cls.family,
+        "name": tokenizer.name if name is None else name,
+        "licence": tokenizer.spec.licence if licence is None else licence,
+        "trained_on": tokenizer.trained_on if trained_on is None else trained_on,
+        "config": configs.to_dict(tokenizer.config),
+        "files": {},
+    }
+    # What load would refuse is not written.
+    _require_name(manifest["name"], cls.family, "save")
+    if set(assets) != set(cls.asset_names):
+        raise ConfigError(f"{cls.__name__}.assets() gives {sorted(assets)}, asset_names says {list(cls.asset_names)}.")
+    expected = _expected(cls, manifest, assets, "save", ())
+    _weights.require_fit(expected, _weights.kinds(tensors), f"this {tokenizer.name} tokenizer")
+    weights = _by_file(cls, tensors)
+    try:
+        folder = Path(folder).expanduser()
+        there = [file for file in (CONFIG, *weights, *assets) if os.path.lexists(folder / file)]
+        if there and not overwrite:
+            raise CheckpointError(
+                f"{folder} already holds a checkpoint ({', '.join(there)}): choose another folder, or pass "
+                "overwrite=True."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING) as scratch:
+            staged = Path(scratch)
+            for file, its_tensors in weights.items():
+                save_file(its_tensors, staged / file, metadata={"format": "pt"})
+            for asset, content in assets.items():
+                (staged / asset).write_bytes(content)
+            manifest["files"] = {path.name: _facts(path) for path in sorted(staged.iterdir())}
+            (staged / CONFIG).write_bytes(encode(manifest))
+            # safetensors makes files that only their owner can read; a checkpoint is as public as its folder.
+            for file in weights:
+                shutil.copymode(staged / CONFIG, staged / file)
+            read_manifest(staged)
+            leftovers = _weights_of(folder) - set(weights)
+            # The config goes last: until it is in place the digests do not match and the folder does not load. What
+            # `load` reads at once goes first, so that it is `load` that sees it.
+            for path in sorted(staged.iterdir(), key=lambda path: (path.name == CONFIG, path.name != WEIGHTS)):
+                path.replace(folder / path.name)
+            for name in leftovers:
+                (folder / name).unlink(missing_ok=True)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, ZooError):
+            raise
+        raise CheckpointError(f"cannot write a checkpoint to {folder}: {error}.") from error
+    return folder
+
+
+def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
+    """Load a checkpoint folder as the family `cls`, on the CPU.
+
+    Of the file of a part no more than the size is looked at before its first use, which raises the same errors.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, of another family, or does not fit the config.
+        ConfigError: The config has unknown keys or unusable values.
+    """
+    manifest = read_manifest(folder)
+    where = f"{folder / CONFIG}"
+    if manifest["family"] != cls.family:
+        raise CheckpointError(f"{folder} holds a {manifest['family']} checkpoint, not one of {cls.family}.")
+    _require_name(manifest["name"], cls.family, where)
+    files = manifest["files"]
+    parts = [name for name in cls.part_names if _file_of(name) in files]
+    expected = {WEIGHTS, *cls.asset_names, *map(_file_of, parts)}
+    if set(files) != expected:
+        raise CheckpointError(
+            f"{where} lists the files {', '.join(sorted(files)) or 'none'}; a {cls.family} checkpoint has "
+            f"{', '.join(sorted(expected))}."
+        )
+    try:
+        assets = {name: _read(folder / name, files[name]) for name in cls.asset_names}
+        weights = folder / WEIGHTS
+        for name in parts:
+            _stamp(folder / _file_of(name), files[_file_of(name)])
+        with _building.fresh("cpu"), _verified(weights, files[WEIGHTS]) as file:
+            # Shapes come first, without data: a config that asks for terabytes is refused before any allocation.
+            _weights.require_fit(_expected(cls, manifest, assets, where, parts), _weights.header(file), f"{weights}")
+            tokenizer = _build(cls, manifest, assets, where, parts)
+            tokenizer.load_state_dict(_weights.read(file), strict=True)
+    except OSError as error:
+        if isinstance(error, ZooError):
+            raise
+        raise CheckpointError(f"{folder} cannot be read: {error}.") from error
+    _weights.require_finite(tokenizer.state_dict(), f"{weights}")
+    for name in parts:
+        path = folder.absolute() / _file_of(name)  # the current folder may be another when it is read
+        _parts.attach(tokenizer, name, partial(_read_part, path, files[path.name]), f"{path}")
+    tokenizer.name = manifest["name"]
+    tokenizer.spec = replace(tokenizer.spec, licence=manifest["licence"])
+    tokenizer.trained_on = manifest["trained_on"]
+    tokenizer.source = str(folder)
+    return tokenizer.eval()
+
+
+def _round(tensors: dict[str, Tensor], names: set[str], dtype: torch.dtype) -> None:
+    """Round the float32 tensors among `names` to a smaller dtype."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        raise ConfigError(f"weights are rounded to torch.float16 or torch.bfloat16, not to {dtype}.")
+    for name in names & tensors.keys():
+        if tensors[name].dtype == torch.float32:
+            tensors[name] = tensors[name].to(dtype)
+    _weights.require_finite(tensors, f"what {dtype} can hold of these weights")
+
+
+def _require_name(name: str, family: str, where: str) -> None:
+    if not re.fullmatch(rf"{re.escape(family)}(\.{registry.VARIANT})?", name):
+        raise ConfigError(f"{where}: a name is {family}.variant, such as {family}.nano, got {name!r:.80}.")
+
+
+def _file_of(part: str) -> str:
+    return f"{part}.safetensors"
+
+
+def _by_file(cls: type[Tokenizer], tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return the tensors of each file; in that of a part their names are those that they have in the part."""
+    files: dict[str, dict[str, Tensor]] = {WEIGHTS: {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        if part in cls.part_names:
+            files.setdefault(_file_of(part), {})[rest] = tensor
+        else:
+            files[WEIGHTS][name] = tensor
+    return files
+
+
+def _weights_of(folder: Path) -> set[str]:
+    """Return the names of the weights that a checkpoint in `folder` lists, if there is one."""
+    try:
+        return {name for name in read_manifest(folder)["files"] if name.endswith(".safetensors")}
+    except ZooError:
+        return set()
+
+
+def _read_part(path: Path, facts: Mapping[str, Any], skeleton: nn.Module) -> dict[str, Tensor]:
+    """Read the weights of a part, after comparing them with what `config.json` stated when it was loaded."""
+    try:
+        with _verified(path, facts) as file:
+            _weights.require_fit(_building.kinds(skeleton, f"{path}"), _weights.header(file), f"{path}")
+            tensors = _weights.read(file)
+        _weights.require_finite(tensors, f"{path}")
+    except OSError as error:
+        reason = f"{error}" if isinstance(error, ZooError) else f"{path} cannot be read: {error}."
+        raise CheckpointError(
+            f"{reason} It is read when it is first used: if another checkpoint was saved there meanwhile, load that."
+        ) from error
+    return tensors
+
+
+def _expected(
+    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, parts: Sequence[str]
+) -> _weights.Kinds:
+    """Return shape and dtype of every tensor that a checkpoint of this config has outside of `parts`."""
+    with _building.fresh("meta"):
+        skeleton = _build(cls, manifest, assets, where, parts)
+    lacking = [_file_of(name) for name in parts if not isinstance(skeleton._modules.get(name), _parts.Unread)]
+    if lacking:
+        raise CheckpointError(f"{where} lists {', '.join(lacking)}, and a tokenizer of its config has no such part.")
+    return _building.kinds(skeleton, where)
+
+
+def _build(
+    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, parts: Sequence[str]
+) -> Tokenizer:
+    config = manifest["config"]
+    with _parts.left_out(cls, parts):
+        return _building.built(
+            lambda: cls.from_config(config, assets) if cls.asset_names else cls.from_config(config),
+            f"{cls.family} tokenizer",
+            where,
+        )
+
+
+@contextmanager
+def _verified(path: Path, facts: Mapping[str, Any]) -> Iterator[Any]:
+    """Open a file of weights that is what `config.json` states, and stays so while it is open."""
+    before = _stamp(path, facts)
+    _verify(path, facts, _digest(path))
+    with _weights.opened(path) as file:
+        _require_same(path, facts, before)  # so what was verified is what is open
+        yield file
+        _require_same(path, facts, before)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": _digest(path)}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(path: Path, facts: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return what changes when a file is replaced or rewritten, after comparing its size."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: the checkpoint is incomplete. Download or copy it again.")
+    status = path.stat()
+    if status.st_size != facts["size"]:
+        kind = "truncated" if status.st_size < facts["size"] else "larger than it should be"
+        raise CheckpointError(
+            f"{path} is {kind}: {status.st_size} bytes instead of the {facts['size']} that {CONFIG} states. "
+            f"{_remedy(path)}"
+        )
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _require_same(path: Path, facts: Mapping[str, Any], before: tuple[int, int, int]) -> None:
+    if _stamp(path, facts) != before:
+        raise CheckpointError(f"{path} was replaced while it was being read: load it again.")
+
+
+def _verify(path: Path, facts: Mapping[str, Any], digest: str) -> None:
+    if digest != facts["sha256"]:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one that {CONFIG} states. {_remedy(path)}")
+
+
+def _read(path: Path, facts: Mapping[str, Any]) -> bytes:
+    _stamp(path, facts)
+    content = path.read_bytes()
+    _verify(path, facts, hashlib.sha256(content).hexdigest())
+    return content
+
+
+def _remedy(path: Path) -> str:
+    if any(path.parent.glob(f"{_STAGING}*")):
+        return "A save into this folder was interrupted, or is still running: save it again."
+    return "Delete it, and download or copy it again."

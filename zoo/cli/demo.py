@@ -1,0 +1,240 @@
+"""`make demo`: every tokenizer that ships encodes and decodes a real sample, and the results can be looked at.
+
+    python -m zoo.cli.demo --out demo
+
+Prints a table, and writes pictures and sounds of input and reconstruction side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import zoo
+from zoo import registry
+from zoo.data.actions import ActionEpisodes, read_actions
+from zoo.errors import TokenError
+from zoo.tokenizer import Tokenizer
+from zoo.tokens import Tokens
+
+SAMPLES = Path(__file__).parent.parent / "data" / "samples"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the demo's table."""
+
+    model: str
+    input: str
+    tokens: int
+    bits: float
+    compression: float
+    error: str
+    seconds: float
+    files: list[Path]
+    remark: str = ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m zoo.cli.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for pictures and sounds (%(default)s)")
+    out = parser.parse_args(arguments).out
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    for name in registry.list_models():
+        entry = registry.model(name)
+        if entry.is_shipped:
+            rows += SHOWS[entry.modality](zoo.load(name), out)
+    _print(rows, out)
+    return 0
+
+
+def show_actions(tokenizer: Tokenizer, out: Path) -> list[Row]:
+    """Encode and decode expert episodes; draw the longest one, the data's curve under the decoded one."""
+    episodes = read_actions(SAMPLES / "metaworld_expert.npz")
+    rate = episodes.control_rate or 1.0
+    start = time.perf_counter()
+    tokens = tokenizer.encode([torch.from_numpy(episode) for episode in episodes.episodes])
+    decoded = tokenizer.decode(tokens)
+    seconds = time.perf_counter() - start
+    numbers = sum(episode.size for episode in episodes.episodes)
+    error = math.sqrt(
+        sum(
+            float((decoded[i, : len(episode)] - torch.from_numpy(episode)).double().square().sum())
+            for i, episode in enumerate(episodes.episodes)
+        )
+        / numbers
+    )
+    longest = max(range(len(episodes.episodes)), key=lambda i: len(episodes.episodes[i]))
+    picture = out / f"{tokenizer.name}.png"
+    _draw_actions(tokenizer, episodes, longest, tokens[longest], decoded[longest], picture)
+    bits = float(tokens.num_bits.sum())
+    spread = torch.cat([torch.from_numpy(episode) for episode in episodes.episodes]).std()
+    return [
+        Row(
+            tokenizer.name,
+            f"{episodes.num_steps / rate:.1f} s motion",
+            int(tokens.lengths.sum()),
+            bits,
+            numbers * 32 / bits,
+            f"{error / float(spread):.1%}",
+            seconds,
+            [picture],
+        )
+    ]
+
+
+def _draw_actions(
+    tokenizer: Tokenizer, episodes: ActionEpisodes, index: int, tokens: Tokens, decoded: Tensor, path: Path
+) -> None:
+    """Draw an episode's degrees of freedom above its tokens."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    episode = episodes.episodes[index]
+    names = episodes.dof_names or tuple(f"DoF {d}" for d in range(episode.shape[1]))
+    rate = episodes.control_rate or 1.0
+    seconds = torch.arange(len(episode)) / rate
+    figure, axes = plt.subplots(
+        episode.shape[1] + 1, 1, figsize=(9, 1.6 * (episode.shape[1] + 1)), sharex=True, constrained_layout=True
+    )
+    for dof, axis in enumerate(axes[:-1]):
+        axis.plot(seconds, episode[:, dof], color="0.6", linewidth=3, label="data")
+        axis.plot(seconds, decoded[: len(episode), dof], color="tab:red", linewidth=1.2, label="decoded")
+        axis.set_ylabel(names[dof])
+        axis.margins(x=0.01)
+    axes[0].legend(loc="upper right", ncols=2, frameon=False)
+    ids = tokens.tolist()[0]
+    # Tokens stand where their share of the sequence is, which for fixed-length chunks is where they act.
+    places = (torch.arange(len(ids)) + 0.5) / len(ids) * len(episode) / rate
+    axes[-1].scatter(places, ids, s=4, color="tab:blue")
+    axes[-1].set_ylabel("token id")
+    axes[-1].set_xlabel("seconds")
+    figure.suptitle(
+        f"{tokenizer.name}: {episodes.names[index]}, {episode.size} numbers as {len(ids)} tokens "
+        f"({float(tokens.num_bits[0]) / 8:.0f} bytes)"
+    )
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def show_speech(tokenizer: Tokenizer, out: Path) -> list[Row]:
+    """Encode a read sentence, as it is and with noise; draw spectrograms over tokens, the changed ones framed.
+
+    If the tokenizer makes speech of tokens, what it makes of each is written and drawn beside it.
+    """
+    from zoo.data.media import read_audio, write_wav
+    from zoo.data.perturbations.noise import perturbation
+    from zoo.pictures import draw_speech_tokens
+
+    channels, rate = read_audio(SAMPLES / "austen.flac")
+    wave = channels[0]
+    waves, stems = {"as it is": wave}, {"as it is": "recording"}
+    for kind, intensity in (("gaussian", 25.0), ("brown", 16.0)):
+        name = f"{kind} noise, {intensity:.0f} dB"
+        waves[name] = perturbation(kind, intensity)(wave, torch.Generator().manual_seed(0))
+        stems[name] = kind
+    start = time.perf_counter()
+    tokens = tokenizer.encode(wave)
+    _speech(tokenizer, tokens)
+    seconds = time.perf_counter() - start
+    of_waves = {name: tokenizer.encode(version) for name, version in waves.items()}
+    made = {name: _speech(tokenizer, of_wave) for name, of_wave in of_waves.items()}
+    decoded = {name: version for name, version in made.items() if version is not None}
+    files = [out / f"{tokenizer.name}.png"]
+    for name, version in waves.items():
+        files.append(out / f"{tokenizer.name}.{stems[name]}.wav")
+        write_wav(files[-1], version.clamp(-1, 1), rate)
+        if name in decoded:
+            files.append(out / f"{tokenizer.name}.{stems[name]}.decoded.wav")
+            write_wav(files[-1], decoded[name].clamp(-1, 1), round(tokenizer.spec.sample_rate or rate))
+    title = f"{tokenizer.name}: {len(wave) / rate:.1f} s of speech as {tokens.ids.shape[1]} tokens"
+    draw_speech_tokens(tokenizer, waves, title, decoded).savefig(files[0], dpi=110)
+    changed = [
+        f"{int((of_waves[name].ids != tokens.ids).sum())} in {name}" for name in waves if waves[name] is not wave
+    ]
+    sounds = (
+        "It makes no speech of tokens."
+        if not decoded
+        else f"Hear {tokenizer.name}.recording.wav, and beside it what decode makes of its tokens, "
+        f"{tokenizer.name}.recording.decoded.wav; the same of noisy speech."
+    )
+    bits = float(tokens.num_bits.sum())
+    return [
+        Row(
+            tokenizer.name,
+            f"{len(wave) / rate:.1f} s speech",
+            int(tokens.lengths.sum()),
+            bits,
+            wave.numel() * 32 / bits,
+            "–",
+            seconds,
+            files,
+            f"{tokenizer.name}: of {tokens.ids.shape[1]} tokens {' and '.join(changed)} change. {sounds}",
+        )
+    ]
+
+
+def _speech(tokenizer: Tokenizer, tokens: Tokens) -> Tensor | None:
+    """Return what one item's tokens sound like, (samples,); None if the tokenizer has no decoder."""
+    try:
+        wave = tokenizer.decode(tokens)[0]
+    except TokenError:  # they are its own tokens: nothing else can be wrong with them
+        return None
+    return wave[: int(tokenizer.output_lengths(tokens)[0])].cpu()
+
+
+SHOWS: dict[str, Callable[[Tokenizer, Path], list[Row]]] = {
+    "action": show_actions,
+    "speech": show_speech,
+}
+"""How the sample of a modality is shown."""
+
+
+def _print(rows: list[Row], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table: Any = Table(title="Every tokenizer that ships, on a real sample", box=None, padding=(0, 2, 0, 0))
+    for title, justify in (
+        ("model", "left"),
+        ("input", "left"),
+        ("tokens", "right"),
+        ("bits", "right"),
+        ("compression", "right"),
+        ("error", "right"),
+        ("seconds", "right"),
+    ):
+        table.add_column(title, justify=justify, no_wrap=title == "model")
+    for row in rows:
+        table.add_row(
+            row.model,
+            row.input,
+            f"{row.tokens:,}",
+            f"{row.bits:,.0f}",
+            f"{row.compression:.1f} : 1",
+            row.error,
+            f"{row.seconds:.3f}",
+        )
+    console = Console()
+    console.print(table)
+    console.print("Compression is against 32 bits a number; the error is RMS, in standard deviations of the input.")
+    for row in rows:
+        if row.remark:
+            console.print(row.remark)
+    console.print(f"Look at {', '.join(str(path) for row in rows for path in row.files)}.", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Networks that tell made signals from recorded ones."""

@@ -1,0 +1,1 @@
+"""How ids are made to depend on nothing but the item itself."""

@@ -1,0 +1,1 @@
+"""Disturbances of signals: noise, rooms, lossy codecs."""

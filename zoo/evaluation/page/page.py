@@ -1,0 +1,247 @@
+"""A report of a STAB-style suite as one HTML file that needs nothing else: no network, no script, no picture files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ConfigError
+from zoo.evaluation.page.charts import COLOURS, bars, curves, tokens
+from zoo.evaluation.report import COLUMNS, Figure, Report, cell
+
+__all__ = ["page", "write_page"]
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:1080px;margin:2em auto;padding:0 1em}
+h1{font-size:1.5em}h2{font-size:1.2em;margin-top:2em;border-bottom:1px solid #ddd}
+svg{max-width:100%;height:auto}.row{display:flex;flex-wrap:wrap;gap:8px}
+.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:12px}
+td,th{padding:3px 8px;border-bottom:1px solid #e4e4e4;text-align:right;white-space:nowrap;vertical-align:top}
+td:first-child,th:first-child{text-align:left}
+.key span{display:inline-block;margin-right:1.4em}.key i{display:inline-block;width:11px;height:11px;margin-right:5px}
+.note{color:#555;font-size:13px}.warn{color:#a00}code{font-size:12px;overflow-wrap:anywhere}
+"""
+
+# Of each dimension: its heading, what to know, and measures of equal units.
+_DIMENSIONS: tuple[tuple[str, str, tuple[tuple[str, tuple[tuple[str, str], ...]], ...]], ...] = (
+    (
+        "Invariance",
+        "0 is chance, 1 is the same tokens whoever speaks, whatever is around, and in every language. Read the three "
+        "figures of language together: a shared inventory is no shared meaning.",
+        (
+            (
+                "{:.2f}",
+                (
+                    ("speaker_index", "speaker, index"),
+                    ("context_index", "context, index"),
+                    ("language_bag_index", "language: overlap, index"),
+                    ("language_top1", "language: retrieval, top 1"),
+                    ("language_distribution", "language: inventory"),
+                ),
+            ),
+        ),
+    ),
+    (
+        "Robustness",
+        "1 is the same tokens however the sound is disturbed; 1 - normalised edit distance, runs collapsed.",
+        (
+            (
+                "{:.2f}",
+                (
+                    ("robustness_pitch", "pitch"),
+                    ("robustness_speed", "playback speed, tempo"),
+                    ("robustness_noise", "noise"),
+                    ("robustness_extensions", "extensions"),
+                    ("robustness", "mean of the first three"),
+                ),
+            ),
+        ),
+    ),
+    (
+        "Compressibility",
+        "Bits a second, lower is cheaper: as they are, with a Huffman code, with one token of memory (first order; too "
+        "low for large vocabularies). Below, how many times fewer tokens byte pairs leave.",
+        (
+            (
+                "{:.0f}",
+                (
+                    ("bits_per_second", "bit/s as they are"),
+                    ("huffman_bits_per_second", "bit/s, Huffman"),
+                    ("first_order_bits_per_second", "bit/s, first order"),
+                ),
+            ),
+            ("{:.2f}", (("bpe_ratio", "byte pairs, as many as ids"), ("bpe_fixed_ratio", "byte pairs, {merges}"))),
+        ),
+    ),
+    (
+        "Vocabulary",
+        "Of {tokens} tokens of each. An extension: it is unknown whether the paper measures it.",
+        (
+            (
+                "{:.2f}",
+                (
+                    ("vocabulary_coverage_equal", "share of ids used"),
+                    ("vocabulary_expected_coverage_equal", "if all were as frequent"),
+                    ("vocabulary_entropy_share_equal", "entropy / log2 V"),
+                    ("vocabulary_renyi_efficiency_equal", "Rényi 2.5 / log2 V"),
+                    ("vocabulary_overlap", "shared by two languages"),
+                ),
+            ),
+        ),
+    ),
+)
+_UNITS = {
+    "pitch": "semitones",
+    "speed": "times as fast, pitch moves",
+    "tempo": "times as fast, pitch stays",
+    "gaussian": "SNR, dB",
+    "pink": "SNR, dB",
+    "real": "SNR, dB",
+    "babble": "SNR, dB",
+}
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page of a report."""
+    text = page(report)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def page(report: Report) -> str:
+    """Return a report as HTML.
+
+    Raises:
+        ConfigError: It is of another kind of suite.
+    """
+    if report.suite != "stab":
+        raise ConfigError(f"a page is made of a STAB-style report, and this is one of the kind {report.suite!r}.")
+    suite = report.data["suite"]
+    names = {
+        "merges": str(suite["num_merges"]),
+        "tokens": str(suite["num_tokens"]),
+    }
+    body = [
+        f"<h1>{escape(report.title)}</h1><p class=note>{escape(report.protocol)}</p>",
+        _legend(report),
+    ]
+    for heading, note, charts in _DIMENSIONS:
+        body.append(f"<h2>{heading}</h2><p class=note>{escape(note.format(**names))}</p>")
+        for form, measures in charts:
+            groups = {title.format(**names): _row(report, key) for key, title in measures}
+            body.append(bars(groups, form))
+        if heading == "Invariance":
+            body.append(_contexts(report, suite))
+        if heading == "Robustness":
+            body.append(_strengths(report, suite))
+    body += [_pictures(report), _table(report), _sources(report)]
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(report.title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
+        f"<body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _row(report: Report, key: str) -> list[Figure | None]:
+    return [figures.get(key) for figures in report.models.values()]
+
+
+def _legend(report: Report) -> str:
+    entries = []
+    for place, name in enumerate(report.models):
+        settings = report.settings[name]
+        remark = escape(settings.get("remark", ""))
+        told = f"<b class=warn>{remark}</b>" if settings.get("weights") == "random" else remark
+        colour = COLOURS[place % len(COLOURS)]
+        entries.append(f'<span><i style="background:{colour}"></i>{escape(name)} {told}</span>')
+    return f"<p class=key>{''.join(entries)}</p>"
+
+
+def _contexts(report: Report, suite: dict[str, Any]) -> str:
+    charts = []
+    for prefix, title in (
+        ("context", "silence beyond the context"),
+        ("context_past", "only the past is silent"),
+        ("context_future", "only the future is silent"),
+        ("context_crop", "cut out instead"),
+    ):
+        series = [
+            [(seconds, figures.get(f"{prefix}_{seconds:g}")) for seconds in suite["contexts"]]
+            for figures in report.models.values()
+        ]
+        charts.append(curves(series, title, "seconds kept on each side"))
+    return f"<p class=note>Share of a segment's tokens that stay.</p><div class=row>{''.join(charts)}</div>"
+
+
+def _strengths(report: Report, suite: dict[str, Any]) -> str:
+    charts = []
+    for kind, strengths in suite["strengths"].items():
+        if kind in _UNITS:
+            series = [
+                [(strength, figures.get(f"ned_collapsed@{kind} {strength:g}")) for strength in strengths]
+                for figures in report.models.values()
+            ]
+            charts.append(curves(series, kind, _UNITS[kind], logarithmic=kind in ("speed", "tempo")))
+    note = "Normalised edit distance, runs collapsed; 0 is no change."
+    return f"<p class=note>{note}</p><div class=row>{''.join(charts)}</div>"
+
+
+def _pictures(report: Report) -> str:
+    example = report.examples
+    if not example:
+        return ""
+    parts = [
+        "<h2>Tokens over time</h2><p class=note>"
+        f"One clip of {escape(example['source'])}, clean and disturbed ({escape(example['condition'])}). A colour is "
+        "an id; red marks are tokens that changed. Of several codebooks the first.</p>"
+    ]
+    for name, ids in example["ids"].items():
+        drawn = tokens(ids["clean"], ids["noisy"], example["peaks"], example["seconds"], example["condition"])
+        parts.append(f"<h3>{escape(name)}</h3>{drawn}")
+    return "".join(parts)
+
+
+def _table(report: Report) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in report.models)
+    rows = []
+    for column in COLUMNS["stab"]:
+        figures = _row(report, column.key)
+        if any(found is not None for found in figures):
+            cells = "".join(_cell(found, cell(found, column, "<br>")) for found in figures)
+            rows.append(f"<tr><td>{escape(column.title)}</td>{cells}</tr>")
+    return (
+        "<h2>Figures</h2><p class=note>– or a ring: it could not be measured; the reason is shown when it is pointed "
+        "at. The JSON has every strength.</p>"
+        f"<div class=scroll><table><tr><th></th>{head}</tr>{''.join(rows)}</table></div>"
+    )
+
+
+def _cell(found: Figure | None, text: str) -> str:
+    reason = found.reason if found is not None else ""
+    return f'<td title="{escape(reason)}">{text}</td>' if reason else f"<td>{text}</td>"
+
+
+def _sources(report: Report) -> str:
+    rows = []
+    for part, sets in report.data["parts"].items():
+        for name, facts in sets.items():
+            cells: Sequence[Any] = (
+                part, name, facts["recordings"], facts["groups"], facts["speakers"], ", ".join(facts["languages"]),
+                facts["minutes"], ", ".join(facts["sources"]), ", ".join(facts["splits"]),
+            )  # fmt: skip
+            rows.append(_tr(cells, "td"))
+    head = ("part", "set", "recordings", "texts", "speakers", "languages", "minutes", "sources", "split")
+    environment = ", ".join(f"{key} {value}" for key, value in report.environment.items())
+    data = report.data
+    return (
+        f"<h2>Data</h2><div class=scroll><table>{_tr(head, 'th')}{''.join(rows)}</table></div>"
+        f"<p class=note>Made by <code>{escape(data['made_by'])}</code>. SHA-256 of labels and sound "
+        f"<code>{data['sha256']}</code>, of the disturbed waves <code>{data['disturbed_sha256']}</code>. "
+        f"Machine: {escape(environment)}.</p>"
+    )
+
+
+def _tr(cells: Iterable[Any], tag: str) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(str(value))}</{tag}>' for value in cells)}</tr>"

@@ -1,0 +1,1 @@
+"""The suites that `zoo eval` runs: a module or folder a kind."""

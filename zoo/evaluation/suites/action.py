@@ -1,0 +1,238 @@
+"""Measures action tokenizers on whole episodes of expert actions."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import zoo
+from zoo import config, registry
+from zoo.components.layers.normalization import RangeNormalizer
+from zoo.components.statistics import RunningRange
+from zoo.data.actions import ActionEpisodes, read_actions
+from zoo.errors import InputError, TokenError
+from zoo.evaluation.report import Figure, Report
+from zoo.evaluation.suite import ActionSuite, Progress, environment
+from zoo.metrics.action import motion as _motion
+from zoo.metrics.bootstrap import bootstrap_interval
+from zoo.modalities.action import ActionTokenizer, split
+
+__all__ = ["measure"]
+
+Rows = dict[str, list[tuple[float, ...]]]
+
+
+def measure(suite: ActionSuite, models: Sequence[str] | None, path: Path, progress: Progress) -> Report:
+    """Run an action suite. See `zoo.evaluation.run`."""
+    fit_data, test_data = (read_actions(path, split=name) for name in (suite.data.fit_split, suite.data.test_split))
+    seen = RunningRange()
+    for episode in fit_data.episodes:
+        seen.update(torch.from_numpy(episode))
+    normalizer = RangeNormalizer(fit_data.episodes[0].shape[1])
+    normalizer.set_range(seen.quantile(0.01), seen.quantile(0.99))
+    report = Report(
+        suite=suite.kind,
+        title=suite.title,
+        protocol=(
+            "Errors in normalised units (1 % and 99 % quantiles of the training data at ±1), whole episodes; intervals "
+            f"of {suite.bootstrap.confidence:.0%} from resampling episodes; latency is the median of single calls."
+        ),
+        data={**suite.data.describe(path), "episodes": len(test_data.episodes)},
+        environment=environment(),
+    )
+    total = len(suite.models) + len(suite.variants) if models is None else len(models)
+    for name, tokenizer in _tokenizers(suite, models, fit_data):
+        progress(f"measuring {name}", len(report.models), total)
+        if tokenizer.num_dofs != normalizer.centre.numel():
+            raise InputError(
+                f"{name} takes {tokenizer.num_dofs} degrees of freedom, the suite's data has "
+                f"{normalizer.centre.numel()}."
+            )
+        report.models[name] = {
+            **_quality(tokenizer, test_data, normalizer, suite),
+            **_robustness(tokenizer, test_data, normalizer, suite),
+            **_latency(tokenizer, test_data, suite.latency_seconds),
+        }
+        report.settings[name] = config.to_dict(tokenizer.config)
+    progress("measured", total, total)
+    return report
+
+
+def _tokenizers(suite: ActionSuite, models: Sequence[str] | None, fit_data: ActionEpisodes) -> Any:
+    for name in suite.models if models is None else models:
+        tokenizer = zoo.load(name)
+        if not isinstance(tokenizer, ActionTokenizer):
+            raise InputError(f"{name} tokenizes {tokenizer.spec.modality}, this suite is for actions.")
+        yield name, tokenizer
+    for variant in suite.variants if models is None else ():
+        tokenizer = registry.family(variant.family).from_config(variant.config)
+        if not isinstance(tokenizer, ActionTokenizer):
+            raise InputError(f"{variant.name}: {variant.family} does not tokenize actions.")
+        yield variant.name, tokenizer.fit(fit_data)
+
+
+def _quality(
+    tokenizer: ActionTokenizer, data: ActionEpisodes, normalizer: RangeNormalizer, suite: ActionSuite
+) -> dict[str, Figure]:
+    rate = data.control_rate or 1.0
+    rows: Rows = {"size": [], "error": [], "jerk": [], "joins": [], "gripper": []}
+    errors: list[NDArray[np.float64]] = []
+    for episode in data.episodes:
+        x = torch.from_numpy(episode)[None]
+        tokens, decoded = _round_trip(tokenizer, x)
+        target, result = normalizer(x), normalizer(decoded)
+        difference = (result - target).abs()
+        errors.append(np.sort(difference.flatten().numpy()))
+        rows["error"].append((float(difference.square().sum()), difference.numel()))
+        bits = tokens * math.log2(tokenizer.spec.codebook_size)
+        chunks = tokenizer.num_chunks(x.shape[1])
+        rows["size"].append((tokens, chunks, bits, x.shape[1] / rate, x.numel()))
+        rows["jerk"].append(tuple(float(y.diff(n=3, dim=1).square().sum()) for y in (result, target)))
+        rows["joins"].append(_joins(tokenizer, result, target))
+        if suite.gripper:
+            agree = (decoded[..., list(suite.gripper)] > 0) == (x[..., list(suite.gripper)] > 0)
+            rows["gripper"].append((float(agree.sum()), agree.numel()))
+
+    def interval(key: str, statistic: Callable[[NDArray[np.float64]], Any]) -> Figure:
+        boot = suite.bootstrap
+        return Figure(
+            *bootstrap_interval(np.array(rows[key]), statistic, boot.confidence, boot.seed, boot.num_resamples)
+        )
+
+    def ratio(over: int, under: int) -> Callable[[NDArray[np.float64]], float]:
+        return lambda r: float(r[:, over].sum() / r[:, under].sum()) if r[:, under].sum() else math.nan
+
+    figures = {
+        "tokens_per_chunk": interval("size", ratio(0, 1)),
+        "bits_per_second": interval("size", ratio(2, 3)),
+        "compression": interval("size", ratio(4, 0)),
+        "mse": interval("error", ratio(0, 1)),
+        "q99": _quantile(errors, 0.99, suite),
+        "jerk_ratio": interval("jerk", lambda r: math.sqrt(r[:, 0].sum() / r[:, 1].sum())),
+        "join_jump": interval("joins", lambda r: (r[:, 0].sum() / r[:, 1].sum()) / (r[:, 2].sum() / r[:, 3].sum())),
+        "repeated": interval("joins", ratio(4, 1)),
+        "repeated_data": interval("joins", ratio(5, 1)),
+    }
+    if suite.gripper:
+        figures["gripper_accuracy"] = interval("gripper", ratio(0, 1))
+    return figures
+
+
+def _round_trip(tokenizer: ActionTokenizer, x: Tensor) -> tuple[int, Tensor]:
+    """Return the number of tokens of an episode (1, L, D) and what they decode to."""
+    options = _start_options(tokenizer, x)
+    tokens = tokenizer.encode(x, **options)
+    return int(tokens.lengths.sum()), tokenizer.decode(tokens, **options)
+
+
+def _start_options(tokenizer: ActionTokenizer, x: Tensor) -> dict[str, Tensor]:
+    """Return the commands before x (B, L, D), for tokenizers that continue them: a robot at rest sent the first one."""
+    fixed = getattr(tokenizer.config, "num_fixed", 0)
+    if not fixed:
+        return {}
+    return {"start": x[:, 0] if fixed == 1 else x[:, :1].expand(-1, fixed, -1)}
+
+
+def _joins(tokenizer: ActionTokenizer, result: Tensor, target: Tensor) -> tuple[float, ...]:
+    """Return (Σ jump error, joins, Σ data's steps, steps, repeated commands, of them in the data)."""
+    chunks = split(target, None, tokenizer.horizon)
+    decoded = split(result, None, tokenizer.horizon)
+    sums = _motion.joins_sums(decoded.values[0], chunks.values[0], 1.0, chunks.valid[0], None, 1e-6)
+    dofs = target.shape[2]
+    return (
+        float(sums["value"].sum()),
+        float(sums["num_joins"]) * dofs,
+        float(sums["step"].sum()),
+        float(sums["num_steps"]) * dofs,
+        float(sums["repeated"].sum()),
+        float(sums["repeated_target"].sum()),
+    )
+
+
+def _quantile(errors: list[NDArray[np.float64]], q: float, suite: ActionSuite) -> Figure:
+    """Return a quantile of all errors, resampling episodes (fewer resamples: each sorts everything)."""
+    estimate = float(np.quantile(np.concatenate(errors), q))
+    generator = np.random.default_rng(suite.bootstrap.seed)
+    drawn = [
+        float(np.quantile(np.concatenate([errors[i] for i in generator.integers(0, len(errors), len(errors))]), q))
+        for _ in range(min(200, suite.bootstrap.num_resamples))
+    ]
+    tail = (1 - suite.bootstrap.confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return Figure(estimate, float(low), float(high))
+
+
+def _robustness(
+    tokenizer: ActionTokenizer, data: ActionEpisodes, normalizer: RangeNormalizer, suite: ActionSuite
+) -> dict[str, Figure]:
+    """Change one token of each episode's first chunk at random: does it still decode, and how far does motion move?"""
+    generator = torch.Generator().manual_seed(suite.bootstrap.seed)
+    valid, damage = [], []
+    for episode in data.episodes:
+        options = _start_options(tokenizer, torch.from_numpy(episode)[None])
+        tokens = tokenizer.encode(torch.from_numpy(episode[: tokenizer.horizon])[None], **options)
+        intact = normalizer(tokenizer.decode(tokens, **options))
+        place = int(torch.randint(int(tokens.lengths[0]), (), generator=generator))
+        ids = tokens.ids.clone()
+        shift = torch.randint(1, tokens.codebook_size, (), generator=generator)
+        ids[0, place] = (ids[0, place] + shift) % tokens.codebook_size
+        try:
+            decoded = normalizer(tokenizer.decode(replace(tokens, ids=ids), **options))
+        except TokenError:
+            valid.append(0.0)
+            continue
+        valid.append(1.0)
+        damage.append(float((decoded - intact).abs().mean()))
+    boot = suite.bootstrap
+    figures = {"decodes": Figure(*bootstrap_interval(valid, np.mean, boot.confidence, boot.seed, boot.num_resamples))}
+    if damage:
+        interval = bootstrap_interval(damage, np.mean, boot.confidence, boot.seed, boot.num_resamples)
+        figures["damage"] = Figure(*interval)
+    return figures
+
+
+def _latency(tokenizer: ActionTokenizer, data: ActionEpisodes, seconds: float) -> dict[str, Figure]:
+    """Return median and 99th percentile of one call on one chunk, and the time a chunk takes in batches of 1024."""
+    windows = np.concatenate(
+        [
+            np.lib.stride_tricks.sliding_window_view(e, tokenizer.horizon, 0)
+            for e in data.episodes
+            if len(e) >= tokenizer.horizon
+        ]
+    )
+    chosen = np.random.default_rng(0).choice(len(windows), 1024, replace=len(windows) < 1024)
+    x = torch.from_numpy(np.ascontiguousarray(windows[chosen].swapaxes(1, 2)))
+    figures = {}
+    for size, name in ((1, ""), (1024, "_batch")):
+        part = x[:size]
+        options = _start_options(tokenizer, part)
+        tokens = tokenizer.encode(part, **options)
+        for verb, call in (
+            ("encode", lambda part=part, options=options: tokenizer.encode(part, **options)),
+            ("decode", lambda tokens=tokens, options=options: tokenizer.decode(tokens, **options)),
+        ):
+            times = _times(call, seconds) * 1e6 / size
+            figures[f"{verb}{name}_us"] = Figure(float(np.median(times)))
+            if size == 1:
+                figures[f"{verb}_p99_us"] = Figure(float(np.quantile(times, 0.99)))
+    return figures
+
+
+def _times(call: Callable[[], Any], seconds: float) -> NDArray[np.float64]:
+    call()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 5 or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return np.array(times)

@@ -1,0 +1,254 @@
+"""Measures how many tokens of speech change in noise, and how much of a codebook speech uses.
+
+Utterances are taken one after another, each with its disturbed views, and every tokenizer encodes the same views. Their
+noise is seeded by the utterance, so that neither order nor number of utterances and models make a difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import zoo
+from zoo import config
+from zoo._random import derive_seed
+from zoo.data.audio import change_rate, read_audio
+from zoo.data.manifest import Utterance, read_manifest
+from zoo.data.perturbations.noise import NoiseBank, Perturbation, RealNoise, perturbation
+from zoo.errors import InputError
+from zoo.evaluation.report import Figure, Report
+from zoo.evaluation.suite import Bootstrap, Progress, SpeechSuite, environment
+from zoo.metrics.bootstrap import bootstrap_interval
+from zoo.metrics.tokens.edits import unit_edits
+from zoo.tokenizer import Tokenizer
+
+__all__ = ["choose", "measure"]
+
+# `Tokenizer.encode` refuses louder samples, which are integers that were not scaled more often than they are sound.
+_PEAK = 1.5
+
+
+@dataclass
+class _Tally:
+    """What one tokenizer did.
+
+    Args:
+        rows: Of each utterance its clean tokens, then the edits under each noise.
+        ids: The clean ids of each utterance, (T,) or (T, K).
+    """
+
+    rows: list[tuple[int, ...]] = field(default_factory=list)
+    ids: list[Tensor] = field(default_factory=list)
+
+
+def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progress: Progress) -> Report:
+    """Run a speech suite. See `zoo.evaluation.run`."""
+    tokenizers = {name: _load(name) for name in dict.fromkeys(suite.models if models is None else models)}
+    chosen = choose(read_manifest(path / suite.data.test), path, suite.max_items)
+    views = _Views(suite, path)
+    tallies: dict[str, _Tally] = {name: _Tally() for name in tokenizers}
+    seconds = 0.0
+    for number, utterance in enumerate(chosen):
+        progress("encoding utterances", number, len(chosen))
+        waves = views.of(utterance)
+        seconds += waves.shape[1] / suite.data.sample_rate
+        for name, tokenizer in tokenizers.items():
+            _add(tallies[name], tokenizer, waves, suite.data.sample_rate)
+    progress("resampling utterances", len(chosen), len(chosen))
+
+    names = sorted({utterance.language for utterance in chosen}) if suite.average == "languages" else []
+    groups = np.array([names.index(utterance.language) if names else 0 for utterance in chosen])
+    report = Report(
+        suite=suite.kind,
+        title=suite.title,
+        protocol=_protocol(suite, names),
+        data={
+            "file": suite.data.file,
+            "sha256": (digest := views.heard.hexdigest()),
+            "is_reference": digest == suite.data.sha256,
+            "made_by": suite.data.made_by,
+            "disturbed_sha256": views.given.hexdigest(),
+            "utterances": len(chosen),
+            "seconds": round(seconds, 3),
+            "languages": dict(sorted(Counter(utterance.language for utterance in chosen).items())),
+            "sources": dict(sorted(Counter(utterance.source for utterance in chosen).items())),
+            "noises": asdict(suite.noises),
+            "seed": suite.seed,
+            "clamped": views.num_clamped,
+        },
+        environment=environment(),
+    )
+    first = next(iter(tallies.values()), None)
+    for name, tally in tallies.items():
+        beside = None if tally is first else first
+        report.models[name] = {
+            **_distances(tally, beside, groups, list(asdict(suite.noises)), suite.bootstrap),
+            **_usage(tally, tokenizers[name], seconds),
+        }
+        report.settings[name] = config.to_dict(tokenizers[name].config)
+    return report
+
+
+def choose(utterances: Sequence[Utterance], folder: Path, max_items: int | None) -> list[Utterance]:
+    """Return up to `max_items` utterances, as many of each source as there are, whatever order they are given in.
+
+    Args:
+        utterances: What to choose from.
+        folder: Where their paths start; what lies in it under the same name is the same utterance elsewhere.
+        max_items: None is all.
+    """
+    by_source: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in sorted(utterances, key=lambda utterance: _key(utterance, folder)):
+        by_source[utterance.source].append(utterance)
+    ranked = sorted((rank, source) for source, members in by_source.items() for rank in range(len(members)))
+    taken = [by_source[source][rank] for rank, source in ranked[:max_items]]
+    return sorted(taken, key=lambda utterance: _key(utterance, folder))
+
+
+class _Views:
+    """Makes the disturbed views of utterances.
+
+    Attributes:
+        heard: Digest of the utterances and recordings of noise that were read: the same wherever the data is.
+        given: Digest of all that was given to the tokenizers. Arithmetic may round otherwise on another processor.
+        num_clamped: Views that were louder than a tokenizer takes.
+    """
+
+    def __init__(self, suite: SpeechSuite, folder: Path) -> None:
+        self._suite, self._folder = suite, folder
+        self._noises = _noises(suite, folder)
+        self.heard, self.given = hashlib.sha256(), hashlib.sha256()
+        self.num_clamped = 0
+
+    def of(self, utterance: Utterance) -> Tensor:
+        """Return an utterance undisturbed and under each noise, (1 + noises, samples)."""
+        clean = _read(utterance, self._suite.data.sample_rate)
+        self.heard.update(clean.numpy().tobytes())
+        waves = [clean]
+        for number, noise in enumerate(self._noises.values()):
+            seed = derive_seed(self._suite.seed, _key(utterance, self._folder), number)
+            if isinstance(noise, RealNoise):
+                self.heard.update(noise.bank.draw(len(clean), torch.Generator().manual_seed(seed)).numpy().tobytes())
+            wave = noise(clean, torch.Generator().manual_seed(seed))
+            self.num_clamped += bool((wave.abs() > _PEAK).any())
+            waves.append(wave.clamp(-_PEAK, _PEAK))
+        stacked = torch.stack(waves)
+        self.given.update(stacked.numpy().tobytes())
+        return stacked
+
+
+def _load(name: str) -> Tokenizer:
+    tokenizer = zoo.load(name)
+    if tokenizer.spec.modality != "speech":
+        raise InputError(f"{name} tokenizes {tokenizer.spec.modality}, this suite is for speech.")
+    return tokenizer
+
+
+def _key(utterance: Utterance, folder: Path) -> int:
+    """Return a number that stands for an utterance, wherever its folder is."""
+    path = utterance.path.relative_to(folder) if utterance.path.is_relative_to(folder) else utterance.path
+    return int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:8])
+
+
+def _noises(suite: SpeechSuite, folder: Path) -> Mapping[str, Perturbation]:
+    rate = suite.data.sample_rate
+    banks = {
+        "real": NoiseBank.from_manifest(folder / suite.data.noise, rate),
+        "real_ood": NoiseBank.from_manifest(folder / suite.data.noise_ood, rate),
+    }
+    return {
+        name: perturbation("real" if name in banks else name, level, banks.get(name))
+        for name, level in asdict(suite.noises).items()
+    }
+
+
+def _read(utterance: Utterance, sample_rate: int) -> Tensor:
+    channels, rate = read_audio(utterance.path)
+    if rate != sample_rate or len(channels) != 1:
+        raise InputError(
+            f"{utterance.path} has {len(channels)} channel(s) at {rate} Hz: the suite's data must be mono at "
+            f"{sample_rate} Hz. Convert it first."
+        )
+    return channels[0]
+
+
+def _add(tally: _Tally, tokenizer: Tokenizer, waves: Tensor, sample_rate: int) -> None:
+    """Encode the views of an utterance, and count what has changed."""
+    rate = int(tokenizer.spec.sample_rate or sample_rate)
+    tokens = tokenizer.encode(waves if rate == sample_rate else change_rate(waves, sample_rate, rate)).to("cpu")
+    clean, *noisy = (ids[:length] for ids, length in zip(tokens.ids, tokens.lengths.tolist(), strict=True))
+    edits = unit_edits(noisy, [clean] * len(noisy))[:, 0]
+    tally.rows.append((clean.numel(), *edits.tolist()))
+    tally.ids.append(clean)
+
+
+def _distances(
+    tally: _Tally, first: _Tally | None, groups: NDArray[np.int64], noises: Sequence[str], boot: Bootstrap
+) -> dict[str, Figure]:
+    """Return the unit edit distances, and the difference of their mean to the first model's if this is another."""
+    mine = np.column_stack([groups, np.array(tally.rows, dtype=np.float64)])
+    width = mine.shape[1]
+
+    def interval(rows: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float]) -> Figure:
+        found = bootstrap_interval(rows, statistic, boot.confidence, boot.seed, boot.num_resamples)
+        return Figure(*found) if math.isfinite(found.low) else Figure(found.estimate)
+
+    def one(number: int) -> Callable[[NDArray[np.float64]], float]:
+        return lambda rows: _ued(rows[:, 0], rows[:, 1], rows[:, 2 + number])
+
+    def mean(rows: NDArray[np.float64]) -> float:
+        return _ued(rows[:, 0], rows[:, 1], rows[:, 2:].sum(1)) / len(noises)
+
+    figures = {f"ued_{name}": interval(mine, one(number)) for number, name in enumerate(noises)}
+    figures["ued_mean"] = interval(mine, mean)
+    if first is not None:
+        # Both in one row: a resample has the same utterances for both, and what makes one hard for both cancels.
+        theirs = np.column_stack([groups, np.array(first.rows, dtype=np.float64)])
+        both = np.column_stack([mine, theirs])
+        figures["ued_difference"] = interval(both, lambda rows: mean(rows[:, :width]) - mean(rows[:, width:]))
+    return figures
+
+
+def _ued(groups: NDArray[np.float64], tokens: NDArray[np.float64], edits: NDArray[np.float64]) -> float:
+    """Return the mean over groups of edits a token, in percent, as `unit_edit_distance`, from counts."""
+    numbers = groups.astype(np.int64)
+    totals = np.bincount(numbers, tokens)
+    seen = totals > 0  # a resample may lack a group
+    return 100 * float((np.bincount(numbers, edits)[seen] / totals[seen]).mean())
+
+
+def _usage(tally: _Tally, tokenizer: Tokenizer, seconds: float) -> dict[str, Figure]:
+    """Return what clean speech uses of a codebook, in the mean of all codebooks, and what its tokens cost."""
+    ids = torch.cat(tally.ids)
+    used, perplexities = [], []
+    for book in ids.reshape(len(ids), -1).T:
+        counts = book.unique(return_counts=True)[1].double()
+        used.append(len(counts) / tokenizer.spec.codebook_size)
+        perplexities.append(float(torch.special.entr(counts / counts.sum()).sum().exp()))
+    return {
+        "usage": Figure(float(np.mean(used))),
+        "perplexity": Figure(float(np.mean(perplexities))),
+        "tokens": Figure(len(ids)),
+        "tokens_per_second": Figure(len(ids) / seconds),
+        "bits_per_second": Figure(len(ids) * tokenizer.spec.bits_per_token / seconds),
+    }
+
+
+def _protocol(suite: SpeechSuite, languages: Sequence[str]) -> str:
+    levels = suite.noises
+    over = f" of a language, mean of {len(languages)} languages" if languages else ""
+    return (
+        "UED: edit distance of the ids in noise to the clean ones, in percent of these, over all utterances"
+        f"{over}. Gaussian noise at {levels.gaussian:g} dB, pink {levels.pink:g}, brown {levels.brown:g}, real "
+        f"{levels.real:g} and {levels.real_ood:g}, amplitudes of {levels.bit_crush:g} bits; intervals of "
+        f"{suite.bootstrap.confidence:.0%} from resampling utterances."
+    )

@@ -1,0 +1,113 @@
+"""What a suite of resynthesis measures, as YAML read strictly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from zoo.errors import ConfigError, InputError
+from zoo.evaluation.items import Bootstrap, cache
+
+__all__ = ["GROUPS", "Clips", "Recognizer", "ResynthesisSuite", "SpokenFiles"]
+
+GROUPS = ("heard", "unheard")
+"""The groups of clips: voices that models may have been trained on, and others."""
+
+
+@dataclass(frozen=True)
+class SpokenFiles:
+    """Which recordings a suite is about.
+
+    Args:
+        file: Name of the folder in the library's data cache.
+        sha256: Of the sound and transcripts that the published figures are of.
+        made_by: The command that makes the folder.
+        test: The manifest.
+        sample_rate: Of all files, in Hz. Every measure is made at it.
+    """
+
+    file: str
+    sha256: str
+    made_by: str
+    test: str = "test.jsonl"
+    sample_rate: int = 16000
+
+    def locate(self, override: Path | None) -> Path:
+        """Return the path of the folder.
+
+        Raises:
+            InputError: It has no manifest; the message says how to make it.
+        """
+        path = override or cache() / self.file
+        if not (path / self.test).is_file():
+            raise InputError(
+                f"{path / self.test} does not exist: make the folder with `{self.made_by}`, or point --data at one."
+            )
+        return path
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Which clips a group has.
+
+    Args:
+        sources: Corpora they are taken from, as many of each as there are.
+        max_items: At most so many; all if None.
+        speakers: Only theirs; everybody's if None.
+    """
+
+    sources: tuple[str, ...]
+    max_items: int | None = None
+    speakers: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_items is not None and self.max_items < 1:
+            raise ConfigError(f"max_items must be at least 1, or null for all, got {self.max_items}.")
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """Who reads the speech for the word error rate.
+
+    Args:
+        folder: Name of the Whisper model's folder in the library's data cache, or any folder.
+        made_by: The command that makes it.
+    """
+
+    folder: str
+    made_by: str
+
+    @property
+    def path(self) -> Path:
+        """Where the folder is."""
+        return cache() / self.folder  # a folder that is absolute stays what it is
+
+
+@dataclass(frozen=True)
+class ResynthesisSuite:
+    """A suite for tokenizers that make speech of tokens.
+
+    Args:
+        kind: Which suite this is.
+        title: For people.
+        data: What to measure on.
+        language: Only clips in it, with a transcript.
+        heard: Clips in voices that models may have been trained on.
+        unheard: Clips in others; none if None.
+        measures: Names of `zoo.evaluation.suites.resynthesis.judges.JUDGES`, and `wer`, which gives `cer` as well.
+        recognizer: Who reads for `wer`.
+        models: Registered names, folders, or `module:function`.
+        bootstrap: How intervals are made.
+    """
+
+    kind: Literal["resynthesis"]
+    title: str
+    data: SpokenFiles
+    language: str
+    heard: Clips
+    unheard: Clips | None
+    measures: tuple[Literal["mel_distance", "cepstral_distortion", "stoi", "pesq", "dnsmos", "distill_mos", "wer"], ...]
+    recognizer: Recognizer
+    models: tuple[str, ...]
+    bootstrap: Bootstrap

@@ -1,0 +1,214 @@
+"""Runs a suite of resynthesis: every system makes every clip, and every judge hears it.
+
+A clip is a unit of the bootstrap. What is the same for all clips of a group, and the figures of a group, have its name
+before theirs, but for the group `heard`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zoo.data.audio import read_audio
+from zoo.data.manifest import Utterance, read_manifest
+from zoo.errors import InputError
+from zoo.evaluation.items import Bootstrap
+from zoo.evaluation.report import Figure, Report
+from zoo.evaluation.suite import Progress, environment
+from zoo.evaluation.suites.noise import choose
+from zoo.evaluation.suites.resynthesis.config import GROUPS, Clips, ResynthesisSuite
+from zoo.evaluation.suites.resynthesis.judges import TEXT_RATES, Judges, text_counts
+from zoo.evaluation.suites.resynthesis.systems import Recording, System, systems
+from zoo.metrics.bootstrap import bootstrap_interval
+
+__all__ = ["measure"]
+
+_NUM_EXAMPLES = 5
+
+
+@dataclass
+class _Tally:
+    """What the judges said of one system.
+
+    Args:
+        rows: Of each group the measures of each clip.
+        heard: What the recogniser read in the first clips.
+    """
+
+    rows: dict[str, list[dict[str, float]]] = field(default_factory=lambda: {group: [] for group in GROUPS})
+    heard: list[str] = field(default_factory=list)
+
+
+def measure(suite: ResynthesisSuite, models: Sequence[str] | None, path: Path, progress: Progress) -> Report:
+    """Run a resynthesis suite. See `zoo.evaluation.run`; models may also be `module:function`."""
+    named = dict.fromkeys(suite.models if models is None else models)
+    makers: list[System] = [Recording(), *(system for name in named for system in systems(name))]
+    clips = _clips(suite, path)
+    for system in makers[1:]:
+        # Untimed: weights may be read when a decoder is first called.
+        system(_read(clips[0][1], suite.data.sample_rate)[: suite.data.sample_rate], suite.data.sample_rate)
+    judges = Judges(suite)
+
+    tallies = {system.name: _Tally() for system in makers}
+    digest = hashlib.sha256()
+    seconds = dict.fromkeys(GROUPS, 0.0)
+    for number, (group, utterance) in enumerate(clips):
+        recording = _read(utterance, suite.data.sample_rate)
+        digest.update(recording.numpy().tobytes() + utterance.text.encode())
+        seconds[group] += len(recording) / suite.data.sample_rate
+        for place, system in enumerate(makers):
+            progress(f"measuring {system.name}", number * len(makers) + place, len(clips) * len(makers))
+            _add(tallies[system.name], system, judges, group, utterance.text, recording, suite.data.sample_rate)
+    progress("resampling clips", len(clips) * len(makers), len(clips) * len(makers))
+
+    report = Report(
+        suite=suite.kind,
+        title=suite.title,
+        protocol=_protocol(suite, judges),
+        data={
+            "file": suite.data.file,
+            "sha256": digest.hexdigest(),
+            "is_reference": digest.hexdigest() == suite.data.sha256,
+            "made_by": suite.data.made_by,
+            "recognizer": suite.recognizer.folder,
+            **{
+                group: {
+                    "clips": sum(name == group for name, _ in clips),
+                    "seconds": round(seconds[group], 3),
+                    "sources": dict(sorted(Counter(u.source for name, u in clips if name == group).items())),
+                }
+                for group in GROUPS
+            },
+            "not_measured": judges.missing,
+        },
+        environment=environment(),
+        examples={"text": [utterance.text for _, utterance in clips[:_NUM_EXAMPLES]]},
+    )
+    for system in makers:
+        tally = tallies[system.name]
+        for group in GROUPS:
+            report.models.setdefault(system.name, {}).update(
+                _figures(tally.rows[group], group, judges, suite.bootstrap)
+            )
+        report.settings[system.name] = system.settings
+        if tally.heard:
+            report.examples[system.name] = tally.heard
+    return report
+
+
+def _clips(suite: ResynthesisSuite, path: Path) -> list[tuple[str, Utterance]]:
+    """Return the clips of each group, by the group's name."""
+    spoken = [u for u in read_manifest(path / suite.data.test) if u.language == suite.language and u.text]
+    chosen: list[tuple[str, Utterance]] = []
+    for group in GROUPS:
+        wanted: Clips | None = getattr(suite, group)
+        if wanted is None:
+            continue
+        members = [
+            u
+            for u in spoken
+            if u.source in wanted.sources and (wanted.speakers is None or u.speaker in wanted.speakers)
+        ]
+        if not members:
+            raise InputError(
+                f"{path / suite.data.test} has no transcribed clip in {suite.language!r} for the group {group!r}, of "
+                f"{', '.join(wanted.sources)}."
+            )
+        chosen += [(group, utterance) for utterance in choose(members, path, wanted.max_items)]
+    return chosen
+
+
+def _read(utterance: Utterance, sample_rate: int) -> Tensor:
+    channels, rate = read_audio(utterance.path)
+    if rate != sample_rate or len(channels) != 1:
+        raise InputError(
+            f"{utterance.path} has {len(channels)} channel(s) at {rate} Hz: the suite's data must be mono at "
+            f"{sample_rate} Hz. Convert it first."
+        )
+    return channels[0]
+
+
+def _add(
+    tally: _Tally, system: System, judges: Judges, group: str, text: str, recording: Tensor, sample_rate: int
+) -> None:
+    """Let a system make a clip and the judges hear it."""
+    wave = system(recording, sample_rate)
+    row = judges(wave, recording, sample_rate)
+    heard = judges.transcribe(wave, sample_rate)
+    if heard is not None:
+        row |= text_counts(heard, text)
+        if len(tally.heard) < _NUM_EXAMPLES:
+            tally.heard.append(heard)
+    row["duration"] = len(recording) / sample_rate
+    row["seconds"] = math.nan if system.seconds is None else system.seconds
+    tally.rows[group].append(row)
+
+
+def _figures(rows: list[dict[str, float]], group: str, judges: Judges, boot: Bootstrap) -> dict[str, Figure]:
+    """Return the figures of one system and group."""
+    if not rows:
+        return {}
+    before = "" if group == GROUPS[0] else f"{group}_"
+    figures = {name: _mean([row[name] for row in rows], boot) for name in judges.names}
+    for name, (edits, length) in TEXT_RATES.items():
+        if edits in rows[0]:
+            figures[name] = _rate(rows, edits, length, 100.0, boot)
+    for name, reason in judges.missing.items():
+        for rate in TEXT_RATES if name == "wer" else (name,):
+            figures[rate] = Figure.missing(reason)
+    if not math.isnan(rows[0]["seconds"]):
+        figures["real_time_factor"] = _rate(rows, "seconds", "duration", 1.0, boot)
+    return {before + name: figure for name, figure in figures.items()}
+
+
+def _mean(values: list[float], boot: Bootstrap) -> Figure:
+    """Return the mean of the clips that a measure is defined for."""
+    defined = [value for value in values if not math.isnan(value)]
+    if not defined:
+        return Figure.missing(f"it is not defined for any of the {len(values)} clips.")
+    return _interval(np.array(defined), np.mean, boot)
+
+
+def _rate(rows: list[dict[str, float]], above: str, below: str, scale: float, boot: Bootstrap) -> Figure:
+    """Return a ratio of sums over clips."""
+    pairs = np.array([(row[above], row[below]) for row in rows], dtype=np.float64)
+    if not pairs[:, 1].sum():
+        return Figure.missing(f"the transcripts of the {len(rows)} clips have no {below}.")
+
+    def ratio(drawn: NDArray[np.float64]) -> float:
+        total = drawn[:, 1].sum()
+        return scale * float(drawn[:, 0].sum() / total) if total else math.nan
+
+    return _interval(pairs, ratio, boot)
+
+
+def _interval(
+    values: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float], boot: Bootstrap
+) -> Figure:
+    found = bootstrap_interval(values, statistic, boot.confidence, boot.seed, boot.num_resamples)
+    return Figure(*found) if math.isfinite(found.low) else Figure(found.estimate)
+
+
+def _protocol(suite: ResynthesisSuite, judges: Judges) -> str:
+    text = (
+        "Means over clips; word and character errors over all clips, of what Whisper "
+        f"({suite.recognizer.folder}) reads; the real-time factor is seconds of computing (`decode`, on "
+        f"{torch.get_num_threads()} thread(s)) a second of speech. Mel distance: mean absolute difference of 80 "
+        "log-mel bands to 80 dB below the loudest; cepstral distortion: cepstra 1 to 13 of these; both, STOI and PESQ "
+        "compare with the recording frame by frame and so judge another voice hard. Intervals of "
+        f"{suite.bootstrap.confidence:.0%} from resampling clips."
+    )
+    if judges.missing:
+        text += (
+            " Not measured: " + "; ".join(f"{name} ({why.rstrip('.')})" for name, why in judges.missing.items()) + "."
+        )
+    return text

@@ -1,0 +1,1 @@
+"""The official layout of StableToken: files, names and settings as the authors released them."""

@@ -1,0 +1,156 @@
+"""The authors' released decoder: read as it is, and written for round trips.
+
+A folder `decoder/` beside `tokenizer/` has `config.yaml` (see `decoder/settings.py`) and two plain state dicts,
+`flow.pt` and `hift.pt`, or the same as safetensors. Of pickles nothing but tensors is read. Every tensor is used, and
+one that is missing or that nobody knows is an error. Weight norms stay a length and a direction, `weight_g` and
+`weight_v`, as they are released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from zoo.checkpoint import weights as _weights
+from zoo.errors import CheckpointError, ConfigError, shown
+from zoo.families.stabletoken.decoder.config import DecoderConfig
+from zoo.families.stabletoken.official import decoder_settings as settings
+from zoo.families.stabletoken.official.decoder_names import flow_name, usual_name, vocoder_name
+
+if TYPE_CHECKING:
+    from zoo.families.stabletoken.decoder.speech import SpeechDecoder
+
+__all__ = ["fill", "locate", "read", "read_config", "require_weights", "write"]
+
+_FOLDER, _CONFIG = "decoder", "config.yaml"
+_FLOW, _VOCODER = "flow", "hift"
+_SUFFIXES = (".safetensors", ".pt")
+
+
+def locate(folder: Path) -> Path | None:
+    """Return `folder / "decoder"` if it has any of the released files, else None."""
+    place = folder / _FOLDER
+    names = (_CONFIG, *(stem + suffix for stem in (_FLOW, _VOCODER) for suffix in _SUFFIXES))
+    return place if any((place / name).is_file() for name in names) else None
+
+
+def require_weights(place: Path) -> None:
+    """Raise `CheckpointError` if the weights of a network are missing. Nothing is read."""
+    for stem in (_FLOW, _VOCODER):
+        _find(place, stem)
+
+
+def read_config(place: Path) -> DecoderConfig:
+    """Return the settings in a released folder.
+
+    Raises:
+        CheckpointError: `config.yaml` is missing or cannot be read.
+        ConfigError: A setting is unusable, or one that the decoder does not have.
+    """
+    return settings.read(place / _CONFIG)
+
+
+def fill(decoder: SpeechDecoder, place: Path) -> None:
+    """Read the released weights into a decoder of the settings beside them.
+
+    Raises:
+        CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the settings.
+    """
+    decoder.load_state_dict(read(decoder, place), strict=True)
+
+
+def read(decoder: nn.Module, place: Path) -> dict[str, Tensor]:
+    """Return the released weights by the names that they have in `decoder`, which may be on the meta device.
+
+    Raises:
+        CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the settings.
+    """
+    vocoder: dict[str, Tensor] = {}
+    for key, value in _read(place, _VOCODER).items():
+        if usual_name(key) in vocoder:
+            raise CheckpointError(f"{place}: {_VOCODER} has {usual_name(key)} twice, under two spellings.")
+        vocoder[usual_name(key)] = value
+    tensors = _read(place, _FLOW), vocoder
+    state = decoder.state_dict()
+    ready: dict[str, Tensor] = {}
+    for names, found, stem in zip(_names(cast("SpeechDecoder", decoder)), tensors, (_FLOW, _VOCODER), strict=True):
+        expected = {theirs: state[ours] for ours, theirs in names.items()}
+        _weights.require_fit(_weights.kinds(expected), _weights.kinds(found), f"{place / stem}.*")
+        _weights.require_finite(found, f"{place / stem}.*")
+        ready |= {ours: found[theirs] for ours, theirs in names.items()}
+    return ready
+
+
+def write(decoder: SpeechDecoder, folder: Path) -> Path:
+    """Write a decoder in the released layout, into `folder / "decoder"`.
+
+    The layout has no place for `DecoderConfig.steps`, and which classes the authors' code would build is not written.
+
+    Returns:
+        The folder with the files.
+
+    Raises:
+        ConfigError: The flow's spectra are in units of their own, or it predicts them instead of velocities, which the
+            layout has no place for either.
+    """
+    config = decoder.config
+    if (config.mel_mean, config.mel_std, config.unet.predicts) != (0, 1, "velocity"):
+        raise ConfigError(
+            "the released layout has velocities of spectra as they are, and this decoder's network predicts "
+            f"{config.unet.predicts} of spectra from mel_mean = {config.mel_mean:g} in units of mel_std = "
+            f"{config.mel_std:g}: it cannot be written so."
+        )
+    place = folder / _FOLDER
+    place.mkdir(parents=True)
+    settings.write(decoder.config, place / _CONFIG)
+    tensors = _weights.collect(decoder)
+    for names, stem in zip(_names(decoder), (_FLOW, _VOCODER), strict=True):
+        torch.save({theirs: tensors[ours] for ours, theirs in names.items()}, place / f"{stem}.pt")
+    return place
+
+
+def _names(decoder: SpeechDecoder) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the released name of each of our tensors, of the two files."""
+    levels = len(decoder.config.unet.channels)
+    flow = {f"flow.{name}": flow_name(name, levels) for name in decoder.flow.state_dict()}
+    return flow, {f"vocoder.{name}": vocoder_name(name) for name in decoder.vocoder.state_dict()}
+
+
+def _find(place: Path, stem: str) -> Path:
+    for path in (place / (stem + suffix) for suffix in _SUFFIXES):
+        if path.is_file():
+            return path
+    raise CheckpointError(f"{place} has neither {stem}.pt nor {stem}.safetensors: download it again.")
+
+
+def _read(place: Path, stem: str) -> Mapping[str, Tensor]:
+    """Return the tensors of a file, on the CPU."""
+    path = _find(place, stem)
+    if path.suffix == ".pt":
+        return _unpickled(path)
+    with _weights.opened(path) as file:
+        return _weights.read(file)
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a stranger's bytes, in whatever part of the reader they break
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} cannot be read as a dictionary of tensors ({reason:.200}), and nothing else is read, since "
+            "unpickling can run code: download it again."
+        ) from error
+    if not isinstance(tensors, dict):
+        raise CheckpointError(f"{path} must hold a dictionary of tensors by name, got {type(tensors).__name__}.")
+    plain: dict[str, Tensor] = tensors
+    for key, value in tensors.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise CheckpointError(
+                f"{path} must hold plain tensors by name; at {shown(key)} it has {type(value).__name__}."
+            )
+    return plain

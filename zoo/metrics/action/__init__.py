@@ -1,0 +1,1 @@
+"""How motion differs from the motion that was wanted."""

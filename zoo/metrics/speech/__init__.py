@@ -1,0 +1,1 @@
+"""How speech sounds, and what of it is understood."""

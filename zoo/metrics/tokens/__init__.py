@@ -1,0 +1,1 @@
+"""What tokens tell, and how much of it."""

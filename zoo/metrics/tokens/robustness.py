@@ -1,0 +1,208 @@
+"""How far tokens change when the sound is disturbed.
+
+STAB-style robustness: specification of STAB (arXiv 2409.02384), section 4. The paper's distances and summary are
+unknown. Chosen here: the unit edit distance as StableToken's paper has it, the same with runs collapsed as NAST has it,
+and the mean normalised distance; a curve over strengths is summed up by the area below it, divided by its width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from zoo.errors import InputError, near_matches
+from zoo.metrics.tokens.edits import edit_distance
+from zoo.metrics.tokens.similarity import normalized_edit_distance
+from zoo.metrics.tokens.streams import Units, check_pairs, collapse_runs, one_stream
+
+__all__ = [
+    "Robustness",
+    "curve_mean",
+    "excess_distance",
+    "length_bound",
+    "overall_robustness",
+    "robustness",
+    "robustness_rows",
+]
+
+
+def robustness_rows(noisy: Units, clean: Units) -> Tensor:
+    """Return what `robustness` is made of for each utterance, for `bootstrap_interval`.
+
+    Args:
+        noisy: Tokens of N disturbed utterances, one codebook.
+        clean: Tokens of the same utterances undisturbed.
+
+    Returns:
+        float64 [N, 7]: edits, clean tokens and normalised distance of ids as they are; the same three with runs
+        collapsed; and the normalised distance that the numbers of tokens alone make, `length_bound`.
+
+    Raises:
+        InputError: The numbers of utterances differ.
+        TokenError: There are several codebooks, or ids are not integers.
+    """
+    disturbed, whole = one_stream(noisy), one_stream(clean)
+    check_pairs(disturbed, whole)
+    rows = []
+    for hypothesis, reference in zip(disturbed, whole, strict=True):
+        row = []
+        for a, b in ((hypothesis, reference), (collapse_runs(hypothesis), collapse_runs(reference))):
+            row += [edit_distance(a, b), len(b), normalized_edit_distance(a, b)]
+        rows.append([*row, length_bound(len(hypothesis), len(reference))])
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
+
+
+def robustness(noisy: Units, clean: Units) -> dict[str, Tensor]:
+    """Measure how far tokens change.
+
+    Args:
+        noisy: Tokens of N disturbed utterances, one codebook.
+        clean: Tokens of the same utterances undisturbed.
+
+    Returns:
+        `ued`, edits over clean tokens of all utterances in percent, as `unit_edit_distance`; `ned`, the mean
+        normalised distance of utterances, 0..1; both with `_collapsed` at the end with runs of one id collapsed, of
+        which `ned_collapsed` is the one to quote; and `excess`, `ned` above what the change of length alone makes. NaN
+        without utterances, the former two also without clean tokens.
+
+    Raises:
+        InputError: The numbers of utterances differ.
+        TokenError: There are several codebooks, or ids are not integers.
+    """
+    rows = robustness_rows(noisy, clean)
+    return _result(rows.sum(0), len(rows))
+
+
+def length_bound(first: int, second: int) -> float:
+    """Return the least normalised edit distance of sequences of these lengths; 0 if both are empty.
+
+    Example:
+        >>> length_bound(100, 80)
+        0.2
+    """
+    longer = max(first, second)
+    return abs(first - second) / longer if longer else 0.0
+
+
+def excess_distance(distance: float, bound: float) -> float:
+    """Return (NED - bound) / (1 - bound): how far tokens change beyond what their number does.
+
+    A tokenizer of fixed rate cannot but change without collapsing runs when speech gets faster.
+
+    Returns:
+        0..1; NaN where the bound is 1.
+    """
+    return (distance - bound) / (1 - bound) if bound < 1 else math.nan
+
+
+def curve_mean(
+    strengths: Sequence[float], values: Sequence[float], scale: Literal["linear", "log"] = "linear"
+) -> float:
+    """Return the area under a curve over strengths, by trapezoids, divided by its width.
+
+    Divided, so that it stays a distance: grids of other width can be compared.
+
+    Args:
+        strengths: dB or semitones; rates with the scale "log".
+        values: What was measured at each.
+        scale: "log" if equal ratios of strengths are equal steps.
+
+    Returns:
+        The value itself if there is one only.
+
+    Raises:
+        InputError: There are none, not as many of both, or strengths repeat or have no logarithm.
+
+    Example:
+        >>> curve_mean([0, 10, 30], [1.0, 0.5, 0.5])
+        0.5833333333333334
+    """
+    if not strengths or len(strengths) != len(values) or len(set(strengths)) < len(strengths):
+        raise InputError(f"a curve needs one value for each of its strengths, got {strengths!r} and {values!r}.")
+    if scale == "log" and min(strengths) <= 0:
+        raise InputError(f"strengths must be above 0 for their logarithms, got {strengths!r}.")
+    points = sorted(zip(strengths, values, strict=True))
+    if len(points) == 1:
+        return points[0][1]
+    places = torch.tensor([math.log(x) if scale == "log" else x for x, _ in points], dtype=torch.float64)
+    heights = torch.tensor([y for _, y in points], dtype=torch.float64)
+    return float(torch.trapezoid(heights, places) / (places[-1] - places[0]))
+
+
+def overall_robustness(distances: Mapping[str, Sequence[float]]) -> float:
+    """Return one less the mean normalised distance, each kind of disturbance weighing alike.
+
+    Args:
+        distances: `ned_collapsed` at each strength, by kind.
+
+    Returns:
+        0..1, 1 if nothing ever changes; NaN without kinds, or if one has no strength.
+
+    Example:
+        >>> overall_robustness({"pitch": [0.5, 0.5], "noise": [0.0]})
+        0.75
+    """
+    means = [math.fsum(values) / len(values) if len(values) else math.nan for values in distances.values()]
+    return 1 - math.fsum(means) / len(means) if means else math.nan
+
+
+class Robustness(Metric):
+    """`robustness` over a data set, for each of several disturbances.
+
+    Args:
+        conditions: Names of the disturbances, such as "pitch+1".
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self, conditions: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not conditions or isinstance(conditions, str):
+            raise InputError(f"give the names of the disturbances as a list, at least one, got {conditions!r}.")
+        self.conditions = tuple(dict.fromkeys(conditions))
+        self.add_state("sums", torch.zeros(len(self.conditions), 7, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(len(self.conditions), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, noisy: Units, clean: Units, condition: str) -> None:
+        """Add utterances under one of the disturbances; arguments as in `robustness`.
+
+        Raises:
+            InputError: As there, or the disturbance was not declared.
+        """
+        if condition not in self.conditions:
+            raise InputError(f"{condition!r} is not declared: {near_matches(condition, self.conditions)}")
+        rows = robustness_rows(noisy, clean).to(self.sums.device)
+        place = self.conditions.index(condition)
+        self.sums[place] += rows.sum(0)
+        self.counts[place] += len(rows)
+
+    def compute(self) -> dict[str, dict[str, Tensor]]:
+        """Return the result of `robustness` by disturbance."""
+        return {
+            name: _result(sums, int(count))
+            for name, sums, count in zip(self.conditions, self.sums, self.counts, strict=True)
+        }
+
+
+def _result(sums: Tensor, count: int) -> dict[str, Tensor]:
+    edits, tokens, distance, edits_collapsed, tokens_collapsed, distance_collapsed, bound = sums.unbind()
+    # The edits of nothing are no rate, however many they are.
+    ued = 100 * edits / tokens if tokens else torch.full_like(edits, math.nan)
+    collapsed = 100 * edits_collapsed / tokens_collapsed if tokens_collapsed else torch.full_like(edits, math.nan)
+    ned = distance / count
+    return {
+        "ued": ued,
+        "ned": ned,
+        "ued_collapsed": collapsed,
+        "ned_collapsed": distance_collapsed / count,
+        "excess": sums.new_tensor(excess_distance(float(ned), float(bound / count))) if count else ned,
+    }

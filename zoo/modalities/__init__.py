@@ -1,0 +1,1 @@
+"""The front doors: what is special about speech, images, video and actions."""
