@@ -52,7 +52,7 @@ def ways(tokenizer: zoo.Tokenizer, waves: Sequence[Tensor]) -> Iterator[tuple[st
     yield "2 threads, batches of 32", encode(tokenizer, waves, 32)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        yield "saved and loaded", encode(zoo.load(tokenizer.save(Path(folder) / "x")), waves, 32)
+        yield "saved and loaded", encode(zoo.load(zoo.save(tokenizer, Path(folder) / "x")), waves, 32)
 
 
 def main() -> int:

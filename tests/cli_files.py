@@ -6,6 +6,7 @@ import pytest
 import torch
 import toy
 
+import zoo
 from zoo.cli import main
 from zoo.data import media
 
@@ -15,7 +16,7 @@ def work(tmp_path, monkeypatch):
     """An empty working folder with a checkpoint of each toy beside it, whose families are registered."""
     with toy.registered():
         for modality in toy.CLASSES:
-            toy.make(modality).save(tmp_path / "models" / modality)
+            zoo.save(toy.make(modality), tmp_path / "models" / modality)
         (tmp_path / "work").mkdir()
         monkeypatch.chdir(tmp_path / "work")
         yield tmp_path / "work"

@@ -138,7 +138,7 @@ def test_layout_and_type_of_the_input(setting):
 
 def test_copies(setting, tmp_path):
     tokenizer, x, start, ids = setting
-    tokenizer.save(tmp_path / "saved")
+    zoo.save(tokenizer, tmp_path / "saved")
     copies = [
         copy.deepcopy(tokenizer),
         pickle.loads(pickle.dumps(tokenizer)),

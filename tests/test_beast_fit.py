@@ -7,6 +7,7 @@ import pytest
 import torch
 from motion import smooth, switching
 
+import zoo
 from zoo.data.actions import ActionEpisodes
 from zoo.errors import ConfigError, InputError, NotFittedError
 from zoo.families.beast import BeastConfig, BeastTokenizer, choose_num_basis
@@ -188,7 +189,7 @@ def test_not_fitted():
         lambda: tokenizer.encode_continuous(x),
         lambda: tokenizer.decode_continuous(torch.zeros(1, 8, DOFS)),
         lambda: tokenizer.clipped_slots(x),
-        lambda: tokenizer.save("nowhere"),
+        lambda: zoo.save(tokenizer, "nowhere"),
     )
     for call in calls:
         with pytest.raises(NotFittedError, match="call fit"):

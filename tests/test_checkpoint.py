@@ -28,7 +28,7 @@ def toys():
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_what_is_saved_is_what_is_loaded(modality, tmp_path):
     tok = toy.make(modality, seed=3)
-    assert tok.save(tmp_path / "new" / "checkpoint") == tmp_path / "new" / "checkpoint"
+    assert zoo.save(tok, tmp_path / "new" / "checkpoint") == tmp_path / "new" / "checkpoint"
     again = zoo.load(tmp_path / "new" / "checkpoint")
     assert same(again, tok)
     assert not again.training
@@ -38,14 +38,14 @@ def test_what_is_saved_is_what_is_loaded(modality, tmp_path):
     assert again.encode(x).equal(tokens)
     assert torch.equal(again.decode(tokens), tok.decode(tokens))
     assert sorted(path.name for path in (tmp_path / "new" / "checkpoint").iterdir()) == [CONFIG, WEIGHTS]
-    twice = again.save(tmp_path / "twice")
+    twice = zoo.save(again, tmp_path / "twice")
     assert (twice / WEIGHTS).read_bytes() == (tmp_path / "new" / "checkpoint" / WEIGHTS).read_bytes()
     assert (twice / CONFIG).read_bytes() == (tmp_path / "new" / "checkpoint" / CONFIG).read_bytes()
 
 
 def test_facts_can_be_stated_when_saving(tmp_path):
     tok = toy.make("image")
-    tok.save(tmp_path, name="toy_image.best", licence="CC-BY-4.0", trained_on="")
+    zoo.save(tok, tmp_path, name="toy_image.best", licence="CC-BY-4.0", trained_on="")
     again = zoo.load(tmp_path)
     assert (again.name, again.spec.licence, again.trained_on) == ("toy_image.best", "CC-BY-4.0", "")
     assert (tok.name, tok.spec.licence) == ("toy_image.s0", "Apache-2.0")
@@ -53,13 +53,13 @@ def test_facts_can_be_stated_when_saving(tmp_path):
 
 
 def test_text_of_all_languages_survives(tmp_path):
-    toy.make("image").save(tmp_path, trained_on="zwölf Bücher, 十二")
+    zoo.save(toy.make("image"), tmp_path, trained_on="zwölf Bücher, 十二")
     assert zoo.load(tmp_path).trained_on == "zwölf Bücher, 十二"
 
 
 def test_files_are_readable_by_whom_the_umask_says(tmp_path):
     (tmp_path / "plain").touch()
-    toy.make("image").save(tmp_path)
+    zoo.save(toy.make("image"), tmp_path)
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", CONFIG, WEIGHTS)}
     assert len(modes) == 1
 
@@ -68,7 +68,7 @@ def test_loading_does_not_depend_on_the_callers_defaults_and_leaves_them_alone(t
     build = toy.Scale.__init__
     monkeypatch.setattr(toy.Scale, "__init__", lambda self: build(self, float(torch.rand((), device="cpu"))))
     tok = toy.make("image", seed=1)
-    tok.save(tmp_path)
+    zoo.save(tok, tmp_path)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -77,7 +77,7 @@ def test_loading_does_not_depend_on_the_callers_defaults_and_leaves_them_alone(t
         torch.set_default_dtype(torch.bfloat16)
         with torch.device("meta"):
             again = zoo.load(tmp_path)
-            again.save(tmp_path / "again")
+            zoo.save(again, tmp_path / "again")
         assert torch.get_default_dtype() == torch.bfloat16
     finally:
         torch.set_default_dtype(dtype)
@@ -95,7 +95,7 @@ def test_tied_weights_are_tied_again(tmp_path, monkeypatch):
     build = toy.ToyImage.__init__
     monkeypatch.setattr(toy.ToyImage, "__init__", tie)
     tok = toy.make("image", seed=2)
-    tok.save(tmp_path)
+    zoo.save(tok, tmp_path)
     again = zoo.load(tmp_path)
     assert same(again, tok)
     assert again.decoder.weight is again.encoder.weight
@@ -104,7 +104,7 @@ def test_tied_weights_are_tied_again(tmp_path, monkeypatch):
 def test_views_of_larger_tensors_are_saved_as_what_they_show(tmp_path):
     tok = toy.make("image")
     tok.encoder.weight = torch.nn.Parameter(torch.arange(10.0)[3:4])
-    tok.save(tmp_path)
+    zoo.save(tok, tmp_path)
     assert zoo.load(tmp_path).encoder.weight.tolist() == [3]
     assert (tmp_path / WEIGHTS).stat().st_size < 1000
 
@@ -135,7 +135,7 @@ def with_palette(tmp_path):
     with toy.registered(WithPalette):
         tok = WithPalette(toy.ImageConfig())
         tok.palette = b'["red", "green"]'
-        yield tok.save(tmp_path / "palette")
+        yield zoo.save(tok, tmp_path / "palette")
 
 
 def test_assets_travel_with_the_weights(with_palette):
@@ -163,17 +163,17 @@ def test_assets_must_be_the_ones_that_the_family_names(with_palette, tmp_path, m
     tok = zoo.load(with_palette)
     monkeypatch.setattr(WithPalette, "assets", lambda self: {})
     with refused(ConfigError, "assets() gives [], asset_names says ['palette.json']"):
-        tok.save(tmp_path / "other")
+        zoo.save(tok, tmp_path / "other")
 
 
 # ------------------------------------------------------------------------------------ what load would refuse, save does
 
 
 def test_a_checkpoint_is_not_overwritten_by_accident(tmp_path):
-    toy.make("image", seed=1).save(tmp_path)
+    zoo.save(toy.make("image", seed=1), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with refused(CheckpointError, tmp_path, f"already holds a checkpoint ({CONFIG}, {WEIGHTS})", "pass overwrite=True"):
-        toy.make("image", seed=2).save(tmp_path)
+        zoo.save(toy.make("image", seed=2), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -182,19 +182,19 @@ def test_a_checkpoint_is_not_overwritten_by_accident(tmp_path):
 def test_nor_is_a_file_of_something_else(tmp_path, name, kind):
     (tmp_path / name).write_text("mine") if kind == "file" else (tmp_path / name).symlink_to(tmp_path / "nowhere")
     with refused(CheckpointError, f"already holds a checkpoint ({name})"):
-        toy.make("image").save(tmp_path)
+        zoo.save(toy.make("image"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_overwriting_keeps_other_files_and_does_not_write_through_links(tmp_path):
     folder, stored = tmp_path / "checkpoint", tmp_path / "stored"
-    toy.make("image", seed=1).save(folder)
+    zoo.save(toy.make("image", seed=1), folder)
     (folder / "README.md").write_text("card")
     (folder / WEIGHTS).rename(stored)
     (folder / WEIGHTS).symlink_to(stored)
     before = stored.read_bytes()
     tok = toy.make("video", seed=2)
-    tok.save(folder, overwrite=True)
+    zoo.save(tok, folder, overwrite=True)
     assert same(zoo.load(folder), tok)
     assert stored.read_bytes() == before
     assert (folder / "README.md").read_text() == "card"
@@ -256,9 +256,9 @@ def test_what_could_not_be_loaded_is_not_saved(case, tmp_path):
     make, kind, *parts = UNSAVABLE[case]
     tok = make()
     old = toy.make("image", seed=1)
-    old.save(tmp_path)
+    zoo.save(old, tmp_path)
     with refused(kind, *parts):
-        tok.save(tmp_path, overwrite=True)
+        zoo.save(tok, tmp_path, overwrite=True)
     assert same(zoo.load(tmp_path), old)
     assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG, WEIGHTS]
 
@@ -269,7 +269,7 @@ def test_what_is_not_ready_is_not_saved(tmp_path, monkeypatch):
 
     monkeypatch.setattr(toy.ToyImage, "require_ready", refuse)
     with refused(NotFittedError, "call fit first"):
-        toy.make("image").save(tmp_path / "new")
+        zoo.save(toy.make("image"), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -278,10 +278,10 @@ def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with refused(CheckpointError, f"cannot write a checkpoint to {folder}: [Errno "):
-            tok.save(folder)
+            zoo.save(tok, folder)
     (tmp_path / "taken" / WEIGHTS / "x").mkdir(parents=True)
     with refused(CheckpointError, "cannot write a checkpoint to"):
-        tok.save(tmp_path / "taken", overwrite=True)
+        zoo.save(tok, tmp_path / "taken", overwrite=True)
     assert [path.name for path in (tmp_path / "taken").iterdir()] == [WEIGHTS]
 
 
@@ -296,7 +296,7 @@ def test_a_read_only_folder(tmp_path):
     else:
         pytest.skip("the superuser can write everywhere")
     with refused(CheckpointError, f"cannot write a checkpoint to {folder}: [Errno "):
-        tok.save(folder)
+        zoo.save(tok, folder)
 
 
 def test_a_full_disk(tmp_path, monkeypatch):
@@ -305,10 +305,10 @@ def test_a_full_disk(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise SafetensorError("I/O error: No space left on device")
 
-    toy.make("image", seed=1).save(tmp_path)
+    zoo.save(toy.make("image", seed=1), tmp_path)
     monkeypatch.setattr(checkpoint, "save_file", fail)
     with refused(CheckpointError, tmp_path, "No space left on device"):
-        toy.make("image", seed=2).save(tmp_path, overwrite=True)
+        zoo.save(toy.make("image", seed=2), tmp_path, overwrite=True)
     assert zoo.load(tmp_path).name == "toy_image.s1"
     assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG, WEIGHTS]
 

@@ -24,7 +24,7 @@ def toys():
 
 @pytest.fixture
 def folder(tmp_path):
-    return toy.make("image").save(tmp_path / "checkpoint")
+    return zoo.save(toy.make("image"), tmp_path / "checkpoint")
 
 
 # -------------------------------------------------------------------------------------------------------- config.json

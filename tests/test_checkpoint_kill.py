@@ -24,11 +24,11 @@ def toys():
 
 def test_a_file_that_is_replaced_while_it_is_read_is_noticed(tmp_path, monkeypatch):
     old, new = toy.make("image", seed=1), toy.make("image", seed=2)
-    old.save(tmp_path)
+    zoo.save(old, tmp_path)
     read = weights.read
 
     def interrupted(file):
-        new.save(tmp_path, overwrite=True)
+        zoo.save(new, tmp_path, overwrite=True)
         return read(file)
 
     monkeypatch.setattr(weights, "read", interrupted)
@@ -78,22 +78,22 @@ DRIVER = """
             left[0] -= 1
             return replace(self, target)
         Path.replace = counted
-        new.save(folder, overwrite=True)
+        zoo.save(new, folder, overwrite=True)
 
     results = {"steps": [], "times": [], "reads": []}
     for step in range(3):
-        old.save(folder, overwrite=True)
+        zoo.save(old, folder, overwrite=True)
         was_killed = killed(child(lambda: kill_at(step)))
         results["steps"].append([was_killed, outcome()])
-    new.save(folder, overwrite=True)
+    zoo.save(new, folder, overwrite=True)
     results["after"] = outcome()
 
     parent = os.getpid()
 
     def overwrite_forever():
         while os.getppid() == parent:
-            old.save(folder, overwrite=True)
-            new.save(folder, overwrite=True)
+            zoo.save(old, folder, overwrite=True)
+            zoo.save(new, folder, overwrite=True)
 
     chance = random.Random(0)
     for _ in range(15):
@@ -101,7 +101,7 @@ DRIVER = """
         time.sleep(0.02 + chance.random() * 0.03)
         os.kill(pid, signal.SIGKILL)
         results["times"].append([killed(pid), outcome()])
-    new.save(folder, overwrite=True)
+    zoo.save(new, folder, overwrite=True)
     pid = child(overwrite_forever)
     for _ in range(80):
         results["reads"].append(outcome())

@@ -80,7 +80,7 @@ def is_unread(tok):
 
 @pytest.fixture
 def saved(tmp_path):
-    return make().save(tmp_path / "saved")
+    return zoo.save(make(), tmp_path / "saved")
 
 
 def reseal(folder, edit):
@@ -105,12 +105,12 @@ class TestFiles:
         assert same(again, tok)
         assert list(dict(again.named_parameters())) == list(dict(tok.named_parameters()))
         for one in (zoo.load(saved), again):  # whether it has been read or not
-            twice = one.save(tmp_path / f"twice-{is_unread(one)}")
+            twice = zoo.save(one, tmp_path / f"twice-{is_unread(one)}")
             for name in (CONFIG, PART, WEIGHTS):
                 assert (twice / name).read_bytes() == (saved / name).read_bytes()
 
     def test_without_such_a_part(self, tmp_path):
-        folder = make(decoder_size=None).save(tmp_path)
+        folder = zoo.save(make(decoder_size=None), tmp_path)
         assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
         assert same(zoo.load(folder), make(decoder_size=None))
 
@@ -127,7 +127,7 @@ class TestFiles:
 
     def test_half_the_size(self, tmp_path):
         tok = make()
-        folder = tok.save(tmp_path, dtype=torch.float16)
+        folder = zoo.save(tok, tmp_path, dtype=torch.float16)
         assert load_file(folder / PART)["weights"].dtype == torch.float16
         assert load_file(folder / PART)["seen"].dtype == torch.int64
         again = zoo.load(folder)
@@ -138,20 +138,20 @@ class TestFiles:
     def test_overwriting(self, saved):
         (saved / "README.md").write_text("card")
         with refused(CheckpointError, f"({CONFIG}, {WEIGHTS}, {PART})", "overwrite=True"):
-            make(1).save(saved)
+            zoo.save(make(1), saved)
         assert same(zoo.load(saved), make())
-        make(1).save(saved, overwrite=True)
+        zoo.save(make(1), saved, overwrite=True)
         assert same(zoo.load(saved), make(1))
-        make(1, decoder_size=None).save(saved, overwrite=True)
+        zoo.save(make(1, decoder_size=None), saved, overwrite=True)
         assert sorted(path.name for path in saved.iterdir()) == ["README.md", CONFIG, WEIGHTS]
 
     def test_a_file_of_that_name_is_not_overwritten_by_accident(self, tmp_path):
         (tmp_path / PART).write_text("mine")
         with refused(CheckpointError, f"already holds a checkpoint ({PART})"):
-            make().save(tmp_path)
-        make(decoder_size=None).save(tmp_path)
+            zoo.save(make(), tmp_path)
+        zoo.save(make(decoder_size=None), tmp_path)
         assert (tmp_path / PART).read_text() == "mine"
-        make(1, decoder_size=None).save(tmp_path, overwrite=True)  # nor is it a checkpoint's that is replaced
+        zoo.save(make(1, decoder_size=None), tmp_path, overwrite=True)  # nor is it a checkpoint's that is replaced
         assert (tmp_path / PART).read_text() == "mine"
 
     @pytest.mark.parametrize("is_read", [False, True])
@@ -159,7 +159,7 @@ class TestFiles:
         tok = zoo.load(saved)
         if is_read:
             tok.read_parts()
-        tok.save(saved, dtype=torch.float16, overwrite=True)
+        zoo.save(tok, saved, dtype=torch.float16, overwrite=True)
         assert torch.equal(tok.decode(IDS), make().decode(IDS))
         assert torch.equal(zoo.load(saved).decoder.weights, make().decoder.weights.half().float())
 
@@ -258,7 +258,7 @@ class TestChanges:
         tok = zoo.load(saved).to("meta")
         assert tok.decoder.weights.is_meta
         with refused(CheckpointError, "is on the meta device"):
-            tok.save(tmp_path / "other")
+            zoo.save(tok, tmp_path / "other")
 
     def test_another_decoder_in_its_place(self, saved):
         tok = zoo.load(saved)
@@ -340,7 +340,7 @@ class TestDamage:
 
     def test_of_one_that_is_loaded_before_it_is_replaced(self, saved):
         tok = zoo.load(saved)
-        make(1).save(saved, overwrite=True)
+        zoo.save(make(1), saved, overwrite=True)
         with refused(CheckpointError, f"{saved / PART} is damaged", "if another checkpoint was saved there"):
             tok.decode(IDS)
         assert torch.equal(zoo.load(saved).decode(IDS), make(1).decode(IDS))
@@ -438,13 +438,13 @@ DRIVER = """
             left[0] -= 1
             return replace(self, target)
         Path.replace = counted
-        model.save(folder, overwrite=True)
+        zoo.save(model, folder, overwrite=True)
         os._exit(0)
 
     results = []
     for model in (new, further):
         for step in range(4):
-            old.save(folder, overwrite=True)
+            zoo.save(old, folder, overwrite=True)
             results.append([save_until(step, model), outcome(model)])
     print(json.dumps(results))
 """
@@ -471,7 +471,7 @@ def test_a_killed_save_leaves_no_mixture(tmp_path):
 
 class TestHub:
     def test_it_travels(self, hub, tmp_path):
-        result = make().push("alice/parts", tag="v1")
+        result = zoo.push(make(), "alice/parts", tag="v1")
         assert {PART, WEIGHTS, CONFIG} <= set(hub.files("alice/parts"))
         tok = zoo.load(f"hf://alice/parts@{result.commit}")
         assert is_unread(tok)

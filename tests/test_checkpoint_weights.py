@@ -24,7 +24,7 @@ def toys():
 
 @pytest.fixture
 def folder(tmp_path):
-    return toy.make("image").save(tmp_path / "checkpoint")
+    return zoo.save(toy.make("image"), tmp_path / "checkpoint")
 
 
 @pytest.mark.parametrize("place", [0, 7, 8, 40, -40, -1])
@@ -81,7 +81,7 @@ def test_narrower_floats_are_values_that_the_model_can_hold(folder):
 
 
 def test_weights_of_another_model(folder, tmp_path):
-    other = toy.make("image", codebook_size=32).save(tmp_path / "other")
+    other = zoo.save(toy.make("image", codebook_size=32), tmp_path / "other")
     replace_weights(folder, (other / WEIGHTS).read_bytes())
     refused_load(folder, CheckpointError, WEIGHTS_AT, "quantizer.table has the shape (32,) instead of (16,)")
 

@@ -30,7 +30,7 @@ def folder(tmp_path):
     """A checkpoint folder of a toy, whose families are registered meanwhile."""
     with toy.registered():
         tok = toy.make("image", seed=1)
-        yield tok.save(tmp_path / "model", name="toy_image.mine", licence="MIT", trained_on="three pictures")
+        yield zoo.save(tok, tmp_path / "model", name="toy_image.mine", licence="MIT", trained_on="three pictures")
 
 
 def run(*arguments, **options):

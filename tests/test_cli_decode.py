@@ -28,7 +28,7 @@ def stored(work):
 
 def test_another_model_is_refused(stored, capsys):
     other = toy.make("image", seed=1)
-    other.save(stored.parent / "other", name="toy_image.s0")
+    zoo.save(other, stored.parent / "other", name="toy_image.s0")
     parts = [
         "made by toy_image.s0 with the fingerprint",
         "Name the right one by --model, or decode nevertheless by --force",
@@ -41,7 +41,7 @@ def test_another_model_is_refused(stored, capsys):
 
 
 def test_a_copy_elsewhere_under_another_name_is_the_same_model(stored, capsys):
-    zoo.load("../models/image").save(stored.parent / "copy", name="toy_image.copy")
+    zoo.save(zoo.load("../models/image"), stored.parent / "copy", name="toy_image.copy")
     shutil.rmtree(stored.parent / "models")
     fails(capsys, ["decode", "x.zoo", "-o", "out"], "toy_image.s0, which cannot be loaded from", "name it by --model")
     ok("decode", "x.zoo", "-o", "out", "--model", "../copy")
@@ -102,12 +102,12 @@ def test_an_interruption_leaves_nothing_of_the_output(place, stored, monkeypatch
 
 
 def test_values_out_of_range_are_clipped_and_counted(work, capsys):
-    toy.make("image", seed=20).save("loud", trained_on="")
+    zoo.save(toy.make("image", seed=20), "loud", trained_on="")
     media.write_png("a.png", torch.ones(3, 8, 8))
     with torch.no_grad():
         tok = toy.make("image")
         tok.decoder.weight.fill_(1.5)
-        tok.save("louder")
+        zoo.save(tok, "louder")
     ok("encode", "louder", "a.png", "-o", "x.zoo")
     capsys.readouterr()
     ok("decode", "x.zoo", "-o", "out", "--json")

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import zoo
+from zoo.cli import cards
 from zoo.data.actions import read_actions
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation import card_section, read_report, read_suite, run, table, write_report
-from zoo.hub import card as cards
 
 ROOT = Path(__file__).parents[1]
 SUITE = ROOT / "eval" / "action.yaml"
@@ -119,7 +119,7 @@ def test_missing_data_says_how_to_make_it(suite, tmp_path, monkeypatch):
 def test_a_model_that_does_not_fit_the_data_is_refused(suite, data, tmp_path):
     from zoo.families.binning import BinningConfig, BinningTokenizer
 
-    BinningTokenizer(BinningConfig(num_dofs=2, horizon=8)).fit([torch.rand(30, 2)]).save(tmp_path / "two")
+    zoo.save(BinningTokenizer(BinningConfig(num_dofs=2, horizon=8)).fit([torch.rand(30, 2)]), tmp_path / "two")
     with pytest.raises(InputError, match="2 degrees of freedom, the suite's data has 4"):
         run(suite, models=[str(tmp_path / "two")], data=data)
 
@@ -143,7 +143,7 @@ def test_a_bad_suite_is_refused(tmp_path, text, message):
 
 
 def test_cards_are_what_was_measured():
-    assert cards.main(["--check"]) == 0, "run python -m zoo.hub.card"
+    assert cards.main(["--check"]) == 0, "run python -m zoo.cli.cards"
 
 
 def test_every_shipped_model_has_a_card_with_metadata_and_figures():

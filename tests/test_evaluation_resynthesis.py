@@ -93,7 +93,7 @@ def models(tmp_path_factory):
         "image": toy.make("image"),
     }
     for name, tokenizer in tokenizers.items():
-        tokenizer.save(folder / name)
+        zoo.save(tokenizer, folder / name)
     with toy.registered(*toy.CLASSES.values(), Half):
         yield {name: str(folder / name) for name in tokenizers}
 

@@ -119,7 +119,7 @@ def models(tmp_path_factory):
         "image": toy.make("image"),
     }
     for name, tokenizer in tokenizers.items():
-        tokenizer.save(folder / name)
+        zoo.save(tokenizer, folder / name)
     with toy.registered(*toy.CLASSES.values(), Deaf, Twin):
         yield {name: str(folder / name) for name in tokenizers}
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from metric_processes import agree
 
 from zoo.errors import InputError, TokenError
+from zoo.metrics.tokens import byte_pairs, compression
 from zoo.metrics.tokens.byte_pairs import (
     BytePairEfficiency,
     apply_merges,
@@ -29,7 +30,6 @@ from zoo.metrics.tokens.compression import (
     huffman_efficiency,
     huffman_lengths,
 )
-from zoo.metrics.tokens.usage import byte_pairs, compression
 
 counts = st.lists(st.integers(0, 40), min_size=1, max_size=9)
 corpora = st.lists(st.lists(st.integers(0, 2), max_size=12), min_size=1, max_size=4)

@@ -13,8 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import InputError
+from zoo.metrics.tokens import correlation
 from zoo.metrics.tokens.correlation import correlate, holm, pearson, spearman
-from zoo.metrics.tokens.usage import correlation
 
 pairs = st.integers(3, 5).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 5), min_size=n, max_size=n)] * 2))
 few = settings(max_examples=20, deadline=None)

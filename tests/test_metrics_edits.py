@@ -15,6 +15,7 @@ from torchmetrics.functional.text import word_error_rate as reference_wer
 
 from zoo import Tokens
 from zoo.errors import InputError
+from zoo.metrics.tokens import edits
 from zoo.metrics.tokens.edits import (
     CharacterErrorRate,
     UnitEditDistance,
@@ -26,7 +27,6 @@ from zoo.metrics.tokens.edits import (
     unit_edits,
     word_error_rate,
 )
-from zoo.metrics.tokens.usage import edits
 
 ids = st.lists(st.integers(0, 3), max_size=12)
 

@@ -14,10 +14,10 @@ from metric_processes import agree
 
 from zoo.errors import InputError, TokenError
 from zoo.metrics.bootstrap import bootstrap_interval
+from zoo.metrics.tokens import language
 from zoo.metrics.tokens.language import LanguageInvariance, bag_similarity, language_invariance, retrieval
 from zoo.metrics.tokens.similarity import equal_positions, normalized_edit_distance
 from zoo.metrics.tokens.speaker import SpeakerInvariance, speaker_invariance, speaker_similarities
-from zoo.metrics.tokens.usage import language
 
 few = settings(max_examples=30, deadline=None)
 

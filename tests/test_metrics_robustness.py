@@ -15,6 +15,7 @@ from metric_processes import agree
 from zoo.data.perturbations.noise import ColourNoise
 from zoo.errors import InputError
 from zoo.metrics.bootstrap import bootstrap_interval
+from zoo.metrics.tokens import robustness as module
 from zoo.metrics.tokens.edits import unit_edit_distance
 from zoo.metrics.tokens.robustness import (
     Robustness,
@@ -25,7 +26,6 @@ from zoo.metrics.tokens.robustness import (
     robustness,
     robustness_rows,
 )
-from zoo.metrics.tokens.usage import robustness as module
 
 corpora = st.lists(st.tuples(*[st.lists(st.integers(0, 2), max_size=8)] * 2), max_size=4)
 

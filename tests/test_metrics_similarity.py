@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from zoo import Tokens
 from zoo.errors import InputError, TokenError
+from zoo.metrics.tokens import similarity, streams
 from zoo.metrics.tokens.edits import edit_distance, unit_edit_distance
 from zoo.metrics.tokens.similarity import (
     chance_corrected,
@@ -22,7 +23,6 @@ from zoo.metrics.tokens.similarity import (
     similarities,
 )
 from zoo.metrics.tokens.streams import collapse_runs, joint_stream, one_stream
-from zoo.metrics.tokens.usage import similarity, streams
 
 ids = st.lists(st.integers(0, 3), max_size=12)
 

@@ -20,7 +20,7 @@ NAMES = ["beast.default", "binning.default", "fast.default"]
 @pytest.fixture
 def published(hub):
     """The commit of `alice/beast`, a tokenizer pushed with a tag."""
-    return zoo.load("beast").push("alice/beast", tag="v1").commit
+    return zoo.push(zoo.load("beast"), "alice/beast", tag="v1").commit
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_pushed_and_loaded_it_gives_the_same_ids(hub, cached, name):
     tok = zoo.load(name)
     ids = tok.encode(SAMPLE).tolist()
     repo = f"alice/{tok.family}"
-    result = tok.push(repo, tag="v1")
+    result = zoo.push(tok, repo, tag="v1")
     for address in (f"hf://{repo}", f"hf://{repo}@v1", f"hf://{repo}@{result.commit}"):
         again = zoo.load(address)
         assert again.source == f"hf://{repo}@{result.commit}"
@@ -68,7 +68,7 @@ def test_offline_it_loads_from_the_cache_without_a_request(hub, published, tmp_p
 
 def test_a_card_that_is_there_is_kept(hub, published, cached):
     hub.commit("alice/beast", {**hub.files("alice/beast"), "README.md": b"# My own words\n"})
-    again = zoo.load("beast").push("alice/beast")
+    again = zoo.push(zoo.load("beast"), "alice/beast")
     assert again.card_kept
     assert hub.files("alice/beast")["README.md"] == b"# My own words\n"
 

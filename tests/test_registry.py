@@ -184,7 +184,7 @@ def test_an_empty_index_has_no_models():
 
 
 def test_a_registered_model_loads_by_name(shipped, tmp_path):
-    toy.make("image", seed=4).save(tmp_path, name="toy_image.mine")
+    zoo.save(toy.make("image", seed=4), tmp_path, name="toy_image.mine")
     mine = entry(source=str(tmp_path))
     assert zoo.register(mine) is mine
     tok = zoo.load("toy_image.mine")
@@ -197,14 +197,14 @@ def test_a_registered_model_loads_by_name(shipped, tmp_path):
 
 
 def test_a_checkpoint_under_a_wrong_name_is_mislabelled(shipped, tmp_path):
-    toy.make("image").save(tmp_path, name="toy_image.other")
+    zoo.save(toy.make("image"), tmp_path, name="toy_image.other")
     zoo.register(entry(source=str(tmp_path)))
     with refused(CheckpointError, tmp_path, "is mislabelled: it should be toy_image.mine, and is toy_image.other."):
         zoo.load("toy_image.mine")
 
 
 def test_a_checkpoint_without_a_name_takes_that_of_its_entry(shipped, tmp_path):
-    toy.make("image").save(tmp_path, name="toy_image")
+    zoo.save(toy.make("image"), tmp_path, name="toy_image")
     zoo.register(entry(source=str(tmp_path)))
     assert zoo.load("toy_image.mine").name == "toy_image.mine"
     assert zoo.load(tmp_path).name == "toy_image"

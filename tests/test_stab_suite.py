@@ -14,6 +14,7 @@ import stab_corpus
 import torch
 import toy
 
+import zoo
 from zoo.data.perturbations.room import GRID
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.evaluation import Report, as_json, read_report, read_suite, run, write_report
@@ -269,8 +270,8 @@ def test_a_tokenizer_of_the_zoo_is_measured_under_its_name(suite, corpus, tmp_pa
         "slow": toy.make("speech", codebook_size=64, hop=80, sample_rate=8000),
     }
     for name, tokenizer in tokenizers.items():
-        tokenizer.save(tmp_path / name)
-    toy.make("image").save(tmp_path / "image")
+        zoo.save(tokenizer, tmp_path / name)
+    zoo.save(toy.make("image"), tmp_path / "image")
     with toy.registered(*toy.CLASSES.values()):
         report = run(small, models=[str(tmp_path / name) for name in (*tokenizers, "here")], data=corpus)
         with pytest.raises(InputError, match="this suite is for speech"):

@@ -40,7 +40,7 @@ def tone(pitch, seconds=0.5, harmonics=(1, 2, 3)):
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("decoder")
     write_corpus(folder / "corpus")
-    make().save(folder / "tokens", name="stabletoken.tiny")
+    zoo.save(make(), folder / "tokens", name="stabletoken.tiny")
     return folder
 
 

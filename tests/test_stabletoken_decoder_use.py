@@ -177,7 +177,7 @@ def test_configs_that_contradict_each_other():
 
 
 def test_save_and_load(tmp_path, tokenizer):
-    tokenizer.save(tmp_path / "x", name="stabletoken.tiny")
+    zoo.save(tokenizer, tmp_path / "x", name="stabletoken.tiny")
     loaded = zoo.load(tmp_path / "x")
     assert loaded.config == tokenizer.config
     tokens = loaded.encode([speech(9000), speech(700)])
@@ -190,7 +190,7 @@ def test_save_and_load(tmp_path, tokenizer):
 @pytest.mark.parametrize("written", ["null", "left out"])
 def test_checkpoints_without_decoder_load_as_before(tmp_path, written):
     tokenizer = make()
-    folder = tokenizer.save(tmp_path / "x", name="stabletoken.tiny")
+    folder = zoo.save(tokenizer, tmp_path / "x", name="stabletoken.tiny")
     manifest = json.loads((folder / "config.json").read_text())
     assert manifest["config"]["decoder"] is None
     if written == "left out":
@@ -204,7 +204,7 @@ def test_checkpoints_without_decoder_load_as_before(tmp_path, written):
 
 
 def test_without_decoder_none_of_its_code_is_loaded(tmp_path):
-    folder = make().save(tmp_path / "x", name="stabletoken.tiny")
+    folder = zoo.save(make(), tmp_path / "x", name="stabletoken.tiny")
     code = f"""
 import sys, zoo
 zoo.load({str(folder)!r})
@@ -231,7 +231,7 @@ class TestReleased:
         wave = tokenizer.decode(tokens)
         assert wave.shape == (1, 3000)
         assert wave.std() > 0
-        tokenizer.save(tmp_path / "saved", name="stabletoken.tiny")
+        zoo.save(tokenizer, tmp_path / "saved", name="stabletoken.tiny")
         again = zoo.load(tmp_path / "saved")
         assert torch.equal(again.decode(tokens.ids, tokens.lengths)[:, :3000], wave)
 

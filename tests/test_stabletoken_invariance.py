@@ -69,7 +69,7 @@ def test_lists(tokenizer, waves, expected):
 def test_save_and_load(tokenizer, waves, expected, tmp_path):
     import zoo
 
-    tokenizer.save(tmp_path / "x")
+    zoo.save(tokenizer, tmp_path / "x")
     assert zoo.load(tmp_path / "x").encode(waves[:200]).tolist() == expected[:200]
 
 

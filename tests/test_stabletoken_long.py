@@ -108,7 +108,7 @@ class TestCounts:
         # Of 52.4 s a peer loses 50 tokens.
         monkeypatch.chdir(tmp_path)
         tokenizer = make(max_positions=1500, num_layers=1, pooling_position=1)
-        tokenizer.save("model")
+        zoo.save(tokenizer, "model")
         lengths = {"a.wav": 838_400, "b.wav": 1_254_400, "c.wav": 160}
         for name, length in lengths.items():
             soundfile.write(name, 0.5 * speech(length).numpy(), 16000)
@@ -126,7 +126,7 @@ class TestCounts:
     def test_empty_files(self, content, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         tokenizer = make()
-        tokenizer.save("model")
+        zoo.save(tokenizer, "model")
         if content == "nothing":
             (tmp_path / "empty.wav").write_bytes(b"")
         else:
@@ -178,7 +178,7 @@ class TestOverlap:
 
     def test_command_says_which_models_overlap(self, tmp_path, capsys):
         soundfile.write(tmp_path / "a.wav", speech(4000).numpy() / 2, 16000)
-        make().save(tmp_path / "model")
+        zoo.save(make(), tmp_path / "model")
         command = ["encode", str(tmp_path / "model"), str(tmp_path / "a.wav"), "-o", str(tmp_path / "x.zoo")]
         assert main([*command, "--overlap", "5"]) == 1
         assert "at most 1.96 s" in capsys.readouterr().err

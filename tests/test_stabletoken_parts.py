@@ -36,7 +36,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def saved(tokenizer, tmp_path_factory):
-    return tokenizer.save(tmp_path_factory.mktemp("checkpoint") / "x")
+    return zoo.save(tokenizer, tmp_path_factory.mktemp("checkpoint") / "x")
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ class TestHub:
             download(parse_uri("hf://alice/toy"), allow=["a.pt"])
 
     def test_a_checkpoint_comes_whole(self, hub, cached, tokenizer):
-        commit = tokenizer.push("alice/tiny").commit
+        commit = zoo.push(tokenizer, "alice/tiny").commit
         loaded = zoo.load(f"hf://alice/tiny@{commit}")
         assert is_unread(loaded)
         assert torch.equal(loaded.decode(IDS), tokenizer.decode(IDS))

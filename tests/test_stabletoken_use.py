@@ -102,8 +102,8 @@ def test_encode_changes_nothing_and_records_nothing():
 
 def test_saved_in_half_the_size(tmp_path):
     tokenizer = make()
-    tokenizer.save(tmp_path / "x", name="stabletoken.tiny")
-    tokenizer.save(tmp_path / "half", name="stabletoken.tiny", dtype=torch.float16)
+    zoo.save(tokenizer, tmp_path / "x", name="stabletoken.tiny")
+    zoo.save(tokenizer, tmp_path / "half", name="stabletoken.tiny", dtype=torch.float16)
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("x", "half")]
     assert sizes[1] < 0.55 * sizes[0]
     loaded = zoo.load(tmp_path / "half")
@@ -115,9 +115,9 @@ def test_saved_in_half_the_size(tmp_path):
     with torch.no_grad():
         tokenizer.encoder.conv1.bias[0] = 1e5
     with pytest.raises(CheckpointError, match="float16"):
-        tokenizer.save(tmp_path / "large", dtype=torch.float16)
+        zoo.save(tokenizer, tmp_path / "large", dtype=torch.float16)
     with pytest.raises(ConfigError, match="float64"):
-        tokenizer.save(tmp_path / "large", dtype=torch.float64)
+        zoo.save(tokenizer, tmp_path / "large", dtype=torch.float64)
     assert not (tmp_path / "large").exists()
 
 
@@ -138,7 +138,7 @@ def test_any_quantizer(tmp_path, quantizer, shape):
     assert tokens.codebook_size == tokenizer.quantizer.codebook_size
     assert tokens.ids[2].unique().numel() > 1
     assert [tokens[i].tolist() for i in range(3)] == [tokenizer.encode(wave).tolist() for wave in waves]
-    tokenizer.save(tmp_path / "x", name="stabletoken.tiny")
+    zoo.save(tokenizer, tmp_path / "x", name="stabletoken.tiny")
     assert zoo.load(tmp_path / "x").encode(waves).equal(tokens)
     with pytest.raises(ConfigError, match="voting_lfq"):
         official.write(tokenizer, tmp_path / "y")
@@ -147,7 +147,7 @@ def test_any_quantizer(tmp_path, quantizer, shape):
 @pytest.mark.parametrize("stored", [False, True])
 def test_save_and_load(tmp_path, stored):
     tokenizer = make(stored_positions=stored)
-    tokenizer.save(tmp_path / "x", name="stabletoken.tiny")
+    zoo.save(tokenizer, tmp_path / "x", name="stabletoken.tiny")
     loaded = zoo.load(tmp_path / "x")
     assert isinstance(loaded, StableTokenTokenizer)
     assert loaded.config == tokenizer.config

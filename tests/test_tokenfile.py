@@ -10,6 +10,7 @@ import torch
 import toy
 from safetensors.numpy import load_file, save_file
 
+import zoo
 from zoo import registry, tokenfile
 from zoo.errors import CheckpointError, NotFittedError, TokenError
 from zoo.families.beast import BeastConfig, BeastTokenizer
@@ -154,7 +155,7 @@ def test_a_wider_dtype_is_read_too(stored):
 def test_source_is_a_name_or_an_address_where_there_is_one(tmp_path):
     with toy.registered():
         tok, tokens = made("image")
-        folder = tok.save(tmp_path / "model")
+        folder = zoo.save(tok, tmp_path / "model")
         entry = registry.ModelEntry("toy_image.s0", "toy_image", "image", str(folder), "MIT", "", "", 0)
 
         def source():
@@ -176,7 +177,7 @@ def test_fingerprint_survives_saving_and_loading(modality, tmp_path):
     tok = toy.make(modality)
     first = tokenfile.fingerprint(tok)
     assert len(first) == 64
-    again = checkpoint.load(type(tok), tok.save(tmp_path / "m", name=f"{tok.family}.other"))
+    again = checkpoint.load(type(tok), zoo.save(tok, tmp_path / "m", name=f"{tok.family}.other"))
     assert tokenfile.fingerprint(again) == first
     assert tokenfile.fingerprint(again.to_dtype(torch.float32)) == first
 

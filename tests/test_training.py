@@ -61,7 +61,7 @@ def test_it_learns_with_any_quantizer(quantizer, tmp_path):
     assert after["val/perplexity"] > 4
     tok = tokenizer_of(tmp_path / "150" / "checkpoints" / "last.ckpt")
     chunks = toy_training.Chunks(16).chunks
-    folder = tok.save(tmp_path / "model", name="toy_chunks.mine")
+    folder = zoo.save(tok, tmp_path / "model", name="toy_chunks.mine")
     loaded = zoo.load(folder)
     assert torch.equal(loaded.encode(chunks).ids, tok.encode(chunks).ids)
     error = (loaded.decode(loaded.encode(chunks)) - chunks).square().mean()
@@ -125,7 +125,7 @@ def test_a_loss_without_a_weight_is_refused(tmp_path, monkeypatch):
 
 def test_a_run_starts_from_a_model(tmp_path):
     tok = toy_training.ToyTraining(**settings()).tokenizer
-    folder = tok.save(tmp_path / "model", name="toy_chunks.first")
+    folder = zoo.save(tok, tmp_path / "model", name="toy_chunks.first")
     module = toy_training.ToyTraining(**settings(weights=str(folder)))
     assert all(torch.equal(a, b) for a, b in zip(module.tokenizer.parameters(), tok.parameters(), strict=True))
     with pytest.raises(ConfigError, match="is a toy_chunks with the config"):

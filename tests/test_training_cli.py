@@ -15,9 +15,8 @@ import training_runs as runs
 
 import zoo
 from zoo import _random, registry
-from zoo.cli import main
+from zoo.cli import cards, main
 from zoo.errors import ConfigError
-from zoo.hub import card as cards
 
 # As in training_runs: what Lightning calls of torch will change, and its advice about speed.
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in runs.ADVICE]

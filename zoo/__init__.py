@@ -15,6 +15,8 @@ from zoo import errors
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
+    from zoo.checkpoint import save
+    from zoo.hub.publish import push
     from zoo.loading import load
     from zoo.registry import ModelEntry, info, list_models, register
     from zoo.spec import TokenSpec
@@ -34,7 +36,9 @@ __all__ = [
     "info",
     "list_models",
     "load",
+    "push",
     "register",
+    "save",
 ]
 
 # Resolved on first use, so that `import zoo`, and with it `zoo --help`, does not wait for torch.
@@ -46,7 +50,9 @@ _HOMES = {
     "info": "zoo.registry",
     "list_models": "zoo.registry",
     "load": "zoo.loading",
+    "push": "zoo.hub.publish",
     "register": "zoo.registry",
+    "save": "zoo.checkpoint",
 }
 
 

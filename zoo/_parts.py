@@ -14,7 +14,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from zoo.checkpoint import building as _building
+from zoo import _building
 
 __all__ = ["Read", "Unread", "attach", "is_left_out", "left_out", "present", "resolve", "unread"]
 

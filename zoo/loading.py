@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -135,9 +136,9 @@ def _from_hub(address: str, family: str | None, revision: str | None, token: str
     location = hub.parse_uri(address, revision=revision)
     snapshot = hub.download(location, token=token)
     if not checkpoint.is_checkpoint(snapshot.folder):
-        cls, _ = _recognised(snapshot.folder, family)
-        if cls is not None and cls.official_names:
-            hub.complete(snapshot, cls.official_names, token=token)
+        reader, _ = _recognised(snapshot.folder, family)
+        if reader is not None and reader.EXTRA_FILES:
+            hub.complete(snapshot, reader.EXTRA_FILES, token=token)
     tokenizer = _from_folder(snapshot.folder, family)
     tokenizer.source = f"{_HUB}{snapshot.repo_id}@{snapshot.commit}"
     return tokenizer
@@ -165,9 +166,9 @@ def _from_folder(folder: Path, family: str | None) -> Tokenizer:
 
 
 def _from_official(folder: Path, family: str | None) -> Tokenizer:
-    cls, broken = _recognised(folder, family)
-    if cls is not None:
-        tokenizer = cls.from_official(folder).eval()
+    reader, broken = _recognised(folder, family)
+    if reader is not None:
+        tokenizer: Tokenizer = reader.load(folder).eval()
         tokenizer.source = str(folder)
         return tokenizer
     try:
@@ -178,17 +179,17 @@ def _from_official(folder: Path, family: str | None) -> Tokenizer:
     raise CheckpointError(f"{folder} changed while it was being read: load it again.")
 
 
-def _recognised(folder: Path, family: str | None) -> tuple[type[Tokenizer] | None, list[str]]:
-    """Return the family whose authors' files these are, if there is one, and what is wrong with some families."""
+def _recognised(folder: Path, family: str | None) -> tuple[Any, list[str]]:
+    """Return the reader of these files, if a family's authors released such, and what is wrong with some families."""
     broken = []
     for candidate in registry.families() if family is None else [family]:
         try:
-            cls = registry.family(candidate)
+            reader = registry.official(candidate)
         except ZooError as error:  # one package that cannot be imported must not keep the others from reading
             if family is not None:
                 raise
             broken.append(f" {error}")
             continue
-        if cls.recognises(folder):
-            return cls, broken
+        if reader is not None and reader.recognises(folder):
+            return reader, broken
     return None, broken

@@ -6,6 +6,7 @@ the entry-point group `zoo.families`, or either kind at run time through `regist
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import warnings
@@ -22,7 +23,7 @@ from zoo.spec import MODALITIES, Modality
 if TYPE_CHECKING:
     from zoo.tokenizer import Tokenizer
 
-__all__ = ["VARIANT", "ModelEntry", "families", "family", "info", "list_models", "model", "register"]
+__all__ = ["VARIANT", "ModelEntry", "families", "family", "info", "list_models", "model", "official", "register"]
 
 VARIANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """Pattern of what follows `family.` in a name."""
@@ -155,6 +156,24 @@ def family(name: str) -> type[Tokenizer]:
     if found != name:
         raise ConfigError(f"the entry point {name!r} of {_GROUP} names {target!r}, whose family is {found!r}.")
     return loaded
+
+
+def official(name: str) -> Any:
+    """Return the module that reads the files that the authors of a family released, None if there is none.
+
+    It has `recognises(folder)`, `load(folder)` and `EXTRA_FILES`; see `Tokenizer.official`.
+
+    Raises:
+        UnknownNameError: No such family.
+        ConfigError: The family, or its module, cannot be imported.
+    """
+    module = family(name).official
+    if not module:
+        return None
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"the family {name!r} names {module!r}, which cannot be imported ({error}).") from error
 
 
 def model(name: str) -> ModelEntry:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -34,8 +33,8 @@ class Tokenizer(nn.Module, ABC):
         asset_names: Files that a checkpoint of this family has beside its config and weights.
         part_names: Attributes, such as `decoder`, that have a file of weights of their own in a checkpoint, which is
             read when they are first used; see `add_part`.
-        official_names: Files of the authors' layout, by their paths in it, that a download of it needs beside JSON and
-            safetensors.
+        official: Module that reads the authors' released layout, "" if there is none: it has `recognises(folder)`,
+            `load(folder)`, and `EXTRA_FILES`, paths that a download of it needs beside JSON and safetensors.
         name: `family.variant` of the checkpoint, or the family's name before it has one.
         spec: Facts about the tokens.
         source: Where it was loaded from, `hf://owner/repo@commit` or a folder, "" if it was built in memory.
@@ -47,7 +46,7 @@ class Tokenizer(nn.Module, ABC):
     float_dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32,)
     asset_names: ClassVar[tuple[str, ...]] = ()
     part_names: ClassVar[tuple[str, ...]] = ()
-    official_names: ClassVar[tuple[str, ...]] = ()
+    official: ClassVar[str] = ""
 
     config: Any
     encoder: nn.Module
@@ -117,16 +116,6 @@ class Tokenizer(nn.Module, ABC):
         if assets:
             raise ConfigError(f"{cls.family} has no asset files, got {', '.join(assets)}.")
         return cls(configs.from_dict(cls.config_class, config, f"{cls.family} config"))
-
-    @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether `folder` holds the authors' own released layout of this family."""
-        return False
-
-    @classmethod
-    def from_official(cls, folder: Path) -> Self:
-        """Build an instance from the authors' released files in `folder`."""
-        raise NotImplementedError
 
     def assets(self) -> dict[str, bytes]:
         """Return the contents of the files in `asset_names`."""
@@ -201,24 +190,6 @@ class Tokenizer(nn.Module, ABC):
                 "leave dtype out."
             )
         return self.to(dtype=dtype)
-
-    def save(self, folder: str | Path, **facts: Any) -> Path:
-        """Write a checkpoint folder. See `zoo.checkpoint.save` for the arguments."""
-        from zoo import checkpoint
-
-        return checkpoint.save(self, folder, **facts)
-
-    def push(self, repo_id: str, **options: Any) -> Any:
-        """Publish to the Hub, with a card. See `zoo.hub.push` for the options, `zoo push --help` for the command."""
-        import tempfile
-
-        from zoo import checkpoint, hub
-        from zoo.hub import card as cards
-
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = checkpoint.save(self, Path(scratch) / "checkpoint")
-            cards.write_card(self, folder, repo_id)
-            return hub.push(folder, repo_id, **options)
 
     def as_tokens(self, tokens: Any, lengths: Any = None) -> Tokens:
         """Check what a caller hands to `decode`, and return it as `Tokens` on this tokenizer's device.

@@ -27,9 +27,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo import _parts, registry
+from zoo import _building, _parts, registry
 from zoo import config as configs
-from zoo.checkpoint import building as _building
 from zoo.checkpoint import weights as _weights
 from zoo.checkpoint.manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
 from zoo.errors import CheckpointError, ConfigError, ZooError
@@ -229,7 +228,7 @@ def _read_part(path: Path, facts: Mapping[str, Any], skeleton: nn.Module) -> dic
     """Read the weights of a part, after comparing them with what `config.json` stated when it was loaded."""
     try:
         with _verified(path, facts) as file:
-            _weights.require_fit(_building.kinds(skeleton, f"{path}"), _weights.header(file), f"{path}")
+            _weights.require_fit(_weights.kinds_of(skeleton, f"{path}"), _weights.header(file), f"{path}")
             tensors = _weights.read(file)
         _weights.require_finite(tensors, f"{path}")
     except OSError as error:
@@ -249,7 +248,7 @@ def _expected(
     lacking = [_file_of(name) for name in parts if not isinstance(skeleton._modules.get(name), _parts.Unread)]
     if lacking:
         raise CheckpointError(f"{where} lists {', '.join(lacking)}, and a tokenizer of its config has no such part.")
-    return _building.kinds(skeleton, where)
+    return _weights.kinds_of(skeleton, where)
 
 
 def _build(

@@ -11,12 +11,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from zoo.errors import CheckpointError
+from zoo.errors import CheckpointError, ConfigError
 
-__all__ = ["Kinds", "collect", "header", "kinds", "opened", "read", "require_finite", "require_fit"]
+__all__ = ["Kinds", "collect", "header", "kinds", "kinds_of", "opened", "read", "require_finite", "require_fit"]
 
 Kinds = dict[str, tuple[tuple[int, ...], torch.dtype | str]]
 """Shape and dtype of each tensor by name; a dtype that this library does not read has its name in the file."""
+
+# Tables that a constructor computes are not in the file, so nothing else bounds what a config can make them take.
+_MAX_DERIVED_BYTES = 2**30
 
 _DTYPES = {
     "BOOL": torch.bool,
@@ -124,3 +127,19 @@ def _holds(expected: torch.dtype | str, found: torch.dtype | str) -> bool:
 def _listed(parts: list[str], separator: str) -> str:
     more = len(parts) - _MOST_COMPLAINTS
     return separator.join(parts[:_MOST_COMPLAINTS]) + (f"{separator}and {more} more" if more > 0 else "")
+
+
+def kinds_of(skeleton: nn.Module, where: str) -> Kinds:
+    """Return shape and dtype of every tensor that the weights of a module have, which may be on the meta device.
+
+    Raises:
+        ConfigError: What it computes beside them would take more memory than is plausible.
+    """
+    tensors: dict[str, Tensor] = skeleton.state_dict()
+    derived = sum(buffer.nbytes for name, buffer in skeleton.named_buffers() if name not in tensors)
+    if derived > _MAX_DERIVED_BYTES:
+        raise ConfigError(
+            f"{where}: its config asks for tables of {derived:.1e} bytes beside the weights; at most "
+            f"{_MAX_DERIVED_BYTES} are plausible."
+        )
+    return kinds(tensors)

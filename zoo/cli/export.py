@@ -54,11 +54,12 @@ def export(checkpoint: str, out: str, weights: str, dtype: str, json: bool, **fa
     """Write the folder, and print where it is."""
     import torch
 
+    import zoo
     from zoo.training.export import tokenizer_of
 
     tokenizer = tokenizer_of(checkpoint, average={"auto": None, "averaged": True, "trained": False}[weights])
     rounded = None if dtype == "float32" else getattr(torch, dtype)
-    folder = tokenizer.save(Path(out).expanduser(), dtype=rounded, **facts)
+    folder = zoo.save(tokenizer, Path(out).expanduser(), dtype=rounded, **facts)
     name = facts["name"] or tokenizer.name
     if json:
         print_json({"name": name, "folder": str(folder), "num_parameters": tokenizer.num_parameters})

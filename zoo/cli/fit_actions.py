@@ -163,6 +163,7 @@ def fit_actions(
     if "gripper" in config:
         config["gripper"] = _from_start(config["gripper"], episodes.num_dofs)
 
+    import zoo
     from zoo.cli._report import measure
 
     chosen, rest = _split(episodes, held_out)
@@ -176,7 +177,7 @@ def fit_actions(
     if trained_on is None:
         files = ", ".join(Path(path).resolve().name for path in data)
         trained_on = f"{count(len(episodes.episodes), 'episode')} ({count(episodes.num_steps, 'step')}) of {files}"
-    tokenizer.save(folder, name=name, licence=licence, trained_on=trained_on, overwrite=overwrite)
+    zoo.save(tokenizer, folder, name=name, licence=licence, trained_on=trained_on, overwrite=overwrite)
     is_held_out = rest is not episodes
     if json:
         from zoo import config as configs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +47,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def push(model: str, repo: str, json: bool, **options: Any) -> None:
     """Publish a model, and print where it is."""
+    import zoo
     from zoo import checkpoint, hub
-    from zoo.hub.card import write_card
 
     hub.HubLocation(repo)  # refuses a malformed name before anything is done
     tokenizer = load_model(model).read_parts()  # what does not load is not published
@@ -57,10 +56,7 @@ def push(model: str, repo: str, json: bool, **options: Any) -> None:
     if tokenizer.source == str(where) and checkpoint.is_checkpoint(where):
         result = _push_folder(tokenizer, where, repo, options)
     else:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = tokenizer.save(Path(scratch, "checkpoint"))
-            write_card(tokenizer, folder, repo)
-            result = hub.push(folder, repo, **options)
+        result = zoo.push(tokenizer, repo, **options)
     if json:
         print_json({"model": tokenizer.name, **dataclasses.asdict(result)})
         return

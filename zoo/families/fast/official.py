@@ -17,8 +17,9 @@ from zoo.families.fast.bpe import MAX_CODE
 from zoo.families.fast.config import FastConfig
 from zoo.families.fast.tokenizer import FastTokenizer
 
-__all__ = ["read", "recognises", "write"]
+__all__ = ["EXTRA_FILES", "load", "recognises", "write"]
 
+EXTRA_FILES = ()
 VOCABULARY = "tokenizer.json"
 PROCESSOR = "processor_config.json"
 
@@ -43,7 +44,7 @@ def recognises(folder: Path) -> bool:
     return all(key in values for key in _REQUIRED) and (folder / VOCABULARY).is_file()
 
 
-def read(folder: Path) -> FastTokenizer:
+def load(folder: Path) -> FastTokenizer:
     """Build a tokenizer from a released processor; for inputs that are normalised already.
 
     Raises:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -51,6 +50,7 @@ class FastTokenizer(ActionTokenizer):
 
     family: ClassVar[str] = "fast"
     config_class: ClassVar[type] = FastConfig
+    official: ClassVar[str] = "zoo.families.fast.official"
     asset_names: ClassVar[tuple[str, ...]] = ("tokenizer.json",)
 
     config: FastConfig
@@ -312,20 +312,6 @@ class FastTokenizer(ActionTokenizer):
         if assets:
             tokenizer.quantizer.load(assets["tokenizer.json"].decode("utf-8"))
         return tokenizer
-
-    @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether `folder` holds a released FAST processor."""
-        from zoo.families.fast import official
-
-        return official.recognises(folder)
-
-    @classmethod
-    def from_official(cls, folder: Path) -> FastTokenizer:
-        """Build an instance from a released FAST processor in `folder`."""
-        from zoo.families.fast import official
-
-        return official.read(folder)
 
     def assets(self) -> dict[str, bytes]:
         """Return the vocabulary."""

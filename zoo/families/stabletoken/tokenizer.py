@@ -18,8 +18,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import numpy as np
 import torch
@@ -68,7 +67,7 @@ class StableTokenTokenizer(Tokenizer):
     family: ClassVar[str] = "stabletoken"
     config_class: ClassVar[type] = StableTokenConfig
     part_names: ClassVar[tuple[str, ...]] = ("decoder",)
-    official_names: ClassVar[tuple[str, ...]] = ("decoder/config.yaml", "decoder/flow.pt", "decoder/hift.pt")
+    official: ClassVar[str] = "zoo.families.stabletoken.official.folder"
 
     config: StableTokenConfig
     encoder: SpeechEncoder
@@ -289,25 +288,6 @@ class StableTokenTokenizer(Tokenizer):
         samples = most if known is None else torch.minimum(known, most)
         own_rate = self.config.sample_rate
         return samples if sample_rate is None else -(-samples * sample_rate // own_rate)
-
-    @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether `folder` holds the released layout: `tokenizer/`, or its files themselves."""
-        from zoo.families.stabletoken.official import folder as official
-
-        return official.locate(folder) is not None
-
-    @classmethod
-    def from_official(cls, folder: Path) -> Self:
-        """Build an instance from the released files.
-
-        Raises:
-            CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the config.
-            ConfigError: The config asks for what this family does not have.
-        """
-        from zoo.families.stabletoken.official import folder as official
-
-        return official.load(cls, folder)
 
     def _encode_segments(self, segments: list[Tensor]) -> list[Tensor]:
         """Return the ids (T,) or (T, K) of each wave of at most one segment."""

@@ -1,6 +1,6 @@
 """The authors' released decoder: read as it is, and written for round trips.
 
-A folder `decoder/` beside `tokenizer/` has `config.yaml` (see `decoder/settings.py`) and two plain state dicts,
+A folder `decoder/` beside `tokenizer/` has `config.yaml` (see `decoder_settings.py`) and two plain state dicts,
 `flow.pt` and `hift.pt`, or the same as safetensors. Of pickles nothing but tensors is read. Every tensor is used, and
 one that is missing or that nobody knows is an error. Weight norms stay a length and a direction, `weight_g` and
 `weight_v`, as they are released.

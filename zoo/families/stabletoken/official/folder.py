@@ -4,7 +4,7 @@ The released repository has a folder `tokenizer/` with `config.json`, a Whisper 
 beside it; `preprocessor_config.json`, that of Whisper's feature extractor; and safetensors with Whisper's names for the
 encoder's tensors. All settings are read and none is guessed from shapes; a setting that this family does not have, a
 tensor that is missing and a tensor that nobody knows are errors. A folder `decoder/` beside it is read if it is there
-(`official_decoder.py`).
+(`decoder.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -26,13 +26,14 @@ from zoo.checkpoint import weights as _weights
 from zoo.components.quantizers import VotingLFQConfig, parse
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
+from zoo.families.stabletoken.official import decoder as official_decoder
 from zoo.families.stabletoken.official.names import released_name
+from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
 
 if TYPE_CHECKING:
     from zoo.families.stabletoken.decoder.speech import SpeechDecoder
-    from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
 
-__all__ = ["LICENCE", "load", "locate", "read_config", "write"]
+__all__ = ["EXTRA_FILES", "LICENCE", "load", "locate", "read_config", "recognises", "write"]
 
 LICENCE = "LicenseRef-StableToken"
 """The released weights' own licence, which has no SPDX identifier."""
@@ -65,7 +66,13 @@ _USAGE_SIZE = 32768
 # The decoder's tensors have files of their own.
 _DECODER, _DECODER_FOLDER = "decoder.", "decoder"
 
-T = TypeVar("T", bound="StableTokenTokenizer")
+EXTRA_FILES = ("decoder/config.yaml", "decoder/flow.pt", "decoder/hift.pt")
+"""What a download of the layout needs beside JSON and safetensors."""
+
+
+def recognises(folder: Path) -> bool:
+    """Whether `folder` holds the released layout: `tokenizer/`, or its files themselves."""
+    return locate(folder) is not None
 
 
 def locate(folder: Path) -> Path | None:
@@ -82,7 +89,7 @@ def locate(folder: Path) -> Path | None:
     return None
 
 
-def load(cls: type[T], folder: Path) -> T:
+def load(folder: Path) -> StableTokenTokenizer:
     """Build a tokenizer from the released files in `folder`; the decoder's weights are read when it is first used.
 
     Raises:
@@ -98,15 +105,13 @@ def load(cls: type[T], folder: Path) -> T:
     config, unused_layers = read_config(place)
     decoder_place = None
     if (folder / _DECODER_FOLDER).is_dir():
-        from zoo.families.stabletoken.official import decoder as official_decoder
-
         decoder_place = official_decoder.locate(folder)
         if decoder_place is not None:
             config = replace(config, decoder=official_decoder.read_config(decoder_place))
             official_decoder.require_weights(decoder_place)
     parts = ("decoder",) if decoder_place else ()
-    with torch.device("meta"), _parts.left_out(cls, parts):
-        expected = _released(cls(config).state_dict(), config)
+    with torch.device("meta"), _parts.left_out(StableTokenTokenizer, parts):
+        expected = _released(StableTokenTokenizer(config).state_dict(), config)
     ignored = re.compile("|".join([*map(re.escape, _UNUSED), *(rf"layers\.{layer}\..+" for layer in unused_layers)]))
     found: _weights.Kinds = {}
     tensors: dict[str, Tensor] = {}
@@ -122,8 +127,8 @@ def load(cls: type[T], folder: Path) -> T:
             tensors |= {key: file.get_tensor(key) for key in kinds if key in expected}
     _weights.require_fit(_weights.kinds(expected), found, str(place))
     _weights.require_finite(tensors, str(place))
-    with _parts.left_out(cls, parts):
-        tokenizer = cls(config)
+    with _parts.left_out(StableTokenTokenizer, parts):
+        tokenizer = StableTokenTokenizer(config)
     tokenizer.load_state_dict(_ours(tensors, tokenizer.state_dict(), config), strict=True)
     if decoder_place is not None:
         read = partial(official_decoder.read, place=decoder_place.absolute())
@@ -215,8 +220,6 @@ def write(tokenizer: StableTokenTokenizer, folder: Path) -> Path:
         (place / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     save_file(tensors, place / _WEIGHTS, metadata={"format": "pt"})
     if config.decoder is not None:
-        from zoo.families.stabletoken.official import decoder as official_decoder
-
         official_decoder.write(cast("SpeechDecoder", tokenizer.decoder), folder)
     return place
 

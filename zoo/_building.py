@@ -7,15 +7,11 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from zoo.checkpoint import weights as _weights
 from zoo.errors import ConfigError, ZooError
 
-__all__ = ["built", "fresh", "kinds"]
-
-# Tables that a constructor computes are not in the file, so nothing else bounds what a config can make them take.
-_MAX_DERIVED_BYTES = 2**30
+__all__ = ["built", "fresh"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -37,22 +33,6 @@ def built(build: Callable[[], M], what: str, where: str) -> M:
         raise ConfigError(
             f"{where}: no {what} can be built from its config ({type(error).__name__}: {reason:.200})."
         ) from error
-
-
-def kinds(skeleton: nn.Module, where: str) -> _weights.Kinds:
-    """Return shape and dtype of every tensor that the weights of a module have, which may be on the meta device.
-
-    Raises:
-        ConfigError: What it computes beside them would take more memory than is plausible.
-    """
-    tensors: dict[str, Tensor] = skeleton.state_dict()
-    derived = sum(buffer.nbytes for name, buffer in skeleton.named_buffers() if name not in tensors)
-    if derived > _MAX_DERIVED_BYTES:
-        raise ConfigError(
-            f"{where}: its config asks for tables of {derived:.1e} bytes beside the weights; at most "
-            f"{_MAX_DERIVED_BYTES} are plausible."
-        )
-    return _weights.kinds(tensors)
 
 
 @contextmanager

@@ -1,0 +1,94 @@
+"""Which package may import which: read from the source, so that imports inside functions count as well."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Each may import what stands in a line above it, and itself. `import zoo`, the public face, which resolves its names
+# when they are first used, may be imported by all.
+ORDER = """
+errors
+config resources _random _building
+spec
+tokens
+data components
+_parts
+tokenizer
+modalities pictures
+metrics
+registry
+checkpoint training
+families hub
+loading tokenfile
+evaluation generator
+cli
+"""
+RANKS = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}
+
+
+def modules():
+    paths = sorted((ROOT / "zoo").rglob("*.py"))
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+def imported(path, known):
+    """Yield the modules that a file imports, and whether it does so for type checkers alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unread = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    for_types = {id(node) for block in unread for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{name.name}" for name in node.names]
+            names = [name if name in known else node.module for name in names]
+        elif isinstance(node, ast.Import):
+            names = [name.name for name in node.names]
+        yield from ((name, id(node) in for_types) for name in names if name in known)
+
+
+def part(module):
+    return module.split(".")[1] if "." in module else "zoo"
+
+
+def test_no_import_goes_against_the_order():
+    known = modules()
+    assert set(map(part, known)) - {"zoo"} == set(RANKS), "a package at the top needs its place in the order"
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in known.items()
+        for name, is_for_types in imported(path, known)
+        if "zoo" not in (part(module), part(name)) and not is_for_types
+        if part(name) != part(module) and RANKS[part(name)] >= RANKS[part(module)]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("unit", ["module", "package"])
+def test_no_imports_go_in_a_circle(unit):
+    known = modules()
+    name_of = part if unit == "package" else str
+    graph = {}
+    for module, path in known.items():
+        found = {name for name, is_for_types in imported(path, known) if name != "zoo" and not is_for_types}
+        # A package's own names are imported through its __init__, which is no circle of the parts in it.
+        found = {name for name in found if not module.startswith(f"{name}.")}
+        graph.setdefault(name_of(module), set()).update(map(name_of, found))
+    for name, found in graph.items():
+        found.discard(name)
+    graph.pop("zoo", None)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(error.args[1]))
+
+
+def test_components_know_no_family():
+    families = {path.name for path in (ROOT / "zoo" / "families").iterdir() if (path / "__init__.py").exists()}
+    assert {"beast", "stabletoken"} <= families
+    for module, path in modules().items():
+        if part(module) == "components":
+            assert not [name for name, _ in imported(path, modules()) if part(name) == "families"], module
