@@ -119,19 +119,21 @@ class TimmNetwork(FeatureNetwork):
         if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
             raise ConfigError(f"{self.name}: {layer!r} returns no map, tokens or vector; choose another layer.")
         if output.ndim == 4:
-            return output.permute(0, 3, 1, 2) if getattr(self.network, "output_fmt", "NCHW") == "NHWC" else output
+            order = getattr(self.network, "output_fmt", "NCHW")
+            order = getattr(self.network.get_submodule(layer), "output_fmt", order)
+            return output.permute(0, 3, 1, 2) if order == "NHWC" else output
         if output.ndim == 2:
             return output
-        patch_embed: Any = getattr(self.network, "patch_embed", None)
-        patch = getattr(patch_embed, "patch_size", None)
-        extra = int(getattr(self.network, "num_prefix_tokens", 0))
+        patch = getattr(getattr(self.network, "patch_embed", None), "patch_size", None)
         height, width = (0, 0) if patch is None else (x.shape[2] // patch[0], x.shape[3] // patch[1])
-        if output.shape[1] != extra + height * width or patch is None:
+        extra = int(getattr(self.network, "num_prefix_tokens", 0))
+        if patch is None or output.shape[1] not in (height * width, extra + height * width):
             raise ConfigError(
                 f"{self.name}: the {output.shape[1]} tokens of {layer!r} are not {extra} and a grid of "
                 f"{height} × {width}; choose a layer that keeps one token a patch."
             )
-        return output[:, extra:].transpose(1, 2).reshape(len(output), -1, height, width)
+        # Before the class token joins them there are none to leave out.
+        return output[:, -height * width :].transpose(1, 2).reshape(len(output), -1, height, width)
 
 
 def _built(model: str, with_classifier: bool, seed: int) -> tuple[nn.Module, Any]:

@@ -82,8 +82,9 @@ class PerceptualDistance(nn.Module):
             return torch.stack(distances).sum(0)
 
     def _layer(self, index: int, found: Tensor, wanted: Tensor) -> Tensor:
-        """Return the distance (B,) of one layer's features (B, C, ...)."""
-        found, wanted = found.flatten(2), wanted.flatten(2)
+        """Return the distance (B,) of one layer's features, (B, C, ...) or (B, C)."""
+        # One position, if the layer has none.
+        found, wanted = (features.reshape(*features.shape[:2], -1) for features in (found, wanted))
         if not self.unit_channels:
             return (found - wanted).square().flatten(1).mean(1)
         differences = (self._unit(found) - self._unit(wanted)).square()
@@ -93,8 +94,8 @@ class PerceptualDistance(nn.Module):
                 raise ConfigError(
                     f"{self.network.layers[index]} has {differences.shape[1]} channels and weights for {len(weight)}."
                 )
-            differences = differences * weight.view(-1, *[1] * (differences.ndim - 2))
-        return differences.sum(1).reshape(len(found), -1).mean(1)
+            differences = differences * weight[:, None]
+        return differences.sum(1).mean(1)
 
     def _unit(self, features: Tensor) -> Tensor:
         squared = features.square().sum(1, keepdim=True)
