@@ -69,15 +69,17 @@ def test_tokens_are_the_grid_of_their_patches(tmp_path):
     assert ours.features(x)["blocks.1"].shape == found.shape
 
 
-def test_positions_are_interpolated_to_another_size(tmp_path):
-    network, path = weights(tmp_path, VIT)
-    ours = TimmNetwork(VIT, ["norm"], file=path, size=(64, 96))
+# The first model interpolates at every picture, the second only when told to.
+@pytest.mark.parametrize(("model", "width"), [(VIT, 64), ("vit_tiny_patch16_224", 192)])
+def test_positions_are_interpolated_to_another_size(tmp_path, model, width):
+    network, path = weights(tmp_path, model)
+    ours = TimmNetwork(model, ["norm"], file=path, size=(64, 96))
     network.set_input_size(img_size=(64, 96))
     x = pictures(64, 96)
     with torch.no_grad():
         expected = network.forward_features(normalised(x, network))
     found = ours.features(x)["norm"]
-    assert found.shape == (2, 64, 4, 6)
+    assert found.shape == (2, width, 4, 6)
     torch.testing.assert_close(found.flatten(2).transpose(1, 2), expected[:, network.num_prefix_tokens :])
 
 

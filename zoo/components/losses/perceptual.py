@@ -27,7 +27,7 @@ class PerceptualDistance(nn.Module):
         network: Whose features, of all its `layers`.
         channel_weights: Of each layer, (C,), not negative; None counts each channel once.
         unit_channels: Whether to bring the channels to length 1.
-        eps: Added to the square of the length and to the length, so that the gradient of empty features is a number.
+        eps: Added to the square of the length, so that the gradient of empty features is a number.
 
     Raises:
         ConfigError: Weights are not of the network's layers, or negative, or used with `unit_channels=False`.
@@ -99,4 +99,4 @@ class PerceptualDistance(nn.Module):
 
     def _unit(self, features: Tensor) -> Tensor:
         squared = features.square().sum(1, keepdim=True)
-        return features / ((squared + self.eps).sqrt() + self.eps)
+        return features / (squared + self.eps).sqrt()
