@@ -14,9 +14,10 @@ A run that is stopped anywhere and resumed ends with the very weights of one tha
 `Trainer(deterministic=True)`.
 """
 
+from zoo.training.checkpoint_file import read_checkpoint
 from zoo.training.checkpoints import LAST, Checkpoints
 from zoo.training.ema import EMA
-from zoo.training.export import read_checkpoint, tokenizer_of
+from zoo.training.export import tokenizer_of
 from zoo.training.media import Audio, Clip, Figure, Media, Picture
 from zoo.training.module import TokenizerModule
 from zoo.training.optim import OptimizerConfig

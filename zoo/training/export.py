@@ -2,75 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from zoo import registry
-from zoo.errors import CheckpointError, ConfigError
+from zoo.errors import CheckpointError
 from zoo.tokenizer import Tokenizer
-from zoo.training.ema import EMA_KEY
-from zoo.training.module import TOKENIZER
+from zoo.training.checkpoint_file import read_weights, tokenizer_part
 
-__all__ = ["read_checkpoint", "read_weights", "tokenizer_of", "tokenizer_part"]
-
-_PREFIX = "tokenizer."
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Return what a training checkpoint holds, on the CPU, without running any code that it may contain.
-
-    Raises:
-        CheckpointError: It is missing, damaged, or no training checkpoint of this library.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no training checkpoint {path}.")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"{path} is no training checkpoint, or a damaged one, or holds other than tensors and plain values "
-            f"({type(error).__name__}: {reason:.200})."
-        ) from error
-    settings = content.get(TOKENIZER) if isinstance(content, dict) else None
-    if not isinstance(settings, dict) or set(settings) != {"family", "config"} or "state_dict" not in content:
-        raise CheckpointError(
-            f"{path} is not a training checkpoint of a TokenizerModule: it does not name a family and its config."
-        )
-    return dict(content)
-
-
-def read_weights(path: str | Path, *, average: bool | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return what a training checkpoint is of, `family` and `config`, and the weights of the whole module by name.
-
-    Args:
-        path: What `zoo fit` wrote.
-        average: Take the averaged weights (`EMA`) of the tokenizer or, if False, the trained ones; if None, averaged
-            ones if there are.
-
-    Raises:
-        CheckpointError: The checkpoint is unusable.
-        ConfigError: There are no averaged weights.
-    """
-    content = read_checkpoint(path)
-    averaged = (content.get("callbacks") or {}).get(EMA_KEY, {}).get("average")
-    if average and averaged is None:
-        raise ConfigError(f"{path} has no averaged weights: the run had no EMA callback.")
-    state = dict(content["state_dict"])
-    if averaged is not None and average is not False:
-        state.update({_PREFIX + name: tensor for name, tensor in averaged.items()})
-    return content[TOKENIZER], state
-
-
-def tokenizer_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tokenizer's own weights of a module's."""
-    return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items() if name.startswith(_PREFIX)}
+__all__ = ["tokenizer_of"]
 
 
 def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:

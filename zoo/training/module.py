@@ -16,13 +16,11 @@ from zoo import registry
 from zoo.components.quantizers import Quantized
 from zoo.errors import ConfigError, near_matches, shown
 from zoo.tokenizer import Tokenizer
+from zoo.training.checkpoint_file import TOKENIZER, read_weights, tokenizer_part
 from zoo.training.media import Media, log_media
 from zoo.training.optim import OptimizerConfig, build_optimizer, build_schedule
 
-__all__ = ["TOKENIZER", "TokenizerModule"]
-
-TOKENIZER = "zoo_tokenizer"
-"""Key of a checkpoint: family and config of the tokenizer, from which it can be built without this class."""
+__all__ = ["TokenizerModule"]
 
 _QUANTIZER = "quantizer_"
 _DEFAULT_OPTIMIZER = OptimizerConfig()
@@ -179,8 +177,6 @@ class TokenizerModule(LightningModule):
 
     def _start_from(self, weights: str) -> None:
         if weights.endswith(".ckpt"):
-            from zoo.training.export import read_weights, tokenizer_part
-
             identity, state = read_weights(Path(weights).expanduser())
             family = identity["family"]
             known = self._known_config(identity["config"]) if family == self.family else identity["config"]
