@@ -39,12 +39,13 @@ def train(
     workers=0,
     data=None,
     model=None,
+    kind="ToyTraining",
     **trainer,
 ):
     """Make one run.
 
     `kill_at` is the number of the batch after which the process is killed, `signal_at` that of the batch during which
-    it gets a signal, and which.
+    it gets a signal, and which; `kind` is what of `toy_training` is trained.
     """
     torch.set_num_threads(1)
     warnings.simplefilter("error")
@@ -53,7 +54,7 @@ def train(
     if toy_training.ToyChunks.family not in registry.families():
         registry.register(toy_training.ToyChunks)
     seed_everything(1, verbose=False)
-    module = toy_training.ToyTraining(
+    module = getattr(toy_training, kind)(
         **{"config": {"quantizer": VQ}, "optimizer": OptimizerConfig(lr=3e-3, total_steps=30), **(model or {})}
     )
     callbacks = [ExactResume(), Checkpoints(every_n_steps=every)]
@@ -113,7 +114,8 @@ def run_pair(**arguments):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    return finish(*(start({**shared, "LOCAL_RANK": str(r)}, devices=2, strategy="ddp", **arguments) for r in range(2)))
+    arguments = {"devices": 2, "strategy": "ddp", **arguments}
+    return finish(*(start({**shared, "LOCAL_RANK": str(r)}, **arguments) for r in range(2)))
 
 
 def read(root):
