@@ -123,7 +123,11 @@ class ToyTraining(TokenizerModule):
 
 
 class ToyAdversarial(AdversarialModule):
-    """Reconstruction, and a discriminator with all that may hold state or draw random numbers."""
+    """Reconstruction, and a discriminator with all that may hold state or draw random numbers.
+
+    Args:
+        label_noise: Scale of what the discriminator's labels are softened by.
+    """
 
     family = "toy_chunks"
     default_weights: ClassVar = {
@@ -134,8 +138,9 @@ class ToyAdversarial(AdversarialModule):
         "r1": 0.1,
     }
 
-    def __init__(self, **kwargs):
+    def __init__(self, label_noise: float = 0.15, **kwargs):
         super().__init__(**kwargs)
+        self.label_noise = label_noise
         self.lecam = LeCam(0.9)
 
     def build_discriminator(self, values):
@@ -152,7 +157,7 @@ class ToyAdversarial(AdversarialModule):
         real = pair.real.detach().requires_grad_()
         of_real, of_made = self.discriminator(real), self.discriminator(pair.made)
         return {
-            "discriminator": discriminator_loss([of_real], [of_made], "non_saturating", label_noise=0.15),
+            "discriminator": discriminator_loss([of_real], [of_made], "non_saturating", label_noise=self.label_noise),
             "lecam": self.lecam(of_real, of_made),
             "r1": r1_penalty(of_real, real),
         }
