@@ -13,7 +13,8 @@ from zoo.training import OptimizerConfig
 from zoo.training.adversarial import AdversarialModule
 
 EPOCH = 9
-OWN = OptimizerConfig(lr=3e-3, betas=(0.5, 0.9), schedule="cosine", warmup_steps=2, total_steps=30)
+# With a large eps, the length of a step depends on the scale of the gradients.
+OWN = OptimizerConfig(lr=3e-2, betas=(0.5, 0.9), eps=0.01, schedule="cosine", warmup_steps=2, total_steps=30)
 OTHER = OptimizerConfig(kind="adam", lr=1e-3, betas=(0.0, 0.9), weight_decay=0.0, schedule="cosine", total_steps=20)
 
 
@@ -98,7 +99,7 @@ def by_hand(module, recorded, size, clip):
             step(optimizer, own, OWN, at)
 
 
-@pytest.mark.parametrize(("size", "clip"), [(1, None), (1, 0.02), (2, 0.02)])
+@pytest.mark.parametrize(("size", "clip"), [(1, None), (1, 0.02), (2, None), (2, 0.02)])
 def test_a_run_is_what_a_plain_loop_does(size, clip, tmp_path, monkeypatch):
     recorded = Recorded()
     monkeypatch.setattr(runs, "ExactResume", lambda: recorded)
