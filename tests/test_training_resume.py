@@ -12,68 +12,29 @@ import training_runs as runs
 EPOCH = 9
 
 
-def differences(first, second, where=""):
-    """Return where two checkpoints differ, bit for bit."""
-    if isinstance(first, torch.Tensor):
-        return [] if torch.equal(first, second) and first.dtype == second.dtype else [where]
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), where
-        return [at for key in first for at in differences(first[key], second[key], f"{where}/{key}")]
-    if isinstance(first, (list, tuple)):
-        assert len(first) == len(second), where
-        return [
-            at for i, pair in enumerate(zip(first, second, strict=True)) for at in differences(*pair, f"{where}/{i}")
-        ]
-    return [] if first == second else [where]
-
-
-def essence(root):
-    """Return all that a checkpoint determines the future by: not how much was validated so far."""
-    checkpoint = runs.read(root)
-    del checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-    return checkpoint
-
-
-def compare(tmp_path, run, kills, **settings):
-    """Make one run without stops, and for each series of kills one that is killed and resumed after each."""
-    assert run(root=tmp_path / "whole", **settings) in (0, [0, 0])
-    whole = essence(tmp_path / "whole")
-    assert whole["callbacks"]["zoo_ema"]["average"].keys() <= {
-        name.removeprefix("tokenizer.") for name in whole["state_dict"]
-    }
-    for series in kills:
-        root = tmp_path / "-".join(map(str, series))
-        for i, batch in enumerate(series):
-            assert run(root=root, kill_at=batch, resume=i > 0, **settings) in (-signal.SIGKILL, [-signal.SIGKILL] * 2)
-            assert runs.read(root)["global_step"] < whole["global_step"]
-        assert run(root=root, resume=True, **settings) in (0, [0, 0])
-        assert differences(whole, essence(root)) == [], series
-    return whole
-
-
 def test_killed_inside_and_between_epochs(tmp_path):
     # After a step with a checkpoint and without; at the end of an epoch; twice in one epoch, and in the next.
-    compare(tmp_path, runs.run, [(3,), (4,), (EPOCH - 1,), (EPOCH - 1, EPOCH + 3, EPOCH + 5)], max_steps=16)
+    runs.compare(tmp_path, runs.run, [(3,), (4,), (EPOCH - 1,), (EPOCH - 1, EPOCH + 3, EPOCH + 5)], max_steps=16)
 
 
 def test_killed_where_epochs_limit_the_run(tmp_path):
-    compare(tmp_path, runs.run, [(4, EPOCH), (EPOCH + 1, EPOCH + 4)], max_steps=-1, max_epochs=2)
+    runs.compare(tmp_path, runs.run, [(4, EPOCH), (EPOCH + 1, EPOCH + 4)], max_steps=-1, max_epochs=2)
 
 
 def test_killed_within_an_accumulation_of_gradients(tmp_path):
     # An epoch has 5 steps, the last of one batch. Checkpoints are after batches 5, 10 and 16.
-    compare(tmp_path, runs.run, [(5,), (6,), (11, 12)], accumulate_grad_batches=2, max_steps=9)
+    runs.compare(tmp_path, runs.run, [(5,), (6,), (11, 12)], accumulate_grad_batches=2, max_steps=9)
 
 
 def test_killed_with_workers_that_read_ahead(tmp_path):
-    whole = compare(tmp_path, runs.run, [(4,), (EPOCH, EPOCH + 4)], workers=2)
+    whole = runs.compare(tmp_path, runs.run, [(4,), (EPOCH, EPOCH + 4)], workers=2)
     # Who reads an item does not matter either.
     assert runs.run(root=tmp_path / "none") == 0
-    assert differences(whole, essence(tmp_path / "none")) == []
+    assert runs.differences(whole, runs.essence(tmp_path / "none")) == []
 
 
 def test_killed_as_two_processes(tmp_path):
-    whole = compare(tmp_path, runs.run_pair, [(4,), (EPOCH, EPOCH + 4)], batch_size=8)
+    whole = runs.compare(tmp_path, runs.run_pair, [(4,), (EPOCH, EPOCH + 4)], batch_size=8)
     first, second = (states["torch"] for states in whole["zoo_random_states"])
     assert not torch.equal(first, second)
 
@@ -83,7 +44,7 @@ def test_killed_without_an_average_and_with_other_quantizers(tmp_path):
     assert runs.run(root=tmp_path / "whole", decay=0, model=model) == 0
     assert runs.run(root=tmp_path / "killed", decay=0, model=model, kill_at=7) == -signal.SIGKILL
     assert runs.run(root=tmp_path / "killed", decay=0, model=model, resume=True) == 0
-    assert differences(essence(tmp_path / "whole"), essence(tmp_path / "killed")) == []
+    assert runs.differences(runs.essence(tmp_path / "whole"), runs.essence(tmp_path / "killed")) == []
 
 
 def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
@@ -91,7 +52,7 @@ def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
     for name, half in {"steps": {"max_steps": 7}, "epochs": {"max_steps": -1, "max_epochs": 1}}.items():
         assert runs.run(root=tmp_path / name, **half) == 0
         assert runs.run(root=tmp_path / name, resume=True) == 0
-        assert differences(essence(tmp_path / "whole"), essence(tmp_path / name)) == [], name
+        assert runs.differences(runs.essence(tmp_path / "whole"), runs.essence(tmp_path / name)) == [], name
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -102,7 +63,7 @@ def test_a_signal_saves_the_step_and_stops(number, code, tmp_path):
     assert runs.read(tmp_path / "signalled")["global_step"] == 3
     assert runs.run(root=tmp_path / "signalled", **settings, resume=True) == 0
     assert runs.run(root=tmp_path / "whole", **settings) == 0
-    assert differences(essence(tmp_path / "whole"), essence(tmp_path / "signalled")) == []
+    assert runs.differences(runs.essence(tmp_path / "whole"), runs.essence(tmp_path / "signalled")) == []
 
 
 def test_another_signal_saves_and_goes_on(tmp_path):

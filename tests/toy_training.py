@@ -17,13 +17,14 @@ from lightning.pytorch import Callback
 from torch import nn
 
 import zoo
+from zoo.components.losses.adversarial import LeCam, discriminator_loss, generator_loss, r1_penalty
 from zoo.components.quantizers import QuantizerConfig, build, parse
 from zoo.data.datamodule import DataModule
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
-from zoo.training import Picture, TokenizerModule
+from zoo.training import AdversarialModule, Picture, Reconstruction, TokenizerModule
 
 SAMPLE = Path(zoo.__file__).parent / "data" / "samples" / "metaworld_expert.npz"
 HORIZON, DOFS = 8, 4
@@ -120,6 +121,50 @@ class ToyTraining(TokenizerModule):
         tok = self.tokenizer
         both = torch.cat([batch[0], tok.decoder(tok.quantizer(tok.encoder(batch[:1])).codes)[0]], 1)
         return {"chunk and reconstruction": Picture((both[None] + 1) / 2)}
+
+
+class ToyAdversarial(AdversarialModule):
+    """Reconstruction, and a discriminator with all that may hold state or draw random numbers.
+
+    Args:
+        label_noise: Scale of what the discriminator's labels are softened by.
+    """
+
+    family = "toy_chunks"
+    default_weights: ClassVar = {
+        "reconstruction": 1.0,
+        "adversarial": 0.1,
+        "discriminator": 1.0,
+        "lecam": 0.1,
+        "r1": 0.1,
+    }
+
+    def __init__(self, label_noise: float = 0.15, **kwargs):
+        super().__init__(**kwargs)
+        self.label_noise = label_noise
+        self.lecam = LeCam(0.9)
+
+    def build_discriminator(self, values):
+        size = HORIZON * DOFS
+        return nn.Sequential(nn.Flatten(), nn.Linear(size, values["width"]), nn.SiLU(), nn.Linear(values["width"], 1))
+
+    def reconstruct(self, batch):
+        quantized = self.tokenizer.quantizer(self.tokenizer.encoder(batch))
+        made = self.tokenizer.decoder(quantized.codes)
+        losses = {"reconstruction": (made - batch).square().mean(), **self.quantizer_losses(quantized)}
+        return Reconstruction(losses, batch, made)
+
+    def discriminator_losses(self, pair):
+        real = pair.real.detach().requires_grad_()
+        of_real, of_made = self.discriminator(real), self.discriminator(pair.made)
+        return {
+            "discriminator": discriminator_loss([of_real], [of_made], "non_saturating", label_noise=self.label_noise),
+            "lecam": self.lecam(of_real, of_made),
+            "r1": r1_penalty(of_real, real),
+        }
+
+    def adversarial_losses(self, pair):
+        return {"adversarial": generator_loss([self.discriminator(pair.made)], "non_saturating")}
 
 
 class Chunks(torch.utils.data.Dataset):

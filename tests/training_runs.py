@@ -6,6 +6,7 @@ any: it has its own memory, and SIGKILL ends it.
 
 import multiprocessing
 import os
+import signal
 import socket
 import warnings
 from pathlib import Path
@@ -39,12 +40,13 @@ def train(
     workers=0,
     data=None,
     model=None,
+    kind="ToyTraining",
     **trainer,
 ):
     """Make one run.
 
     `kill_at` is the number of the batch after which the process is killed, `signal_at` that of the batch during which
-    it gets a signal, and which.
+    it gets a signal, and which; `kind` is what of `toy_training` is trained.
     """
     torch.set_num_threads(1)
     warnings.simplefilter("error")
@@ -53,7 +55,7 @@ def train(
     if toy_training.ToyChunks.family not in registry.families():
         registry.register(toy_training.ToyChunks)
     seed_everything(1, verbose=False)
-    module = toy_training.ToyTraining(
+    module = getattr(toy_training, kind)(
         **{"config": {"quantizer": VQ}, "optimizer": OptimizerConfig(lr=3e-3, total_steps=30), **(model or {})}
     )
     callbacks = [ExactResume(), Checkpoints(every_n_steps=every)]
@@ -113,9 +115,49 @@ def run_pair(**arguments):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    return finish(*(start({**shared, "LOCAL_RANK": str(r)}, devices=2, strategy="ddp", **arguments) for r in range(2)))
+    arguments = {"devices": 2, "strategy": "ddp", **arguments}
+    return finish(*(start({**shared, "LOCAL_RANK": str(r)}, **arguments) for r in range(2)))
 
 
 def read(root):
     """Return the last checkpoint of a run."""
     return torch.load(Path(root, "checkpoints", LAST), weights_only=True)
+
+
+def differences(first, second, where=""):
+    """Return where two checkpoints differ, bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return [] if torch.equal(first, second) and first.dtype == second.dtype else [where]
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        return [at for key in first for at in differences(first[key], second[key], f"{where}/{key}")]
+    if isinstance(first, (list, tuple)):
+        assert len(first) == len(second), where
+        return [
+            at for i, pair in enumerate(zip(first, second, strict=True)) for at in differences(*pair, f"{where}/{i}")
+        ]
+    return [] if first == second else [where]
+
+
+def essence(root):
+    """Return all that a checkpoint determines the future by: not how much was validated so far."""
+    checkpoint = read(root)
+    del checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+    return checkpoint
+
+
+def compare(tmp_path, run, kills, **settings):
+    """Make one run without stops, and for each series of kills one that is killed and resumed after each."""
+    assert run(root=tmp_path / "whole", **settings) in (0, [0, 0])
+    whole = essence(tmp_path / "whole")
+    assert whole["callbacks"]["zoo_ema"]["average"].keys() <= {
+        name.removeprefix("tokenizer.") for name in whole["state_dict"]
+    }
+    for series in kills:
+        root = tmp_path / "-".join(map(str, series))
+        for i, batch in enumerate(series):
+            assert run(root=root, kill_at=batch, resume=i > 0, **settings) in (-signal.SIGKILL, [-signal.SIGKILL] * 2)
+            assert read(root)["global_step"] < whole["global_step"]
+        assert run(root=root, resume=True, **settings) in (0, [0, 0])
+        assert differences(whole, essence(root)) == [], series
+    return whole

@@ -9,11 +9,14 @@
             error = (self.tokenizer.decoder(quantized.codes) - batch).square().mean()
             return {"reconstruction": error, **self.quantizer_losses(quantized)}
 
+`AdversarialModule` adds a discriminator with an optimiser of its own.
+
 A run that is stopped anywhere and resumed ends with the very weights of one that was never stopped, given the callbacks
 `ExactResume` and `Checkpoints` (`zoo fit` has them always) and a `zoo.data.datamodule.DataModule`; on a GPU also with
 `Trainer(deterministic=True)`.
 """
 
+from zoo.training.adversarial import AdversarialModule, Reconstruction
 from zoo.training.checkpoint_file import read_checkpoint
 from zoo.training.checkpoints import LAST, Checkpoints
 from zoo.training.ema import EMA
@@ -26,6 +29,7 @@ from zoo.training.state import ExactResume
 __all__ = [
     "EMA",
     "LAST",
+    "AdversarialModule",
     "Audio",
     "Checkpoints",
     "Clip",
@@ -34,6 +38,7 @@ __all__ = [
     "Media",
     "OptimizerConfig",
     "Picture",
+    "Reconstruction",
     "TokenizerModule",
     "read_checkpoint",
     "tokenizer_of",

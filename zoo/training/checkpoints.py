@@ -96,7 +96,7 @@ class Checkpoints(Checkpoint):
             return  # accumulated gradients are not in a checkpoint
         self._step = step
         number = self._agreed(trainer)
-        # A manual optimisation counts several steps at once.
+        # A module that optimises by hand may count several steps at once.
         is_due = step // self.every_n_steps != before // self.every_n_steps
         if is_due or number or _is_last(trainer):
             self._write(trainer)

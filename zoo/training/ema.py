@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from zoo.errors import ConfigError
+from zoo.training.optim import EvaluationWeights
 
 __all__ = ["EMA", "EMA_KEY"]
 
@@ -20,7 +21,8 @@ class EMA(Callback):
     """Exponential moving average of the tokenizer's parameters, in place of them in validation and testing.
 
     Buffers are not averaged: those of a quantizer are averages or counts already. Weights that other modules hold, such
-    as a discriminator's, are not part of the tokenizer. Parameters that are sharded over processes (FSDP) are not
+    as a discriminator's, are not part of the tokenizer. Of a schedule-free optimiser, its averages are averaged again,
+    not the weights that it trains. Parameters that are sharded over processes (FSDP) are not
     supported.
 
     Args:
@@ -70,9 +72,10 @@ class EMA(Callback):
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates)) if self.warmup else self.decay
         self._updates += 1
         parameters = _parameters(pl_module)
-        torch._foreach_lerp_(
-            [self._average[name] for name in parameters], [p.detach() for p in parameters.values()], 1 - decay
-        )
+        with EvaluationWeights.of(trainer.optimizers):
+            torch._foreach_lerp_(
+                [self._average[name] for name in parameters], [p.detach() for p in parameters.values()], 1 - decay
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in place."""

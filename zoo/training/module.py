@@ -18,9 +18,12 @@ from zoo.errors import ConfigError, near_matches, shown
 from zoo.tokenizer import Tokenizer
 from zoo.training.checkpoint_file import TOKENIZER, read_weights, tokenizer_part
 from zoo.training.media import Media, log_media
-from zoo.training.optim import OptimizerConfig, build_optimizer, build_schedule
+from zoo.training.optim import EvaluationWeights, OptimizerConfig, build_optimizer, build_schedule
 
-__all__ = ["TokenizerModule"]
+__all__ = ["TRAINED", "TokenizerModule"]
+
+TRAINED = "zoo_trained"
+"""Key of a checkpoint of schedule-free optimisers: the weights that they train, beside the averages in its state."""
 
 _QUANTIZER = "quantizer_"
 _DEFAULT_OPTIMIZER = OptimizerConfig()
@@ -70,9 +73,7 @@ class TokenizerModule(LightningModule):
         self.save_hyperparameters()
         for name, value in self.hparams.items():
             self.hparams[name] = _primitive(value, name)
-        if isinstance(optimizer, Mapping):  # as a checkpoint has it
-            optimizer = configs.from_dict(OptimizerConfig, optimizer, "optimizer")
-        self.optimizer_config = optimizer
+        self.optimizer_config = as_optimizer_config(optimizer, "optimizer")
         self.loss_weights = {**self.default_weights, **(loss_weights or {})}
         for name in loss_weights or {}:
             if name not in self.default_weights and not name.startswith(_QUANTIZER):
@@ -81,6 +82,7 @@ class TokenizerModule(LightningModule):
                 )
         self.tokenizer = registry.family(self.family).from_config(config)
         self._num_items: int | None = None
+        self._evaluation = EvaluationWeights()
         if weights is not None:
             self._start_from(weights)
 
@@ -125,22 +127,53 @@ class TokenizerModule(LightningModule):
         self._total(batch)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and its schedule."""
+        """Return the optimiser and its schedule."""
         optimizer = build_optimizer(self.optimizer_config, self.trained_modules())
-        steps = self.trainer.estimated_stepping_batches
-        schedule = build_schedule(self.optimizer_config, optimizer, steps if steps != -1 else float("inf"))
+        schedule = build_schedule(self.optimizer_config, optimizer, self._estimated_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Have a schedule-free optimiser train, also after an earlier run was over."""
+        EvaluationWeights.train(self.trainer.optimizers)
+
+    def on_validation_model_eval(self) -> None:
+        """Go to evaluation mode, a schedule-free optimiser with it; before callbacks put their own weights in place."""
+        super().on_validation_model_eval()
+        self._evaluation.put(self.trainer.optimizers)
+
+    def on_validation_end(self) -> None:
+        """Go on with the weights that are trained; after callbacks have taken theirs away."""
+        self._evaluation.put_back()
+
+    def on_train_end(self) -> None:
+        """Leave the weights that a schedule-free optimiser evaluates; after the last checkpoint was written."""
+        EvaluationWeights().put(self.trainer.optimizers)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the tokenizer is."""
+        """Say what the tokenizer is, and keep apart what schedule-free optimisers train and what is to be used."""
         checkpoint[TOKENIZER] = self._identity()
+        trained = self._evaluation.kept  # of a validation that is going on
+        names = list(self.named_parameters(remove_duplicate=False))
+        if not trained:
+            with EvaluationWeights.of(self.trainer.optimizers) as weights:
+                trained = weights.kept
+                averages = {name: p.detach().clone() for name, p in names if p in trained}
+            checkpoint["state_dict"].update(averages)
+        if trained:
+            checkpoint[TRAINED] = {name: trained[p] for name, p in names if p in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another tokenizer.
+        """Refuse a checkpoint of another tokenizer, and go on from the weights that were trained.
 
         Raises:
             ConfigError: Family or config differ.
         """
+        trainer = self._trainer
+        if TRAINED in checkpoint and trainer is not None and trainer.state.fn == "fit":
+            checkpoint["state_dict"].update(checkpoint[TRAINED])
+            for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
+                if "train_mode" in group:
+                    group["train_mode"] = True  # also if it was written while a validation was going on
         before = dict(checkpoint.get(TOKENIZER, {}))
         if before.get("family") == self.family:
             before["config"] = self._known_config(before["config"])
@@ -158,16 +191,24 @@ class TokenizerModule(LightningModule):
     def _identity(self) -> dict[str, Any]:
         return {"family": self.family, "config": configs.to_dict(self.tokenizer.config)}
 
+    def _estimated_steps(self) -> float:
+        """Return how many optimiser steps the run will have, infinity if nobody knows."""
+        steps = self.trainer.estimated_stepping_batches
+        return float("inf") if steps == -1 else steps
+
     def _total(self, batch: Any) -> Tensor:
         self._num_items = self.num_items(batch)
-        losses = self.losses(batch)
+        return self._weighted(self.losses(batch), "loss", prog_bar=True)
+
+    def _weighted(self, losses: Mapping[str, Tensor], name_of_sum: str, **options: Any) -> Tensor:
+        """Return the weighted sum of losses, and log them and it."""
         total = torch.zeros((), device=self.device)
         for name, loss in losses.items():
             if name not in self.loss_weights and not name.startswith(_QUANTIZER):
                 raise ConfigError(f"{type(self).__name__}.default_weights lacks the loss {name!r}.")
             self._log(name, loss.detach())
             total = total + self.loss_weights.get(name, 1.0) * loss
-        self._log("loss", total.detach(), prog_bar=True)
+        self._log(name_of_sum, total.detach(), **options)
         return total
 
     def _log(self, name: str, value: Tensor, **options: Any) -> None:
@@ -199,6 +240,11 @@ class TokenizerModule(LightningModule):
                 f"weights: {weights!r} is a {family} with the config {config}, and the model is a "
                 f"{self.tokenizer.family} with {own}."
             )
+
+
+def as_optimizer_config(values: OptimizerConfig | Mapping[str, Any], name: str) -> OptimizerConfig:
+    """Return the settings of an optimiser, which a checkpoint has as plain values."""
+    return configs.from_dict(OptimizerConfig, values, name) if isinstance(values, Mapping) else values
 
 
 def _primitive(value: Any, name: str) -> Any:

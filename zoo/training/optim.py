@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-from torch import nn
-from torch.optim import AdamW
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, MissingExtraError, near_matches
 
-__all__ = ["OptimizerConfig", "build_optimizer", "build_schedule"]
+__all__ = ["EvaluationWeights", "OptimizerConfig", "build_optimizer", "build_schedule"]
+
+OptimizerKind = Literal["adamw", "adam", "schedule_free_radam"]
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and a schedule of its learning rate.
+    """An optimiser and a schedule of its learning rate.
 
     Attributes:
+        kind: `adamw`; `adam`, whose weight decay is part of the gradient; `schedule_free_radam` (Defazio et al., arXiv
+            2405.15682, with the rectification of Liu et al., arXiv 1908.03265, as the package `schedulefree` has it),
+            which averages weights itself instead of lowering the rate, and wants the schedule `constant`.
         lr: The highest learning rate.
         betas: Decays of the moving averages of gradients and of their squares.
         eps: Added to the denominator.
@@ -35,6 +42,7 @@ class OptimizerConfig:
             extended later, since the schedule must not change with the length of the run.
     """
 
+    kind: OptimizerKind = "adamw"
     lr: float = 3e-4
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-8
@@ -46,6 +54,15 @@ class OptimizerConfig:
     total_steps: int | None = None
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(OptimizerKind):
+            raise ConfigError(
+                f"optimizer: there is no kind {self.kind!r}; {near_matches(self.kind, get_args(OptimizerKind))}"
+            )
+        if self.kind == "schedule_free_radam" and (self.schedule != "constant" or self.betas[0] == 0):
+            raise ConfigError(
+                "optimizer: schedule_free_radam needs `schedule: constant`, since its averaging takes the place of a "
+                f"schedule, and a first beta above 0; got {self.schedule} and {self.betas[0]}."
+            )
         for name in ("lr", "eps"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"optimizer: {name} must be above 0, got {getattr(self, name)}.")
@@ -82,17 +99,33 @@ class OptimizerConfig:
         return _between(1.0, self.final_ratio, progress, is_smooth=True)
 
 
-def build_optimizer(config: OptimizerConfig, modules: Iterable[nn.Module]) -> AdamW:
-    """Return the optimiser of all parameters of some modules that are trained."""
-    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
-    groups = [
+def build_optimizer(
+    config: OptimizerConfig, modules: Iterable[nn.Module], without: nn.Module | None = None
+) -> Optimizer:
+    """Return the optimiser of all parameters of some modules that are trained.
+
+    Args:
+        config: Its values.
+        modules: Whose parameters it changes.
+        without: Part of them that another optimiser has.
+
+    Raises:
+        MissingExtraError: It is of a package that is not installed.
+    """
+    left_out = set() if without is None else set(without.parameters())
+    trained = [p for module in modules for p in module.parameters() if p.requires_grad and p not in left_out]
+    both = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas, eps=config.eps)
+    groups: Any = [group for group in both if group["params"]]
+    if config.kind == "schedule_free_radam":
+        return _schedule_free_radam(groups, config)
+    kind = AdamW if config.kind == "adamw" else Adam
+    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
-def build_schedule(config: OptimizerConfig, optimizer: AdamW, estimated_steps: float) -> LambdaLR:
+def build_schedule(config: OptimizerConfig, optimizer: Optimizer, estimated_steps: float) -> LambdaLR:
     """Return the schedule, to be stepped after every optimiser step.
 
     Args:
@@ -102,6 +135,82 @@ def build_schedule(config: OptimizerConfig, optimizer: AdamW, estimated_steps: f
     """
     total = estimated_steps if config.total_steps is None else config.total_steps
     return LambdaLR(optimizer, lambda step: config.ratio(step, total))
+
+
+class EvaluationWeights:
+    """Puts the weights that schedule-free optimisers evaluate in place of those that they train, and back bit for bit.
+
+    Such an optimiser trains weights y and keeps what it takes to find their averages x, which are those to use. It can
+    turn either into the other, but rounds; here y is kept meanwhile, so that a look at x does not change the run.
+    Optimisers of other kinds are left alone.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[_Switching, list[tuple[nn.Parameter, Tensor]]]] = []
+
+    @property
+    def kept(self) -> dict[nn.Parameter, Tensor]:
+        """The trained weights whose averages are in place now."""
+        return {parameter: tensor for _, pairs in self._kept for parameter, tensor in pairs}
+
+    @torch.no_grad()
+    def put(self, optimizers: Sequence[Optimizer]) -> None:
+        """Put the averages in place, where they are not yet."""
+        for optimizer in optimizers:
+            if isinstance(optimizer, _Switching) and optimizer.param_groups[0]["train_mode"]:
+                parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                self._kept.append((optimizer, [(p, p.detach().clone()) for p in parameters]))
+                optimizer.eval()
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Put the trained weights back."""
+        for optimizer, pairs in self._kept:
+            optimizer.train()
+            for parameter, tensor in pairs:
+                parameter.copy_(tensor)
+        self._kept = []
+
+    @staticmethod
+    def train(optimizers: Sequence[Optimizer]) -> None:
+        """Have those train that were left evaluating; those that train already stay as they are."""
+        for optimizer in optimizers:
+            if isinstance(optimizer, _Switching):
+                optimizer.train()
+
+    @classmethod
+    @contextmanager
+    def of(cls, optimizers: Sequence[Optimizer]) -> Iterator[EvaluationWeights]:
+        """Have the averages in place for a while."""
+        weights = cls()
+        weights.put(optimizers)
+        try:
+            yield weights
+        finally:
+            weights.put_back()
+
+
+@runtime_checkable
+class _Switching(Protocol):
+    """An optimiser that holds two sets of weights, of which one is in place."""
+
+    param_groups: list[dict[str, Any]]
+
+    def train(self) -> None: ...
+
+    def eval(self) -> None: ...
+
+
+def _schedule_free_radam(groups: Any, config: OptimizerConfig) -> Optimizer:
+    try:
+        from schedulefree import RAdamScheduleFree
+    except ImportError as error:
+        raise MissingExtraError(
+            "optimizer: schedule_free_radam needs the package schedulefree: pip install 'tokenizer-zoo[train]'."
+        ) from error
+    optimizer: Any = RAdamScheduleFree(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    optimizer.train()
+    return optimizer  # type: ignore[no-any-return]
 
 
 def _between(start: float, end: float, progress: float, *, is_smooth: bool) -> float:

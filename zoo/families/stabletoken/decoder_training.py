@@ -31,7 +31,15 @@ from zoo.families.stabletoken.decoder.mel import PATH
 from zoo.families.stabletoken.decoder.spectrum import MelSpectrum
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
-from zoo.training import Audio, Media, OptimizerConfig, TokenizerModule, tokenizer_of
+from zoo.training import (
+    AdversarialModule,
+    Audio,
+    Media,
+    OptimizerConfig,
+    Reconstruction,
+    TokenizerModule,
+    tokenizer_of,
+)
 
 __all__ = ["DecoderTraining", "VocoderTraining", "speaker_vector"]
 
@@ -47,6 +55,7 @@ class _Stage(TokenizerModule):
         decoder: Values of `DecoderConfig`. None for that of `tokens`, whose weights are then gone on from.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not those of `default_weights`.
+        more: What a base class takes beside these.
 
     Raises:
         ConfigError: `tokens` has no decoder, and none is described; or both are, and differ.
@@ -62,6 +71,7 @@ class _Stage(TokenizerModule):
         decoder: dict[str, Any] | None,
         optimizer: OptimizerConfig,
         loss_weights: dict[str, float] | None,
+        **more: Any,
     ) -> None:
         is_checkpoint = tokens.endswith(".ckpt")
         start = tokenizer_of(Path(tokens).expanduser()) if is_checkpoint else zoo.load(tokens)
@@ -72,7 +82,7 @@ class _Stage(TokenizerModule):
             config["decoder"] = configs.to_dict(configs.from_dict(DecoderConfig, decoder, "decoder"))
         if config["decoder"] is None:
             raise ConfigError(f"{tokens!r} has no decoder; describe one: decoder: {{...}}, {{}} for the published one.")
-        super().__init__(config, None, optimizer, loss_weights)
+        super().__init__(config, None, optimizer, loss_weights, **more)
         self.decoder_config = cast("DecoderConfig", self.tokenizer.config.decoder)
         if start.config.decoder is not None and start.config.decoder != self.decoder_config:
             raise ConfigError(f"{tokens!r} has another decoder; leave `decoder` out to go on from it.")
@@ -122,23 +132,24 @@ class _Stage(TokenizerModule):
         return cut[:, : self.decoder_config.num_samples(num_tokens)]
 
 
-class VocoderTraining(_Stage):
+class VocoderTraining(_Stage, AdversarialModule):
     """Trains the vocoder: spectra of recordings → the recordings.
 
     The source follows the recording's own pitch, which a predictor learns beside. Losses: `stft`, of waves at several
     resolutions; `mel`, the mean difference of log-mel spectra; `pitch`, the mean difference of pitches in Hz, of which
     voiced and unvoiced frames have half each, since most frames are unvoiced and zero would be a good guess for all.
 
-    With discriminators, every other step is theirs (`discriminator`), and the vocoder has two losses more:
-    `adversarial`, by how much its waves are told from recordings, and `features`, the difference of what goes on inside
-    the discriminators. Several processes need `strategy: ddp_find_unused_parameters_true` then.
+    With discriminators, which learn by `discriminator`, the vocoder has two losses more: `adversarial`, by how much its
+    waves are told from recordings, and `features`, the difference of what goes on inside the discriminators.
 
     Args:
         tokens: As for every stage: a model, a folder, an `hf://` address, or a training checkpoint (`.ckpt`).
         decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
         crop_tokens: Length of the stretches that are trained on, one of each utterance.
         discriminator: Values of `DiscriminatorConfig`; None for no discriminators.
-        adversarial_from: Optimiser steps after which discriminators begin.
+        discriminator_optimizer: Optimiser and schedule of the discriminators; None for the vocoder's.
+        discriminator_every: The vocoder's steps from one step of the discriminators to the next.
+        adversarial_from: The vocoder's steps before discriminators begin.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not those of `default_weights`.
     """
@@ -158,28 +169,37 @@ class VocoderTraining(_Stage):
         decoder: dict[str, Any] | None = None,
         crop_tokens: int = 20,
         discriminator: dict[str, Any] | None = None,
+        discriminator_optimizer: OptimizerConfig | None = None,
+        discriminator_every: int = 1,
         adversarial_from: int = 0,
         optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
         loss_weights: dict[str, float] | None = None,
     ) -> None:
-        super().__init__(tokens, decoder, optimizer, loss_weights)
+        super().__init__(
+            tokens,
+            decoder,
+            optimizer,
+            loss_weights,
+            discriminator=discriminator,
+            discriminator_optimizer=discriminator_optimizer,
+            discriminator_every=discriminator_every,
+            adversarial_from=adversarial_from,
+        )
         self.crop_tokens = crop_tokens
-        self.adversarial_from = adversarial_from
         self.stft = MultiResolutionSTFT()
-        self.discriminators: Discriminators | None = None
-        if discriminator is not None:
-            settings = configs.from_dict(DiscriminatorConfig, discriminator, "discriminator")
-            self.discriminators = Discriminators(settings)
         if not self.goes_on:
             self._start()
 
     def trained_modules(self) -> list[nn.Module]:
-        """Return the vocoder and the discriminators, if there are any."""
-        judges = getattr(self, "discriminators", None)  # not there yet when the base class asks
-        return [self.decoder.vocoder, *([] if judges is None else [judges])]
+        """Return the vocoder."""
+        return [self.decoder.vocoder]
 
-    def losses(self, batch: SpeechBatch) -> dict[str, Tensor]:
-        """Return the losses of one stretch of each utterance: the vocoder's, or the discriminators' in their steps."""
+    def build_discriminator(self, values: dict[str, Any]) -> Discriminators:
+        """Return the discriminators of values of `DiscriminatorConfig`."""
+        return Discriminators(configs.from_dict(DiscriminatorConfig, values, "discriminator"))
+
+    def reconstruct(self, batch: SpeechBatch) -> Reconstruction:
+        """Return what the vocoder makes of one stretch of each utterance."""
         size = self.tokenizer.config.token_samples
         slack = (batch.lengths // size - self.crop_tokens).clamp(min=0)
         starts = (torch.rand(len(slack)) * (slack.cpu() + 1)).long().tolist()
@@ -187,23 +207,26 @@ class VocoderTraining(_Stage):
         vocoder, hop = self.decoder.vocoder, self.decoder_config.vocoder.frame_samples
         mel = self.spectrum(wave)
         pitch = fundamental_frequency(wave, self.decoder_config.sample_rate, hop)
-        judges = self.discriminators if self.training and self.global_step >= self.adversarial_from else None
-        is_theirs = judges is not None and (self.global_step - self.adversarial_from) % 2 == 0
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not is_theirs):
-            made = vocoder.filter(mel, vocoder.source(pitch, None))
-        if judges is not None and is_theirs:
-            judges.requires_grad_(True)
-            return {"discriminator": discriminator_loss(judges(wave)[0], judges(made)[0])}
+        made = vocoder.filter(mel, vocoder.source(pitch, None))
         losses = {
             "stft": self.stft(made, wave),
             "mel": F.l1_loss(self.spectrum(made), mel),
             "pitch": _pitch_error(vocoder.pitch(mel).float(), pitch),
         }
-        if judges is not None:
-            judges.requires_grad_(False)
-            (said, features), (_, wanted) = judges(made), judges(wave)
-            losses |= {"adversarial": generator_loss(said), "features": feature_loss(wanted, features)}
-        return losses
+        return Reconstruction(losses, wave, made)
+
+    def discriminator_losses(self, pair: Reconstruction) -> dict[str, Tensor]:
+        """Return how badly the discriminators tell recordings from what was made."""
+        judge = cast("Discriminators", self.discriminator)
+        return {"discriminator": discriminator_loss(judge(pair.real)[0], judge(pair.made)[0])}
+
+    def adversarial_losses(self, pair: Reconstruction) -> dict[str, Tensor]:
+        """Return by how much what was made is told from recordings, and differs inside the discriminators."""
+        judge = cast("Discriminators", self.discriminator)
+        judgements, features = judge(pair.made)
+        with torch.no_grad():
+            _, wanted = judge(pair.real)
+        return {"adversarial": generator_loss(judgements), "features": feature_loss(wanted, features)}
 
     @torch.no_grad()
     def _start(self) -> None:
