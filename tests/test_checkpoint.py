@@ -306,7 +306,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
         raise SafetensorError("I/O error: No space left on device")
 
     zoo.save(toy.make("image", seed=1), tmp_path)
-    monkeypatch.setattr(checkpoint, "save_file", fail)
+    monkeypatch.setattr(checkpoint.folder, "save_file", fail)
     with refused(CheckpointError, tmp_path, "No space left on device"):
         zoo.save(toy.make("image", seed=2), tmp_path, overwrite=True)
     assert zoo.load(tmp_path).name == "toy_image.s1"

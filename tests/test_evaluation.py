@@ -14,6 +14,7 @@ from zoo.cli import cards
 from zoo.data.actions import read_actions
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation import card_section, read_report, read_suite, run, table, write_report
+from zoo.hub.card import write_card
 
 ROOT = Path(__file__).parents[1]
 SUITE = ROOT / "eval" / "action.yaml"
@@ -180,9 +181,9 @@ def test_a_checkpoint_without_a_card_gets_one(tmp_path):
     from zoo.families.binning import BinningConfig, BinningTokenizer
 
     tok = BinningTokenizer(BinningConfig(num_dofs=2, horizon=8)).fit([torch.rand(30, 2)])
-    path = cards.write_card(tok, tmp_path, "me/mine")
+    path = write_card(tok, tmp_path, "me/mine")
     text = path.read_text()
     assert 'zoo.load("hf://me/mine")' in text
     assert '"horizon": 8' in text
     path.write_text("mine")
-    assert cards.write_card(tok, tmp_path).read_text() == "mine"
+    assert write_card(tok, tmp_path).read_text() == "mine"

@@ -58,7 +58,7 @@ class Reference:
 
     def save(self, folder, **facts):
         folder.mkdir()
-        zoo.save(self.bpe, str(folder / "tokenizer.json"))
+        self.bpe.save(str(folder / "tokenizer.json"))
         config = {"scale": self.scale, "vocab_size": 1024, "min_token": self.min_token}
         config |= {"action_dim": None, "time_horizon": None, "auto_map": {"AutoProcessor": "x.y"}, **facts}
         (folder / "processor_config.json").write_text(json.dumps(config))
@@ -122,7 +122,7 @@ def test_fits_and_encodes_as_the_reference(reference):
 
 
 def test_released_layout(reference, tmp_path):
-    folder = zoo.save(reference, tmp_path / "released", vocab_size=2048)
+    folder = reference.save(tmp_path / "released", vocab_size=2048)
     tokenizer = zoo.load(folder, family="fast")
     assert tokenizer.spec.codebook_size == 2048
     assert tokenizer.spec.input_size is None
@@ -146,7 +146,7 @@ def test_released_layout(reference, tmp_path):
         theirs, ours = (json.loads((tmp_path / name / file).read_text()) for name in ("released", "written0"))
         theirs.pop("auto_map", None)
         assert ours == theirs
-    stated = zoo.load(zoo.save(reference, tmp_path / "stated", action_dim=D, time_horizon=T))
+    stated = zoo.load(reference.save(tmp_path / "stated", action_dim=D, time_horizon=T))
     assert stated.encode(x).equal(shaped.encode(x)) is (stated.spec.codebook_size == 2048)
     assert stated.encode(x).tolist() == shaped.encode(x).tolist()
 
@@ -167,11 +167,11 @@ def test_released_layout(reference, tmp_path):
 )
 def test_broken_released_layout(reference, tmp_path, facts):
     with pytest.raises(CheckpointError):
-        zoo.load(zoo.save(reference, tmp_path / "released", **facts), family="fast")
+        zoo.load(reference.save(tmp_path / "released", **facts), family="fast")
 
 
 def test_broken_vocabulary(reference, tmp_path):
-    folder = zoo.save(reference, tmp_path / "released")
+    folder = reference.save(tmp_path / "released")
     good = json.loads((folder / "tokenizer.json").read_text())
     for change in ({"decoder": None}, {"pre_tokenizer": None}, {"model": None}):
         (folder / "tokenizer.json").write_text(json.dumps({**good, **change}))
