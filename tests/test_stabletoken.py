@@ -14,7 +14,6 @@ from zoo import registry
 from zoo.components.exact.one_by_one import canonical
 from zoo.components.quantizers import VotingLFQConfig
 from zoo.families.stabletoken import PRESETS, StableTokenConfig, StableTokenTokenizer
-from zoo.families.stabletoken.encoder import sinusoids
 from zoo.families.stabletoken.features import mel_filters
 
 TINY = StableTokenConfig(
@@ -154,7 +153,7 @@ class TestFeatures:
             assert not row[:, own.shape[1] :].any()
 
     def test_positions(self):
-        table = sinusoids(1500, 384)
+        table = make(d_model=384, max_positions=1500, quantizer=VotingLFQConfig(dim=384, num_bits=6)).encoder.positions
         assert table.shape == (1500, 384)
         assert table[0].unique().tolist() == [0, 1]
         assert table[7, 0] == pytest.approx(np.sin(7))

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from zoo.components.layers.positions import relative_sincos
 from zoo.components.vocoder.convolution import Conv, Upsampling
 from zoo.components.vocoder.source import HarmonicSource
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder import ConformerConfig, DecoderConfig, UNetConfig, VocoderConfig
-from zoo.families.stabletoken.decoder.conformer import RelativeAttention, block_mask, relative_positions
+from zoo.families.stabletoken.decoder.conformer import RelativeAttention, block_mask
 from zoo.families.stabletoken.decoder.speech import SEED, SpeechDecoder
 
 TINY_DECODER = DecoderConfig(
@@ -229,7 +230,7 @@ class TestConformer:
         attention, length, heads, size = RelativeAttention(8, 2), 5, 2, 4
         x, mask = torch.randn(1, length, 8), block_mask(length, 2)
         with torch.no_grad():
-            got = attention(x, relative_positions(length, 8), mask)[0].double().numpy()
+            got = attention(x, relative_sincos(length, 8), mask)[0].double().numpy()
         w = {name: tensor.double().numpy() for name, tensor in attention.state_dict().items()}
         rows = x[0].double().numpy()
         q, k, v = (rows @ w[f"{n}.weight"].T + w[f"{n}.bias"] for n in "qkv")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.components.layers.transformer import MLP
+from zoo.components.layers.mlp import MLP
 from zoo.components.prior.causal import Cache, CausalConfig, CausalTransformer, initialise, valid_positions
 from zoo.components.prior.sampling import draw_ids
 from zoo.config import check_fields

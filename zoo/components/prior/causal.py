@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.components.layers.transformer import TransformerLayer
+from zoo.components.layers.block import Block, BlockConfig
 from zoo.config import check_fields
 from zoo.errors import ConfigError, InputError
 
@@ -88,10 +88,8 @@ class CausalTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.positions = nn.Parameter(torch.empty(config.max_length, config.width))
-        self.layers = nn.ModuleList(
-            TransformerLayer(config.width, config.num_heads, 4 * config.width, dropout=config.dropout)
-            for _ in range(config.num_layers)
-        )
+        block = BlockConfig(config.width, config.num_heads, 4 * config.width, dropout=config.dropout)
+        self.layers = nn.ModuleList(block.block() for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width)
         nn.init.normal_(self.positions, std=_STD)
         initialise(self.layers)
@@ -117,7 +115,7 @@ class CausalTransformer(nn.Module):
         x = x + self.positions[start : start + length]
         x = F.dropout(x, self.config.dropout, self.training) if self.config.dropout else x
         for number, module in enumerate(self.layers):
-            layer = cast(TransformerLayer, module)
+            layer = cast(Block, module)
             keys, values = layer.keys_values(x)
             if cache is not None:
                 keys, values = cache.extend(number, keys, values)

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.components.exact.one_by_one import Run
-from zoo.components.layers.transformer import TransformerLayer
+from zoo.components.layers.block import Block, BlockConfig
+from zoo.components.layers.positions import sincos_1d
 from zoo.families.stabletoken.config import StableTokenConfig
 
-__all__ = ["SpeechEncoder", "sinusoids"]
+__all__ = ["SpeechEncoder"]
 
 # Rows of one piece of work on the CPU. Each piece brings the weights into the order of the matrix product anew, which
 # at 256 rows and 1280 channels is 5 % of the time; at 768, 30 s of speech still occupy two cores.
@@ -49,12 +49,10 @@ class SpeechEncoder(nn.Module):
         self.padding = (2, 0) if config.causal_convolution else (1, 1)
         self.conv1 = nn.Conv1d(config.num_mel, config.d_model, 3)
         self.conv2 = nn.Conv1d(config.d_model, config.d_model, 3, stride=2)
-        table = sinusoids(config.max_positions, config.d_model)
+        table = sincos_1d(config.max_positions, config.d_model, endpoint=True)
         self.register_buffer("positions", table, persistent=config.stored_positions)
-        self.layers = nn.ModuleList(
-            TransformerLayer(config.d_model, config.num_heads, config.ffn_size, key_bias=False)
-            for _ in range(config.num_layers)
-        )
+        block = BlockConfig(config.d_model, config.num_heads, config.ffn_size, key_bias=False)
+        self.layers = nn.ModuleList(block.block() for _ in range(config.num_layers))
         width = config.d_model if output_size is None else output_size
         self.project = nn.Identity() if width == config.d_model else nn.Linear(config.d_model, width)
 
@@ -94,7 +92,7 @@ class SpeechEncoder(nn.Module):
         xs = run(self._stem, mels)
         valid = [-(-count // 2) for count in num_frames]
         for number, layer in enumerate(self.layers, 1):
-            xs = _layer_apart(cast(TransformerLayer, layer), xs, valid, self._step, run)
+            xs = _layer_apart(cast(Block, layer), xs, valid, self._step, run)
             if number == self.config.pooling_position:
                 xs = run(self._pool, xs)
                 valid = [-(-count // self.config.pooling_kernel) for count in valid]
@@ -120,7 +118,7 @@ class SpeechEncoder(nn.Module):
         return groups.mean(2) if self.config.pooling_type == "avg" else groups.amax(2)
 
 
-def _layer_apart(layer: TransformerLayer, xs: list[Tensor], valid: list[int], step: int, run: Run) -> list[Tensor]:
+def _layer_apart(layer: Block, xs: list[Tensor], valid: list[int], step: int, run: Run) -> list[Tensor]:
     """Apply a layer to items (1, T, D), of which only the first `valid` rows are attended to, `step` rows at a time."""
     pieces = [torch.split(x.contiguous(), step, 1) for x in xs]
     rows = [(item, piece) for item, split in enumerate(pieces) for piece in split]
@@ -131,11 +129,3 @@ def _layer_apart(layer: TransformerLayer, xs: list[Tensor], valid: list[int], st
         memory.append((torch.cat(keys, 2)[:, :, :count], torch.cat(values, 2)[:, :, :count]))
     done = iter(run(lambda row: layer.attend(row[1], *memory[row[0]]), rows))
     return [torch.cat([next(done) for _ in split], 1) for split in pieces]
-
-
-def sinusoids(length: int, width: int) -> Tensor:
-    """Return Whisper's position table (length, D): sines, then cosines, of periods from 2π to 20000π."""
-    rates = np.logspace(0, -4, width // 2)
-    angles = np.arange(length)[:, None] * rates
-    table = np.concatenate([np.sin(angles), np.cos(angles)], 1).astype(np.float32)
-    return torch.from_numpy(table).to(torch.get_default_device())

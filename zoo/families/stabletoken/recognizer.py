@@ -7,12 +7,13 @@ through the tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.components.layers.transformer import MLP, Attention, TransformerLayer
+from zoo.components.layers.block import BlockConfig, CrossBlock
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.whisper import Whisper, WhisperConfig
 
@@ -43,10 +44,8 @@ class Recognizer(nn.Module):
         width = config.d_model
         self.inlet = nn.Identity() if code_size == width else nn.Linear(code_size, width)
         self.positions = nn.Parameter(torch.zeros(config.max_positions // config.pooling_kernel, width))
-        self.layers = nn.ModuleList(
-            TransformerLayer(width, config.num_heads, config.ffn_size, key_bias=False)
-            for _ in range(config.num_layers_after)
-        )
+        block = BlockConfig(width, config.num_heads, config.ffn_size, key_bias=False)
+        self.layers = nn.ModuleList(block.block() for _ in range(config.num_layers_after))
         self.norm = nn.LayerNorm(width)
         self.text = TextDecoder(whisper.config)
         whisper.fill_layers(self.layers, config.num_layers)
@@ -62,36 +61,6 @@ class Recognizer(nn.Module):
         return states
 
 
-class _TextLayer(nn.Module):
-    """A pre-norm decoder layer: attention to the text so far, to the speech, then an MLP."""
-
-    def __init__(self, width: int, num_heads: int, hidden: int) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, num_heads, key_bias=False)
-        self.memory_norm = nn.LayerNorm(width)
-        self.memory = Attention(width, num_heads, key_bias=False)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = MLP(width, hidden)
-
-    def forward(
-        self,
-        x: Tensor,
-        memory: tuple[Tensor, Tensor],
-        memory_mask: Tensor,
-        mask: Tensor | None,
-        past: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the layer's output for the rows x, and the keys and values of all rows so far."""
-        rows = self.attention_norm(x)
-        keys, values = self.attention.keys_values(rows)
-        if past is not None:
-            keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
-        x = x + self.attention(rows, keys, values, mask)
-        x = x + self.memory(self.memory_norm(x), *memory, memory_mask)
-        return x + self.mlp(self.mlp_norm(x)), (keys, values)
-
-
 class TextDecoder(nn.Module):
     """Whisper's decoder: text tokens so far and states of the speech → logits of the next one.
 
@@ -104,10 +73,8 @@ class TextDecoder(nn.Module):
         self.config = config
         self.tokens = nn.Embedding(config.vocabulary, config.d_model)
         self.positions = nn.Embedding(config.max_text, config.d_model)
-        self.layers = nn.ModuleList(
-            _TextLayer(config.d_model, config.num_text_heads, config.text_ffn_size)
-            for _ in range(config.num_text_layers)
-        )
+        block = BlockConfig(config.d_model, config.num_text_heads, config.text_ffn_size, key_bias=False)
+        self.layers = nn.ModuleList(block.cross_block() for _ in range(config.num_text_layers))
         self.norm = nn.LayerNorm(config.d_model)
 
     def forward(self, ids: Tensor, states: Tensor, mask: Tensor) -> Tensor:
@@ -157,15 +124,18 @@ class TextDecoder(nn.Module):
         return self.config.end_id + 1
 
     def _memories(self, states: Tensor) -> Cache:
-        return [layer.memory.keys_values(states) for layer in self.layers]  # type: ignore[union-attr, operator]
+        return [cast(CrossBlock, layer).memory.keys_values(states) for layer in self.layers]
 
     def _step(
         self, ids: Tensor, start: int, memories: Cache, memory_mask: Tensor, mask: Tensor | None, past: Cache | None
     ) -> tuple[Tensor, Cache]:
         x = self.tokens(ids) + self.positions.weight[start : start + ids.shape[1]]
         present: Cache = []
-        for number, layer in enumerate(self.layers):
-            before = None if past is None else past[number]
-            x, own = layer(x, memories[number], memory_mask[:, None, None], mask, before)
-            present.append(own)
+        for number, module in enumerate(self.layers):
+            layer = cast(CrossBlock, module)
+            keys, values = layer.keys_values(x)
+            if past is not None:
+                keys, values = torch.cat([past[number][0], keys], 2), torch.cat([past[number][1], values], 2)
+            x = layer.attend(x, keys, values, memories[number], mask, memory_mask[:, None, None])
+            present.append((keys, values))
         return F.linear(self.norm(x), self.tokens.weight), present

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from zoo.components.layers.positions import sincos_1d
 from zoo.components.quantizers import VotingLFQ
 from zoo.data.speech import SpeechItems
 from zoo.errors import ConfigError
-from zoo.families.stabletoken.encoder import sinusoids
 from zoo.families.stabletoken.recognizer import Recognizer
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
 
@@ -62,7 +62,7 @@ def _by_place(state: Tensor, place: Tensor, length: int, kernel: int) -> Tensor:
     states at each place would need far more of them. Places that none has count as the last one that has.
     """
     seen = int(place.max()) + 1
-    table = sinusoids(length * kernel, state.shape[1]).view(length, kernel, -1).mean(1)[:seen]
+    table = sincos_1d(length * kernel, state.shape[1], endpoint=True).view(length, kernel, -1).mean(1)[:seen]
     table = table - table.mean(0)
     components = torch.linalg.svd(table, full_matrices=False)[2][: min(_MOST_FEATURES, seen // 2, len(state) // 20)]
     features = torch.cat([table @ components.T, torch.ones(seen, 1)], 1)

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.components.layers.attention import merge_heads, split_heads
+from zoo.components.layers.positions import relative_sincos
 from zoo.families.stabletoken.decoder.config import ConformerConfig
 
-__all__ = ["BlockConformer", "RelativeAttention", "block_mask", "relative_positions"]
+__all__ = ["BlockConformer", "RelativeAttention", "block_mask"]
 
 
 class BlockConformer(nn.Module):
@@ -35,7 +37,7 @@ class BlockConformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Encode items (B, T, D) of one length."""
         length, width = x.shape[1:]
-        positions = relative_positions(length, width, x.device)
+        positions = relative_sincos(length, width, x.device)
         mask = block_mask(length, self.block_size, x.device)
         x = self.project_norm(self.project(x)) * math.sqrt(width)
         for block in self.blocks:
@@ -68,27 +70,27 @@ class RelativeAttention(nn.Module):
 
         Args:
             x: (B, T, D).
-            positions: (2T - 1, D), from T - 1 tokens back to T - 1 ahead (`relative_positions`).
+            positions: (2T - 1, D), from T - 1 tokens back to T - 1 ahead (`relative_sincos`).
             mask: (T, T) bool, True where a row's token sees a column's.
 
         Returns:
             (B, T, D).
         """
-        q, k, v = (self._heads(linear(x)) for linear in (self.q, self.k, self.v))
-        p = self._heads(self.position(positions)[None])
+        q, k, v = (split_heads(linear(x), self.num_heads) for linear in (self.q, self.k, self.v))
+        p = split_heads(self.position(positions)[None], self.num_heads)
         by_distance = (q + self.position_bias[:, None]) @ p.transpose(2, 3)
         bias = _aligned(by_distance) / math.sqrt(q.shape[3])
         bias = bias.masked_fill(~mask, -math.inf)
         mixed = F.scaled_dot_product_attention(q + self.content_bias[:, None], k, v, bias)
-        projected: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        projected: Tensor = self.out(merge_heads(mixed))
         return projected
-
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 class _Block(nn.Module):
-    """x + attention(norm(x)), then x + MLP(norm(x)), with SiLU inside."""
+    """x + attention(norm(x)), then x + MLP(norm(x)), with SiLU inside.
+
+    Written out rather than a `Block`, because checkpoints name the MLP's tensors without `mlp.`.
+    """
 
     def __init__(self, config: ConformerConfig) -> None:
         super().__init__()
@@ -109,14 +111,6 @@ def block_mask(length: int, block_size: int, device: torch.device | None = None)
     """Return (T, T) bool: a token sees all of its own block and every earlier token."""
     block = torch.arange(length, device=device) // block_size
     return block[None, :] <= block[:, None]
-
-
-def relative_positions(length: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Return the table (2T - 1, D) of distances T - 1 … -(T - 1), sines and cosines in turn."""
-    rates = torch.exp(torch.arange(0, width, 2, device=device).float() * (-math.log(10000.0) / width))
-    distances = torch.arange(length - 1, -length, -1, device=device).float()
-    angles = distances[:, None] * rates
-    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)
 
 
 def _aligned(scores: Tensor) -> Tensor:

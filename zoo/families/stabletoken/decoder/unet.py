@@ -6,13 +6,14 @@ that knows the time, then transformer layers.
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.components.layers.attention import merge_heads, split_heads
+from zoo.components.layers.positions import timestep_embedding
 from zoo.families.stabletoken.decoder.config import UNetConfig
 
 __all__ = ["VelocityUNet"]
@@ -66,7 +67,8 @@ class VelocityUNet(nn.Module):
             speaker: (B, M).
             prompt: (B, M, F), the beginning of the spectrum where it is given, 0 where it is not.
         """
-        time = self.time_out(F.silu(self.time_in(_waves(t, self.time_size))))
+        embedded = timestep_embedding(t, self.time_size, scale=_TIME_SCALE, endpoint=True, order="sin_cos")
+        time = self.time_out(F.silu(self.time_in(embedded)))
         noisy = x
         x = torch.cat([x, content, speaker[:, :, None].expand_as(x), prompt], 1)
         skips = []
@@ -131,7 +133,10 @@ class _ResidualBlock(nn.Module):
 
 
 class _Layer(nn.Module):
-    """A pre-norm transformer layer whose attention may be wider than its rows, and has one bias, the last."""
+    """A pre-norm transformer layer whose attention may be wider than its rows, and has one bias, the last.
+
+    Written out rather than a `Block`, because checkpoints name its tensors without `attention.` and `mlp.`.
+    """
 
     def __init__(self, width: int, num_heads: int, head_size: int) -> None:
         super().__init__()
@@ -146,18 +151,7 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = self.attention_norm(x)
-        q, k, v = (
-            linear(rows).view(*rows.shape[:2], self.num_heads, -1).transpose(1, 2)
-            for linear in (self.q, self.k, self.v)
-        )
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        q, k, v = (split_heads(linear(rows), self.num_heads) for linear in (self.q, self.k, self.v))
+        x = x + self.out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
         mapped: Tensor = x + self.down(F.gelu(self.up(self.mlp_norm(x))))
         return mapped
-
-
-def _waves(t: Tensor, size: int) -> Tensor:
-    """Return times (B,) as sines, then cosines, of 1000·t at rates from 1 to 1 / 10000: (B, size)."""
-    half = size // 2
-    rates = torch.exp(torch.arange(half, device=t.device).float() * (-math.log(10000.0) / max(1, half - 1)))
-    angles = _TIME_SCALE * t[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], 1)
