@@ -89,5 +89,5 @@ def test_adagn_of_a_vector(rank):
 
 
 def test_groups_must_divide_the_channels():
-    with pytest.raises(ConfigError, match="32 groups .* 8 channels"):
+    with pytest.raises(ConfigError, match=r"32 groups .* 8 channels"):
         AdaGN(8, nn.Identity())

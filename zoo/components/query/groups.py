@@ -90,14 +90,14 @@ def group_mask(groups: Sequence[TokenGroup], sizes: Sequence[int], device: torch
         device: Of the mask.
     """
     names = [group.name for group in groups]
-    if not any(group.is_causal or not set(names) <= {group.name, *(group.sees or names)} for group in groups):
+    seen = {group.name: {group.name, *(names if group.sees is None else group.sees)} for group in groups}
+    if all(len(seen[group.name]) == len(names) and not group.is_causal for group in groups):
         return None
     rows = []
     for group, size in zip(groups, sizes, strict=True):
         row = []
         for name, width in zip(names, sizes, strict=True):
-            sees = group.sees is None or name in group.sees or name == group.name
-            part = torch.full((size, width), sees, dtype=torch.bool, device=device)
+            part = torch.full((size, width), name in seen[group.name], dtype=torch.bool, device=device)
             row.append(part.tril() if name == group.name and group.is_causal else part)
         rows.append(torch.cat(row, 1))
     return torch.cat(rows)
