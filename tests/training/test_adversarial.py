@@ -8,6 +8,7 @@ import toy_training
 import training_runs as runs
 from lightning.pytorch import Callback
 
+from zoo import _random, registry
 from zoo.errors import ConfigError
 from zoo.training import OptimizerConfig
 from zoo.training.adversarial import AdversarialModule
@@ -16,6 +17,17 @@ EPOCH = 9
 # With a large eps, the length of a step depends on the scale of the gradients.
 OWN = OptimizerConfig(lr=3e-2, betas=(0.5, 0.9), eps=0.01, schedule="cosine", warmup_steps=2, total_steps=30)
 OTHER = OptimizerConfig(kind="adam", lr=1e-3, betas=(0.0, 0.9), weight_decay=0.0, schedule="cosine", total_steps=20)
+
+
+@pytest.fixture(autouse=True)
+def family():
+    """The toy family is registered, and random numbers are given back."""
+    families = dict(registry._added_families)
+    registry.register(toy_training.ToyChunks, replace=True)
+    with _random.preserved():
+        yield
+    registry._added_families.clear()
+    registry._added_families.update(families)
 
 
 def adversarial(**changes):
