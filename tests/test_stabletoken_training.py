@@ -15,7 +15,7 @@ import yaml
 from lightning.pytorch import Trainer, seed_everything
 from speech_corpus import write_corpus, write_whisper
 from test_stabletoken import TINY
-from test_training_resume import differences
+from training_runs import differences
 
 import zoo
 from zoo import _random
