@@ -141,11 +141,11 @@ def test_rounding_moves_actions_by_half_a_bin_at_most(sizes, size, grid, seed, t
     high = points.amax(0) + 0.1 + torch.rand(num_basis, 2, generator=torch.Generator().manual_seed(seed))
     tokenizer.set_bounds(low, high)
     z = (points - low) / (high - low) * 2 - 1
-    exact = tokenizer.decode_continuous(z, times=times)
+    exact = tokenizer.decode_latents(z, times=times)
     ids = tokenizer.quantizer.ids(points).flatten(1)
     error = (tokenizer.decode(ids, times=times) - exact).abs().amax((0, 1))
     assert (error <= (high - low).amax(0) / (2 * (size - 1)) + 1e-5).all()
-    on_grid = (tokenizer.decode(ids) - tokenizer.decode_continuous(z)).abs().amax((0, 1))
+    on_grid = (tokenizer.decode(ids) - tokenizer.decode_latents(z)).abs().amax((0, 1))
     assert (on_grid <= (high - low).amax(0) / (2 * (size - 1)) + 1e-5).all()
 
 
@@ -259,13 +259,13 @@ def test_every_sequence_of_ids_decodes(data):
 
 def test_autocast_changes_nothing(tokenizer):
     x = chunks(tokenizer, 4)
-    tokens, z = tokenizer.encode(x), tokenizer.encode_continuous(x)
-    expected = tokenizer.decode(tokens), tokenizer.decode_continuous(z)
+    tokens, z = tokenizer.encode(x), tokenizer.encode_latents(x).values
+    expected = tokenizer.decode(tokens), tokenizer.decode_latents(z)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(tokenizer.encode(x).ids, tokens.ids)
-        assert torch.equal(tokenizer.encode_continuous(x), z)
+        assert torch.equal(tokenizer.encode_latents(x).values, z)
         torch.testing.assert_close(tokenizer.decode(tokens), expected[0], rtol=0, atol=1e-6)
-        torch.testing.assert_close(tokenizer.decode_continuous(z), expected[1], rtol=0, atol=1e-6)
+        torch.testing.assert_close(tokenizer.decode_latents(z), expected[1], rtol=0, atol=1e-6)
     with torch.inference_mode():
         assert torch.equal(tokenizer.decode(tokenizer.encode(x)), expected[0])
 
@@ -277,27 +277,27 @@ def test_autocast_changes_nothing(tokenizer):
 def test_continuous_tokens(options):
     tokenizer = fitted(**options)
     x = chunks(tokenizer)
-    z = tokenizer.encode_continuous(x)
+    z = tokenizer.encode_latents(x).values
     assert z.shape == (64, 10, 4)
     assert z.dtype == torch.float32
     assert z.abs().max() <= 1
     ids = tokenizer.encode(x).ids.view(64, 10, 4)
     assert ((z + 1) / 2 * 255 - ids).abs().max() < 0.5 + 1e-3
     if not options.get("gripper"):
-        torch.testing.assert_close(tokenizer.decode_continuous(z), x, rtol=0, atol=2e-2)
-    again = tokenizer.encode_continuous(tokenizer.decode_continuous(z))
+        torch.testing.assert_close(tokenizer.decode_latents(z), x, rtol=0, atol=2e-2)
+    again = tokenizer.encode_latents(tokenizer.decode_latents(z)).values
     torch.testing.assert_close(again, z, rtol=0, atol=3e-3)  # λ pulls a little
     levels = ids / 255 * 2 - 1
-    torch.testing.assert_close(tokenizer.decode_continuous(levels), tokenizer.decode(ids.flatten(1)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(tokenizer.decode_latents(levels), tokenizer.decode(ids.flatten(1)), rtol=0, atol=1e-5)
 
 
 def test_continuous_clamping():
     tokenizer = fitted()
     x = chunks(tokenizer, 4) * 3
-    free = tokenizer.encode_continuous(x, clamp=False)
+    free = tokenizer.encode_latents(x, clamp=False).values
     assert free.abs().max() > 1.2
-    assert torch.equal(free.clamp(-1, 1), tokenizer.encode_continuous(x))
-    torch.testing.assert_close(tokenizer.decode_continuous(free), x, rtol=0, atol=5e-2)
+    assert torch.equal(free.clamp(-1, 1), tokenizer.encode_latents(x).values)
+    torch.testing.assert_close(tokenizer.decode_latents(free), x, rtol=0, atol=5e-2)
 
 
 @pytest.mark.parametrize("options", [{}, {"gripper": (0,)}, {"grid": "anchored", "boundary": "value"}])
@@ -305,11 +305,11 @@ def test_gradients(options):
     tokenizer = fitted(dofs=2, horizon=10, num_basis=6, degree=3, **options)
     x = chunks(tokenizer, 2).double().requires_grad_()
     start = torch.zeros(2, 2) if "boundary" in options else None
-    z = tokenizer.encode_continuous(x, start=start, clamp=False)
+    z = tokenizer.encode_latents(x, start=start, clamp=False).values
     assert z.dtype == torch.float64
-    assert gradcheck(lambda x: tokenizer.encode_continuous(x, start=start, clamp=False), x)
-    assert gradcheck(lambda z: tokenizer.decode_continuous(z, start=start), z.detach().requires_grad_())
+    assert gradcheck(lambda x: tokenizer.encode_latents(x, start=start, clamp=False).values, x)
+    assert gradcheck(lambda z: tokenizer.decode_latents(z, start=start), z.detach().requires_grad_())
     single = x.detach().float().requires_grad_()
-    tokenizer.decode_continuous(tokenizer.encode_continuous(single, start=start), start=start).sum().backward()
+    tokenizer.decode_latents(tokenizer.encode_latents(single, start=start).values, start=start).sum().backward()
     assert single.grad.abs().sum() > 0
     assert single.grad.isfinite().all()

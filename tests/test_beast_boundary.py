@@ -147,7 +147,7 @@ def test_start_is_required(boundary, shape):
     start = torch.zeros(shape)
     tokens = tokenizer.encode(x, start=start)
     assert torch.equal(tokenizer.encode(x[0], start=start[0]).ids, tokens.ids)
-    for call in (tokenizer.encode, tokenizer.encode_continuous, tokenizer.clipped_slots):
+    for call in (tokenizer.encode, tokenizer.encode_latents, tokenizer.clipped_slots):
         with pytest.raises(InputError, match=r"pass start= \(B, "):
             call(x)
     with pytest.raises(InputError, match="pass start="):

@@ -75,13 +75,13 @@ CONTINUOUS = {
 def test_encode_continuous_refuses(tokenizer, case):
     make, message = CONTINUOUS[case]
     with pytest.raises(InputError, match=message):
-        tokenizer.encode_continuous(make())
+        tokenizer.encode_latents(make())
 
 
-def test_decode_continuous_refuses(tokenizer):
+def test_decode_latents_refuses(tokenizer):
     for wrong in (torch.zeros(1, 7, D), torch.zeros(8, D), torch.zeros(0, 8, D), None, [[0.0] * D] * 8):
         with pytest.raises(InputError, match=r"control points \(B, 8, 3\) as a tensor"):
-            tokenizer.decode_continuous(wrong)
+            tokenizer.decode_latents(wrong)
 
 
 def tokens(**changes):
@@ -225,7 +225,7 @@ def test_every_error_is_the_librarys(tokenizer):
         [["a"]],
     ]
     for thing in things:
-        for call in (tokenizer.encode, tokenizer.decode, tokenizer.fit, tokenizer.encode_continuous):
+        for call in (tokenizer.encode, tokenizer.decode, tokenizer.fit, tokenizer.encode_latents):
             with pytest.raises(ZooError):
                 call(thing)
         if thing is not None:

@@ -214,7 +214,7 @@ def test_changes_nothing(setting):
     tokenizer.decode(ids, **start)
     tokenizer.decode(ids, **start, times=[0.5], derivative=1)
     tokenizer.clipped_slots(x, **start)
-    tokenizer.decode_continuous(tokenizer.encode_continuous(x, **start), **start)
+    tokenizer.decode_latents(tokenizer.encode_latents(x, **start).values, **start)
     assert everything(tokenizer) == before
     assert torch.equal(x, given)
     assert torch.equal(torch.random.get_rng_state(), random)

@@ -186,8 +186,8 @@ def test_not_fitted():
     calls = (
         lambda: tokenizer.encode(x),
         lambda: tokenizer.decode(torch.zeros(1, 24).long()),
-        lambda: tokenizer.encode_continuous(x),
-        lambda: tokenizer.decode_continuous(torch.zeros(1, 8, DOFS)),
+        lambda: tokenizer.encode_latents(x).values,
+        lambda: tokenizer.decode_latents(torch.zeros(1, 8, DOFS)),
         lambda: tokenizer.clipped_slots(x),
         lambda: zoo.save(tokenizer, "nowhere"),
     )

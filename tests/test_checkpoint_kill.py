@@ -27,9 +27,9 @@ def test_a_file_that_is_replaced_while_it_is_read_is_noticed(tmp_path, monkeypat
     zoo.save(old, tmp_path)
     read = weights.read
 
-    def interrupted(file):
+    def interrupted(file, names):
         zoo.save(new, tmp_path, overwrite=True)
-        return read(file)
+        return read(file, names)
 
     monkeypatch.setattr(weights, "read", interrupted)
     refused_load(tmp_path, CheckpointError, WEIGHTS, "was replaced while it was being read: load it again")

@@ -12,11 +12,10 @@ ROOT = Path(__file__).parents[1]
 # when they are first used, may be imported by all.
 ORDER = """
 errors
-config resources _random _building
-spec
+config resources _random
+spec options
 tokens
 data components
-_parts
 tokenizer
 modalities pictures
 metrics

@@ -189,7 +189,7 @@ def test_a_revision_takes_the_place_of_the_registered_one(here, monkeypatch):
 
     asked = []
 
-    def download(location, token=None):
+    def download(location, ignore=(), token=None):
         asked.append(str(location))
         return hub.Snapshot(here / "mine", "owner/repo", "c" * 40, location.revision, (CONFIG,))
 

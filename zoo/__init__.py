@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from zoo.registry import ModelEntry, info, list_models, register
     from zoo.spec import TokenSpec
     from zoo.tokenizer import Tokenizer
-    from zoo.tokens import Tokens
+    from zoo.tokens import Conditions, Latents, Tokens
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Conditions",
+    "Latents",
     "ModelEntry",
     "TokenSpec",
     "Tokenizer",
@@ -46,6 +48,8 @@ _HOMES = {
     "ModelEntry": "zoo.registry",
     "TokenSpec": "zoo.spec",
     "Tokenizer": "zoo.tokenizer",
+    "Conditions": "zoo.tokens",
+    "Latents": "zoo.tokens",
     "Tokens": "zoo.tokens",
     "info": "zoo.registry",
     "list_models": "zoo.registry",

@@ -16,6 +16,7 @@ from zoo.tokenizer import Tokenizer
 __all__ = ["load"]
 
 _HUB = "hf://"
+_DECODER_FILES = (checkpoint.DECODER, "decoder/*")  # of our layout, and of authors' layouts
 
 
 def load(
@@ -26,6 +27,7 @@ def load(
     dtype: torch.dtype | None = None,
     revision: str | None = None,
     token: str | None = None,
+    decoder: bool = True,
 ) -> Tokenizer:
     """Load a tokenizer, in evaluation mode.
 
@@ -37,6 +39,8 @@ def load(
         dtype: Floating dtype of the weights; that of the family if None.
         revision: Commit, tag or branch of a Hub repository; the registry's pinned one, or `main`, if None.
         token: Hub access token; the one that `hf auth login` stored if None.
+        decoder: False for one that only encodes: where a family keeps its decoder in a file of its own, that is neither
+            downloaded nor read.
 
     Returns:
         The tokenizer. `tokenizer.source` says where it came from, a Hub address with its commit.
@@ -52,11 +56,11 @@ def load(
     if not isinstance(name, str) or _is_path(text):
         if revision is not None:
             raise ConfigError(f"revision is for Hub repositories, and {text!r} is a folder: leave it out.")
-        tokenizer = _from_folder(_expanded(text), family)
+        tokenizer = _from_folder(_expanded(text), family, decoder)
     elif text.startswith(_HUB):
-        tokenizer = _from_hub(text, family, revision, token)
+        tokenizer = _from_hub(text, family, revision, token, decoder)
     else:
-        tokenizer = _from_name(text, family, revision, token)
+        tokenizer = _from_name(text, family, revision, token, decoder)
     if dtype is not None:
         tokenizer = tokenizer.to_dtype(dtype)
     return tokenizer if place is None else tokenizer.to(place)
@@ -88,7 +92,7 @@ def _expanded(text: str) -> Path:
         raise CheckpointError(f"{text} names a home folder that cannot be found: write the path out.") from error
 
 
-def _from_name(name: str, family: str | None, revision: str | None, token: str | None) -> Tokenizer:
+def _from_name(name: str, family: str | None, revision: str | None, token: str | None, decoder: bool) -> Tokenizer:
     try:
         entry = registry.model(name)
     except UnknownNameError as error:
@@ -101,10 +105,10 @@ def _from_name(name: str, family: str | None, revision: str | None, token: str |
     if entry.is_shipped:
         if revision is not None:
             raise ConfigError(f"revision is for Hub repositories, and {name!r} ships with the library: leave it out.")
-        tokenizer = _from_folder(entry.folder, entry.family)
+        tokenizer = _from_folder(entry.folder, entry.family, decoder)
     else:
         address = entry.source if revision is None else entry.source.partition("@")[0]
-        tokenizer = _from_hub(address, entry.family, revision, token)
+        tokenizer = _from_hub(address, entry.family, revision, token, decoder)
     if tokenizer.name == tokenizer.family:  # the authors' files, or a checkpoint that was saved without a name
         tokenizer.name = entry.name
     if tokenizer.name != entry.name:
@@ -130,21 +134,21 @@ def _explain(name: str) -> str:
     return ""
 
 
-def _from_hub(address: str, family: str | None, revision: str | None, token: str | None) -> Tokenizer:
+def _from_hub(address: str, family: str | None, revision: str | None, token: str | None, decoder: bool) -> Tokenizer:
     from zoo import hub
 
     location = hub.parse_uri(address, revision=revision)
-    snapshot = hub.download(location, token=token)
+    snapshot = hub.download(location, ignore=() if decoder else _DECODER_FILES, token=token)
     if not checkpoint.is_checkpoint(snapshot.folder):
-        reader, _ = _recognised(snapshot.folder, family)
-        if reader is not None and reader.EXTRA_FILES:
+        _, reader, _ = _recognised(snapshot.folder, family)
+        if decoder and reader is not None and reader.EXTRA_FILES:
             hub.complete(snapshot, reader.EXTRA_FILES, token=token)
-    tokenizer = _from_folder(snapshot.folder, family)
+    tokenizer = _from_folder(snapshot.folder, family, decoder)
     tokenizer.source = f"{_HUB}{snapshot.repo_id}@{snapshot.commit}"
     return tokenizer
 
 
-def _from_folder(folder: Path, family: str | None) -> Tokenizer:
+def _from_folder(folder: Path, family: str | None, decoder: bool) -> Tokenizer:
     if not _is_dir(str(folder)):
         # lexists also sees links that lead nowhere, and never raises
         kind = "a file or a broken link, not a folder" if os.path.lexists(folder) else "not there"
@@ -161,14 +165,15 @@ def _from_folder(folder: Path, family: str | None) -> Tokenizer:
                 f"{folder / checkpoint.CONFIG} is of the family {shown(found)}, which is not there; "
                 f"{near_matches(found[:80], registry.families())} If another package brings it, install that."
             )
-        return checkpoint.load(registry.family(found), folder)
-    return _from_official(folder, family)
+        return checkpoint.load(registry.family(found), folder, decoder=decoder)
+    return _from_official(folder, family, decoder)
 
 
-def _from_official(folder: Path, family: str | None) -> Tokenizer:
-    reader, broken = _recognised(folder, family)
+def _from_official(folder: Path, family: str | None, decoder: bool) -> Tokenizer:
+    cls, reader, broken = _recognised(folder, family)
     if reader is not None:
-        tokenizer: Tokenizer = reader.load(folder).eval()
+        options = {} if decoder or not cls.decoder_file else {"decoder": False}
+        tokenizer: Tokenizer = reader.load(folder, **options).eval()
         tokenizer.source = str(folder)
         return tokenizer
     try:
@@ -179,8 +184,8 @@ def _from_official(folder: Path, family: str | None) -> Tokenizer:
     raise CheckpointError(f"{folder} changed while it was being read: load it again.")
 
 
-def _recognised(folder: Path, family: str | None) -> tuple[Any, list[str]]:
-    """Return the reader of these files, if a family's authors released such, and what is wrong with some families."""
+def _recognised(folder: Path, family: str | None) -> tuple[Any, Any, list[str]]:
+    """Return whose authors' files these are, family and reader, if any, and what is wrong with some families."""
     broken = []
     for candidate in registry.families() if family is None else [family]:
         try:
@@ -191,5 +196,5 @@ def _recognised(folder: Path, family: str | None) -> tuple[Any, list[str]]:
             broken.append(f" {error}")
             continue
         if reader is not None and reader.recognises(folder):
-            return reader, broken
-    return None, broken
+            return registry.family(candidate), reader, broken
+    return None, None, broken

@@ -20,7 +20,8 @@ class TokenSpec:
 
     Args:
         modality: What is tokenized.
-        codebook_size: Number of different ids in each codebook, V.
+        codebook_size: Number of different ids in each codebook, V; None if the tokenizer is continuous and has latents
+            only.
         num_codebooks: Codebooks read in parallel at each position, K. Ids are (B, T) for one, (B, T, K) for several.
         num_tokens: Positions for an input of `input_size`, or None if the count varies from item to item.
         token_rate: Positions per second of signal, or None where there is no time axis or no known rate.
@@ -28,10 +29,11 @@ class TokenSpec:
         input_size: Size of one input: (H, W) of an image, (T, H, W) of a clip, (T, D) of an action chunk; None if free.
         is_ordered: Whether every prefix of an item's tokens is itself a valid, coarser code.
         licence: SPDX identifier of the licence of the weights.
+        latent_dim: Numbers in each latent vector, D, or None if the tokenizer gives no latents.
     """
 
     modality: Modality
-    codebook_size: int
+    codebook_size: int | None
     num_codebooks: int = 1
     num_tokens: int | None = None
     token_rate: float | None = None
@@ -39,17 +41,21 @@ class TokenSpec:
     input_size: tuple[int, ...] | None = None
     is_ordered: bool = False
     licence: str = "Apache-2.0"
+    latent_dim: int | None = None
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES:
             raise ConfigError(f"modality must be one of {', '.join(MODALITIES)}, got {self.modality!r}.")
-        counts = (self.codebook_size, self.num_codebooks, *(() if self.num_tokens is None else (self.num_tokens,)))
-        if any(type(count) is not int for count in counts) or self.codebook_size < 2 or min(counts) < 1:
+        size = 2 if self.codebook_size is None else self.codebook_size
+        counts = [size, self.num_codebooks, *(n for n in (self.num_tokens, self.latent_dim) if n is not None)]
+        if any(type(count) is not int for count in counts) or size < 2 or min(counts) < 1:
             raise ConfigError(
                 "a spec needs at least 2 codes in at least 1 codebook, and at least 1 token or None, as Python "
                 f"integers, got codebook_size={self.codebook_size!r}, num_codebooks={self.num_codebooks!r}, "
-                f"num_tokens={self.num_tokens!r}."
+                f"num_tokens={self.num_tokens!r}, latent_dim={self.latent_dim!r}."
             )
+        if self.codebook_size is None and self.latent_dim is None:
+            raise ConfigError("a spec without a codebook is of a continuous tokenizer, and says its latent_dim.")
 
     @property
     def is_fixed_length(self) -> bool:
@@ -57,14 +63,30 @@ class TokenSpec:
         return self.num_tokens is not None
 
     @property
-    def bits_per_token(self) -> float:
-        """Information in one position: num_codebooks · log2(codebook_size) bits."""
-        return self.num_codebooks * math.log2(self.codebook_size)
+    def is_continuous(self) -> bool:
+        """Whether there are latents and no ids."""
+        return self.codebook_size is None
+
+    def require_codebook(self) -> int:
+        """Return the codebook's size.
+
+        Raises:
+            ConfigError: The tokenizer is continuous.
+        """
+        if self.codebook_size is None:
+            raise ConfigError("this tokenizer is continuous and has no ids: use encode_latents and decode_latents.")
+        return self.codebook_size
+
+    @property
+    def bits_per_token(self) -> float | None:
+        """Information in one position: num_codebooks · log2(codebook_size) bits; None without a codebook."""
+        return None if self.codebook_size is None else self.num_codebooks * math.log2(self.codebook_size)
 
     @property
     def bit_rate(self) -> float | None:
-        """Bits per second of signal, or None without a token rate."""
-        return None if self.token_rate is None else self.token_rate * self.bits_per_token
+        """Bits per second of signal, or None without a token rate or a codebook."""
+        bits = self.bits_per_token
+        return None if self.token_rate is None or bits is None else self.token_rate * bits
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as plain values, `bits_per_token` and `bit_rate` included."""

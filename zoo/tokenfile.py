@@ -33,6 +33,9 @@ Keys of `facts`:
 * `base`, integer: 0. Ids are those of the tokenizer, not shifted into another vocabulary.
 * `names`, list of B strings: of each item, such as the name of its input file; relative paths with `/`, without `..`.
 * `rates`, list of B numbers and nulls, or null: samples, frames or commands a second of each signal, where known.
+* `captions`, list of B strings, or null or absent: what each item is decoded with. What a text encoder made of them, if
+  it is kept, is two tensors more: `condition_states`, F32 (sum of condition_lengths, D), and `condition_lengths`, I64
+  (B,).
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ from zoo.checkpoint.fingerprint import fingerprint
 from zoo.errors import CheckpointError, ConfigError, TokenError, ZooError
 from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
-from zoo.tokens import Tokens, bits
+from zoo.tokens import Conditions, Tokens, bits
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "SUFFIX", "TokenFile", "check_name", "fingerprint", "load", "save"]
 
@@ -65,7 +68,7 @@ FORMAT = "tokenizer-zoo tokens"
 FORMAT_VERSION = 1
 SUFFIX = ".zoo"
 
-_TENSORS = ("ids", "lengths", "signal_lengths")
+_TENSORS = ("ids", "lengths", "signal_lengths", "condition_states", "condition_lengths")
 _MAX_NAME_BYTES = 1024
 _MAX_HEADER_BYTES = 100_000_000  # what readers of safetensors accept
 # Padding is not in the file, so its size is bounded by nothing else: 2 GiB, or 16 times what the file holds.
@@ -88,6 +91,7 @@ class _Facts:
     base: int
     names: tuple[str, ...]
     rates: tuple[float | None, ...] | None
+    captions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,12 @@ class TokenFile:
     rates: tuple[float | None, ...]
 
     def require_made_by(self, tokenizer: Tokenizer) -> None:
-        """Raise `TokenError` if a tokenizer has other weights or settings than the one that made the tokens."""
+        """Raise `TokenError` if a tokenizer has other weights or settings than the one that made the tokens.
+
+        One that made them without its decoder has said nothing of that, and any decoder of its ids will do.
+        """
         found = fingerprint(tokenizer)
-        if found != self.fingerprint:
+        if self.fingerprint not in (found, fingerprint(tokenizer, decoder=False)):
             raise TokenError(
                 f"these tokens were made by {self.model} with the fingerprint {self.fingerprint[:12]}, and "
                 f"{tokenizer.name} from {tokenizer.source or 'memory'} has {found[:12]}: its weights or settings "
@@ -170,13 +177,19 @@ def save(
         base=0,
         names=tuple(names),
         rates=None if rates is None else tuple(rates),
+        captions=None if tokens.conditions is None else tokens.conditions.captions,
     )
     lengths = tokens.lengths.numpy()
     arrays = {"ids": bits.shrink(tokens.ids[tokens.mask].numpy(), tokens.codebook_size), "lengths": lengths}
     if tokens.signal_lengths is not None:
         arrays["signal_lengths"] = tokens.signal_lengths.numpy()
+    if tokens.conditions is not None:
+        arrays |= tokens.conditions.to_arrays()
     _require_consistent(facts, len(lengths), int(lengths.max()))
-    text = json.dumps(configs.to_dict(facts), allow_nan=False, separators=(",", ":"))
+    stated = configs.to_dict(facts)
+    if facts.captions is None:
+        del stated["captions"]  # so that versions of the library that know none can read it
+    text = json.dumps(stated, allow_nan=False, separators=(",", ":"))
     content = _ordered(numpy.save(arrays, {"facts": text, "sha256": _digest(text, arrays)}))
     _write(target, content, overwrite)
     return target
@@ -325,10 +338,12 @@ def _read_facts(source: Path, metadata: dict[str, str], arrays: dict[str, np.nda
 
 def _tokens(arrays: dict[str, np.ndarray], facts: _Facts) -> Tokens:
     """Return the tokens of a file padded, after checking everything that a stranger could have written."""
-    ids, lengths, signal = (arrays.get(name) for name in _TENSORS)
+    ids, lengths, signal, states, state_lengths = (arrays.get(name) for name in _TENSORS)
     assert ids is not None
     assert lengths is not None
-    books = facts.spec.num_codebooks
+    books, size = facts.spec.num_codebooks, facts.spec.codebook_size
+    if size is None:
+        raise TokenError("the tokenizer that the file names is continuous, and has no ids.")
     for name, counts in (("lengths", lengths), ("signal_lengths", signal)):
         if counts is None:
             continue
@@ -342,8 +357,8 @@ def _tokens(arrays: dict[str, np.ndarray], facts: _Facts) -> Tokens:
     total = sum(lengths.tolist())  # in Python, where no sum overflows
     if total != len(ids):
         raise TokenError(f"the lengths add up to {total}, but there are {len(ids)} ids.")
-    if ids.size and int(ids.max()) >= facts.spec.codebook_size:
-        raise TokenError(f"ids must be in 0 … {facts.spec.codebook_size - 1}, got {int(ids.max())}.")
+    if ids.size and int(ids.max()) >= size:
+        raise TokenError(f"ids must be in 0 … {size - 1}, got {int(ids.max())}.")
     if facts.base != 0:
         raise TokenError(f"base must be 0, got {facts.base}.")
     longest = int(lengths.max())
@@ -355,10 +370,12 @@ def _tokens(arrays: dict[str, np.ndarray], facts: _Facts) -> Tokens:
     return Tokens(
         torch.from_numpy(rows),
         torch.from_numpy(lengths),
-        facts.spec.codebook_size,
+        size,
         facts.model,
         facts.grid,
         None if signal is None else torch.from_numpy(signal),
+        0,
+        Conditions.from_arrays(facts.captions, states, state_lengths, len(lengths)),
     )
 
 

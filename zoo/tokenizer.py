@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
 
-from zoo import _parts
 from zoo import config as configs
 from zoo.errors import ConfigError, InputError, TokenError
+from zoo.options import NoOptions
 from zoo.spec import TokenSpec
-from zoo.tokens import Tokens
+from zoo.tokens import Latents, Tokens
+from zoo.tokens.checks import checked_tokens
 
-__all__ = ["Tokenizer"]
+__all__ = ["NoDecoder", "Tokenizer"]
+
+
+class NoDecoder(nn.Module):
+    """Stands where a decoder would be that a checkpoint lacks, or that was not asked for."""
+
+    def forward(self, *_: object) -> NoReturn:
+        """Raise `TokenError`."""
+        raise TokenError("there is no decoder.")
 
 
 class Tokenizer(nn.Module, ABC):
@@ -31,22 +40,27 @@ class Tokenizer(nn.Module, ABC):
         config_class: Dataclass of plain values; the constructor's only required argument is one of these.
         float_dtypes: Floating dtypes in which the ids are still those of float32, and so the ones `to_dtype` accepts.
         asset_names: Files that a checkpoint of this family has beside its config and weights.
-        part_names: Attributes, such as `decoder`, that have a file of weights of their own in a checkpoint, which is
-            read when they are first used; see `add_part`.
+        decoder_file: Whether a checkpoint has the decoder's weights in a file of their own, so that encoding does
+            without. The constructor of such a family takes `decoder=False` and then sets `self.decoder = NoDecoder()`.
         official: Module that reads the authors' released layout, "" if there is none: it has `recognises(folder)`,
             `load(folder)`, and `EXTRA_FILES`, paths that a download of it needs beside JSON and safetensors.
+        encode_options: Dataclass of what `encode` takes beside signal and lengths, by name and with its default.
+        decode_options: The same of `decode`.
         name: `family.variant` of the checkpoint, or the family's name before it has one.
         spec: Facts about the tokens.
         source: Where it was loaded from, `hf://owner/repo@commit` or a folder, "" if it was built in memory.
         trained_on: What the weights or statistics were made from.
+        is_whole: False if it was loaded without its decoder: it encodes, and can neither decode nor be saved.
     """
 
     family: ClassVar[str]
     config_class: ClassVar[type]
     float_dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32,)
     asset_names: ClassVar[tuple[str, ...]] = ()
-    part_names: ClassVar[tuple[str, ...]] = ()
+    decoder_file: ClassVar[bool] = False
     official: ClassVar[str] = ""
+    encode_options: ClassVar[type] = NoOptions
+    decode_options: ClassVar[type] = NoOptions
 
     config: Any
     encoder: nn.Module
@@ -54,7 +68,7 @@ class Tokenizer(nn.Module, ABC):
     decoder: nn.Module
     spec: TokenSpec
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, *, decoder: bool = True) -> None:
         super().__init__()
         if not isinstance(config, self.config_class):
             raise ConfigError(f"{self.family} takes a {self.config_class.__name__}, got {type(config).__name__}.")
@@ -62,6 +76,7 @@ class Tokenizer(nn.Module, ABC):
         self.name = self.family
         self.source = ""
         self.trained_on = ""
+        self.is_whole = decoder
 
     @abstractmethod
     def encode(self, x: Any, lengths: Any = None) -> Tokens:
@@ -94,6 +109,30 @@ class Tokenizer(nn.Module, ABC):
             TokenError: Ids out of range, of the wrong shape, or made by another tokenizer.
         """
 
+    def encode_latents(self, x: Any, lengths: Any = None) -> Latents:
+        """Turn signals into what stands before the quantizer; of a continuous tokenizer this is all there is.
+
+        As pure a function of each item alone as `encode`.
+
+        Args:
+            x: As for `encode`.
+            lengths: As for `encode`.
+
+        Raises:
+            ConfigError: This family has no latents.
+            InputError: As for `encode`.
+        """
+        raise ConfigError(f"{self.family} gives ids and no latents: use encode.")
+
+    def decode_latents(self, latents: Latents | Tensor) -> Tensor:
+        """Turn latents, or their bare values (B, T, D), into a signal, as `decode` does with what ids stand for.
+
+        Raises:
+            ConfigError: This family has no latents.
+            TokenError: They are of another shape, or made by another tokenizer.
+        """
+        raise ConfigError(f"{self.family} decodes ids and no latents: use decode.")
+
     @abstractmethod
     def num_tokens(self, length: int) -> int:
         """Return how many positions `encode` gives for one item of `length` samples, frames or commands."""
@@ -103,80 +142,54 @@ class Tokenizer(nn.Module, ABC):
         """Return how many samples, frames or commands of each decoded item are signal, (B,) int64."""
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], assets: Mapping[str, bytes] | None = None) -> Self:
+    def from_config(
+        cls, config: Mapping[str, Any], assets: Mapping[str, bytes] | None = None, *, decoder: bool = True
+    ) -> Self:
         """Build an instance from plain values, as `config.json` holds them under "config".
 
         Args:
             config: Values by field name of `config_class`; unknown keys are errors.
             assets: Contents of the files in `asset_names`.
+            decoder: False to do without the decoder; for families with `decoder_file`.
 
         Raises:
             ConfigError: A key is unknown or missing, or a value is unusable.
         """
+        settings: Any = configs.from_dict(cls.config_class, config, f"{cls.family} config")
+        tokenizer = cls(settings) if decoder else cls(settings, decoder=False)
         if assets:
-            raise ConfigError(f"{cls.family} has no asset files, got {', '.join(assets)}.")
-        return cls(configs.from_dict(cls.config_class, config, f"{cls.family} config"))
+            tokenizer.load_assets(assets)
+        return tokenizer
 
     def assets(self) -> dict[str, bytes]:
         """Return the contents of the files in `asset_names`."""
         return {}
 
+    def load_assets(self, assets: Mapping[str, bytes]) -> None:
+        """Take over the contents of the files in `asset_names`."""
+        raise ConfigError(f"{self.family} has no asset files, got {', '.join(assets)}.")
+
     def require_ready(self) -> None:
         """Raise `NotFittedError` if the tokenizer cannot be used or saved yet."""
 
-    def add_part(self, name: str, build: Callable[[], nn.Module]) -> None:
-        """Give this tokenizer the attribute `name`, one of `part_names`, that `build` makes; for constructors.
-
-        While a checkpoint is loaded that has the part's weights in a file of their own, nothing is made yet, but when
-        the part is first used: by its name, or by what includes it, such as `parameters()`, `state_dict()`, `save`,
-        a copy, or a change of dtype. Encoding, `to(device)`, `train` and `num_parameters` do without.
-
-        Args:
-            name: The attribute.
-            build: Makes the part from the config alone. It shares no tensors with the rest.
-        """
-        if name not in self.part_names:
-            raise ConfigError(f"{type(self).__name__}.part_names lacks {name!r}.")
-        setattr(self, name, _parts.Unread(build) if _parts.is_left_out(self, name) else build())
-
-    def read_parts(self) -> Self:
-        """Read what is otherwise read when it is first used.
-
-        Raises:
-            CheckpointError: A file is missing, damaged, or does not fit the config.
-        """
-        for name in _parts.unread(self):
-            getattr(self, name)
-        return self
+    def require_decoder(self, action: str) -> None:
+        """Raise `TokenError` if the tokenizer was loaded without its decoder."""
+        if not self.is_whole:
+            raise TokenError(
+                f"{self.name} was loaded without its decoder and cannot {action}: load it again without decoder=False."
+            )
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        for parameter in self.parameters_read():
-            return parameter.device
-        for module in _parts.present(self):
-            for buffer in module._buffers.values():
-                if buffer is not None:
-                    return buffer.device
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
         return torch.device("cpu")
 
     @property
     def num_parameters(self) -> int:
         """Number of trained numbers, quantizer included, fitted statistics left out."""
-        unread = [part.skeleton().parameters() for part in _parts.unread(self).values()]
-        return sum(p.numel() for parameters in (self.parameters_read(), *unread) for p in parameters)
-
-    def parameters_read(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters without those of parts that have not been read, and so without reading them.
-
-        The weights of those are of the dtypes that their constructors choose.
-        """
-        seen = set()
-        for module in _parts.present(self):
-            for parameter in module._parameters.values():
-                if parameter is not None and id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield parameter
+        return sum(p.numel() for p in self.parameters())
 
     def to_dtype(self, dtype: torch.dtype) -> Self:
         """Convert the floating weights, if the ids survive it.
@@ -197,130 +210,44 @@ class Tokenizer(nn.Module, ABC):
         Raises:
             TokenError: Ids out of range, of the wrong rank or number of codebooks, shifted, or another model's.
         """
-        if isinstance(tokens, Tokens):
-            if lengths is not None:
-                raise TokenError("lengths are part of Tokens: pass them only with bare ids.")
-            tokens.require_unshifted("decode")
-            if tokens.model and tokens.model != self.name:
-                raise TokenError(
-                    f"these tokens were made by {tokens.model!r}, this tokenizer is {self.name!r}: decode them with "
-                    f"zoo.load({tokens.model!r})."
-                )
-            if tokens.codebook_size != self.spec.codebook_size:
-                raise TokenError(
-                    f"these tokens have a codebook of {tokens.codebook_size}, {self.name} has one of "
-                    f"{self.spec.codebook_size}."
-                )
-            # The ids may have been edited, or built without checks; a bad id must not become an index.
-            checked = tokens
-            if not _is_plausible(tokens):
-                checked = Tokens.from_ids(
-                    tokens.ids,
-                    codebook_size=tokens.codebook_size,
-                    lengths=tokens.lengths,
-                    model=tokens.model,
-                    grid=tokens.grid,
-                    signal_lengths=tokens.signal_lengths,
-                )
-        else:
-            checked = Tokens.from_ids(tokens, codebook_size=self.spec.codebook_size, lengths=lengths, model=self.name)
-        if checked.num_codebooks != self.spec.num_codebooks or checked.ids.ndim != 2 + (self.spec.num_codebooks > 1):
-            shape = "(B, T)" if self.spec.num_codebooks == 1 else f"(B, T, {self.spec.num_codebooks})"
-            raise TokenError(
-                f"{self.name} has {self.spec.num_codebooks} codebook(s), these ids have the shape "
-                f"{tuple(checked.ids.shape)}: expected {shape}."
-            )
+        checked = checked_tokens(tokens, lengths, self.spec, self.name)
         device = self.device
         return checked if checked.ids.device == device else checked.to(device)
 
-    def as_batch(
-        self, x: Any, lengths: Any = None, *, resample: bool = False, mix_down: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
+    def latent_values(self, latents: Latents | Tensor) -> Tensor:
+        """Return the values of what a caller hands to `decode_latents`.
+
+        Raises:
+            TokenError: Another tokenizer's latents.
+        """
+        if not isinstance(latents, Latents):
+            return latents
+        if latents.model and latents.model != self.name:
+            raise TokenError(f"these latents were made by {latents.model!r}, and this tokenizer is {self.name!r}.")
+        return latents.values
+
+    def as_batch(self, x: Any, lengths: Any = None, **reading: bool) -> tuple[Tensor, Tensor | None]:
         """Turn whatever a caller hands to `encode` into a float batch on this tokenizer's device, and its lengths.
+
+        Args:
+            x: The signals.
+            lengths: As for `encode`.
+            reading: Options of `zoo.data.inputs.to_batch` that concern files: `resample`, `mix_down`, `on_white`.
 
         Raises:
             InputError: See `zoo.data.inputs.to_batch`.
         """
         from zoo.data.inputs import to_batch
 
-        if self.spec.sample_rate is None and self.spec.modality == "speech":
+        modality, rate = self.spec.modality, self.spec.sample_rate
+        if modality == "speech" and rate is None:
             raise InputError(f"{self.name} does not say its sample rate.")
         return to_batch(
             x,
             lengths,
-            modality=self.spec.modality,
-            sample_rate=None if self.spec.modality != "speech" else int(self.spec.sample_rate or 0),
-            input_size=self.spec.input_size if self.spec.modality in ("image", "video") else None,
-            resample=resample,
-            mix_down=mix_down,
+            modality=modality,
+            sample_rate=int(rate or 0) if modality == "speech" else None,
+            input_size=self.spec.input_size if modality in ("image", "video") else None,
             device=self.device,
+            **reading,
         )
-
-    # Torch's own methods, by which others see a part: none of them sees one that has not been read.
-
-    def __getattr__(self, name: str) -> Any:
-        value = super().__getattr__(name)
-        if isinstance(value, _parts.Unread) and value.is_attached:
-            return _parts.resolve(self, name, value, self.device)
-        return value
-
-    def __getstate__(self) -> Any:
-        self.read_parts()
-        return super().__getstate__()  # type: ignore[no-untyped-call]
-
-    def named_modules(
-        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Module]]:
-        """Yield all modules, as torch does."""
-        self.read_parts()
-        yield from super().named_modules(memo, prefix, remove_duplicate)
-
-    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield the modules right below, as torch does."""
-        self.read_parts()
-        yield from super().named_children()
-
-    def state_dict(self, *args: Any, **options: Any) -> Any:
-        """Return all weights, as torch does."""
-        self.read_parts()
-        return super().state_dict(*args, **options)
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        self.read_parts()
-        super()._load_from_state_dict(*args)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode, as torch does, also of parts that are yet to be read."""
-        for module in self._modules.values():
-            if module is not None:
-                module.train(mode)
-        self.training = mode
-        return self
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # A part that is read later goes to where the others are then; any other change is made to the part itself.
-        if _parts.unread(self) and not _moves_only(fn, self.device):
-            self.read_parts()
-        for module in self._modules.values() if recurse else ():
-            if module is not None:
-                module._apply(fn)  # type: ignore[no-untyped-call]
-        changed: Self = super()._apply(fn, recurse=False)  # type: ignore[no-untyped-call]
-        return changed
-
-
-def _moves_only(fn: Callable[[Tensor], Tensor], device: torch.device) -> bool:
-    """Whether all that `fn` does to tensors of any dtype is to move them to a device that has memory."""
-    for dtype in (torch.float32, torch.float16):
-        moved = fn(torch.empty(0, dtype=dtype, device=device))
-        if moved.dtype != dtype or moved.is_meta:
-            return False
-    return True
-
-
-def _is_plausible(tokens: Tokens) -> bool:
-    """Whether every id is in the codebook and every length within the ids."""
-    ids, lengths = tokens.ids, tokens.lengths
-    if ids.dtype != torch.int64 or ids.ndim not in (2, 3) or lengths.shape != ids.shape[:1]:
-        return False
-    bounds = [(ids, tokens.codebook_size - 1), (lengths, ids.shape[1])]
-    return all(int(low) >= 0 and int(high) <= most for x, most in bounds if x.numel() for low, high in [x.aminmax()])

@@ -8,9 +8,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from zoo import _parts
 from zoo.components.exact.precision import KeepsPrecision
 from zoo.errors import CheckpointError
 from zoo.tokenizer import Tokenizer
@@ -18,12 +17,19 @@ from zoo.tokenizer import Tokenizer
 __all__ = ["fingerprint"]
 
 
-def fingerprint(tokenizer: Tokenizer) -> str:
+def fingerprint(tokenizer: Tokenizer, *, decoder: bool = True) -> str:
     """Return a SHA-256 that tells a tokenizer from one with other weights or settings, whatever its name.
 
     It does not depend on the device, on where the tokenizer was loaded from, or on a floating dtype that its family
     accepts: weights count as rounded to the coarsest of these. Settings that have their default value are left out, so
     that a version of the library that adds a setting finds the same fingerprint.
+
+    A tokenizer that was loaded without its decoder has the fingerprint that the whole one has with `decoder=False`.
+
+    Args:
+        tokenizer: The tokenizer.
+        decoder: False to leave the decoder's weights out, where its family has a file of their own for them, and so to
+            tell only by what ids depend on.
 
     Raises:
         NotFittedError: The tokenizer is not usable yet.
@@ -36,7 +42,10 @@ def fingerprint(tokenizer: Tokenizer) -> str:
         digest.update(f"\n{name} {len(content)}\n".encode())
         digest.update(content)
     coarsest = max(tokenizer.float_dtypes, key=lambda dtype: torch.finfo(dtype).eps)
-    exact, tensors = _contents(tokenizer)
+    exact = tuple(f"{name}." for name, module in tokenizer.named_modules() if isinstance(module, KeepsPrecision))
+    tensors: dict[str, Tensor] = tokenizer.state_dict()
+    if tokenizer.decoder_file and not decoder:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("decoder.")}
     for name, tensor in sorted(tensors.items()):
         if tensor.is_meta:
             raise CheckpointError(f"{name} is on the meta device and has no values: there is nothing to compare.")
@@ -50,20 +59,6 @@ def fingerprint(tokenizer: Tokenizer) -> str:
         digest.update(f"\n{name} {kind} {list(tensor.shape)}\n".encode())
         digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
     return digest.hexdigest()
-
-
-def _contents(tokenizer: Tokenizer) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """Return the prefixes of what keeps its precision, and all weights by name.
-
-    Parts that have not been read are, and not kept: who only encodes does not want them in memory.
-    """
-    modules = dict(nn.Module.named_modules(tokenizer))
-    tensors: dict[str, Tensor] = nn.Module.state_dict(tokenizer)
-    for part_name, unread in _parts.unread(tokenizer).items():
-        part = unread.load()
-        modules |= part.named_modules(prefix=part_name)
-        tensors |= part.state_dict(prefix=f"{part_name}.")
-    return tuple(f"{name}." for name, module in modules.items() if isinstance(module, KeepsPrecision)), tensors
 
 
 def _stated(config: Any) -> dict[str, Any]:

@@ -4,8 +4,8 @@
 other file, so that a damaged copy is found whichever way it came. Weights are safetensors, never pickle; a missing, an
 unexpected, a wrongly shaped and a non-finite tensor are all errors, and nothing is returned half-loaded.
 
-The weights of a part that a family names in `Tokenizer.part_names`, such as a decoder, are in `<part>.safetensors`, and
-are read, as strictly, when the part is first used. Checkpoints that have them in `model.safetensors` are read as well.
+The decoder's weights of a family with `Tokenizer.decoder_file` are in `decoder.safetensors`, and encoding does
+without them. Checkpoints that have them in `model.safetensors` are read as well.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from zoo import _building, _parts, registry
 from zoo import config as configs
+from zoo import registry
+from zoo.checkpoint import building as _building
 from zoo.checkpoint import weights as _weights
 from zoo.checkpoint.manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
 from zoo.errors import CheckpointError, ConfigError, ZooError
@@ -37,8 +37,12 @@ from zoo.tokenizer import Tokenizer
 __all__ = ["CONFIG", "FORMAT", "WEIGHTS", "is_checkpoint", "load", "read_manifest", "save"]
 
 WEIGHTS = "model.safetensors"
+DECODER = "decoder.safetensors"
 
 _STAGING = ".saving-"
+_DECODER = "decoder."  # what names of its tensors begin with
+
+T = TypeVar("T")
 
 
 def save(
@@ -54,8 +58,7 @@ def save(
     """Write a tokenizer as a checkpoint folder, all of it or nothing.
 
     A process that is killed while it overwrites leaves the old checkpoint, the new one, or, if the kill falls between
-    the last renames, a folder that `load` refuses; never a mixture that loads. Where old and new differ in a part that
-    is read later, and in nothing that is read at once, the first use of the part is what is refused.
+    the last renames, a folder that `load` refuses; never a mixture that loads.
 
     Args:
         tokenizer: What to save.
@@ -80,6 +83,7 @@ def save(
     from zoo import __version__
 
     tokenizer.require_ready()
+    tokenizer.require_decoder("be saved")
     cls = type(tokenizer)
     assets = tokenizer.assets()
     tensors = _weights.collect(tokenizer)
@@ -100,9 +104,9 @@ def save(
     _require_name(manifest["name"], cls.family, "save")
     if set(assets) != set(cls.asset_names):
         raise ConfigError(f"{cls.__name__}.assets() gives {sorted(assets)}, asset_names says {list(cls.asset_names)}.")
-    expected = _expected(cls, manifest, assets, "save", ())
+    expected = _expected(cls, manifest, assets, "save")
     _weights.require_fit(expected, _weights.kinds(tensors), f"this {tokenizer.name} tokenizer")
-    weights = _by_file(cls, tensors)
+    weights = _by_file(tensors, cls.decoder_file)
     try:
         folder = Path(folder).expanduser()
         there = [file for file in (CONFIG, *weights, *assets) if os.path.lexists(folder / file)]
@@ -138,10 +142,13 @@ def save(
     return folder
 
 
-def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
+def load(cls: type[Tokenizer], folder: Path, *, decoder: bool = True) -> Tokenizer:
     """Load a checkpoint folder as the family `cls`, on the CPU.
 
-    Of the file of a part no more than the size is looked at before its first use, which raises the same errors.
+    Args:
+        cls: The family.
+        folder: The checkpoint.
+        decoder: False to do without the decoder, where the family has a file for it, which is not looked at then.
 
     Raises:
         CheckpointError: A file is missing, damaged, of another family, or does not fit the config.
@@ -153,36 +160,50 @@ def load(cls: type[Tokenizer], folder: Path) -> Tokenizer:
         raise CheckpointError(f"{folder} holds a {manifest['family']} checkpoint, not one of {cls.family}.")
     _require_name(manifest["name"], cls.family, where)
     files = manifest["files"]
-    parts = [name for name in cls.part_names if _file_of(name) in files]
-    expected = {WEIGHTS, *cls.asset_names, *map(_file_of, parts)}
-    if set(files) != expected:
+    is_apart = cls.decoder_file and DECODER in files
+    known = {WEIGHTS, *cls.asset_names, *([DECODER] if is_apart else [])}
+    if set(files) != known:
         raise CheckpointError(
             f"{where} lists the files {', '.join(sorted(files)) or 'none'}; a {cls.family} checkpoint has "
-            f"{', '.join(sorted(expected))}."
+            f"{', '.join(sorted(known))}."
         )
+    decoder = decoder or not cls.decoder_file
     try:
         assets = {name: _read(folder / name, files[name]) for name in cls.asset_names}
-        weights = folder / WEIGHTS
-        for name in parts:
-            _stamp(folder / _file_of(name), files[_file_of(name)])
-        with _building.fresh("cpu"), _verified(weights, files[WEIGHTS]) as file:
+        with _building.fresh("cpu"):
             # Shapes come first, without data: a config that asks for terabytes is refused before any allocation.
-            _weights.require_fit(_expected(cls, manifest, assets, where, parts), _weights.header(file), f"{weights}")
-            tokenizer = _build(cls, manifest, assets, where, parts)
-            tokenizer.load_state_dict(_weights.read(file), strict=True)
+            expected = _by_file(_expected(cls, manifest, assets, where, decoder), is_apart)
+            if is_apart and decoder and DECODER not in expected:
+                raise CheckpointError(f"{where} lists {DECODER}, and a tokenizer of its config has no decoder.")
+            tensors: dict[str, Tensor] = {}
+            for name, kinds in expected.items():
+                prefix = _DECODER if name == DECODER else ""
+                tensors |= {prefix + key: value for key, value in _tensors(folder / name, files[name], kinds, decoder)}
+            tokenizer = _build(cls, manifest, assets, where, decoder)
+            tokenizer.load_state_dict(tensors, strict=True)
     except OSError as error:
         if isinstance(error, ZooError):
             raise
         raise CheckpointError(f"{folder} cannot be read: {error}.") from error
-    _weights.require_finite(tokenizer.state_dict(), f"{weights}")
-    for name in parts:
-        path = folder.absolute() / _file_of(name)  # the current folder may be another when it is read
-        _parts.attach(tokenizer, name, partial(_read_part, path, files[path.name]), f"{path}")
     tokenizer.name = manifest["name"]
     tokenizer.spec = replace(tokenizer.spec, licence=manifest["licence"])
     tokenizer.trained_on = manifest["trained_on"]
     tokenizer.source = str(folder)
     return tokenizer.eval()
+
+
+def _tensors(
+    path: Path, facts: Mapping[str, Any], expected: _weights.Kinds, decoder: bool
+) -> Iterable[tuple[str, Tensor]]:
+    """Return the tensors of a file that has exactly the expected ones, those of a decoder that is not wanted aside."""
+    with _verified(path, facts) as file:
+        found = _weights.header(file)
+        if not decoder:
+            found = {name: kind for name, kind in found.items() if not name.startswith(_DECODER)}
+        _weights.require_fit(expected, found, f"{path}")
+        tensors = _weights.read(file, found)
+    _weights.require_finite(tensors, f"{path}")
+    return tensors.items()
 
 
 def _round(tensors: dict[str, Tensor], names: set[str], dtype: torch.dtype) -> None:
@@ -200,17 +221,12 @@ def _require_name(name: str, family: str, where: str) -> None:
         raise ConfigError(f"{where}: a name is {family}.variant, such as {family}.nano, got {name!r:.80}.")
 
 
-def _file_of(part: str) -> str:
-    return f"{part}.safetensors"
-
-
-def _by_file(cls: type[Tokenizer], tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return the tensors of each file; in that of a part their names are those that they have in the part."""
-    files: dict[str, dict[str, Tensor]] = {WEIGHTS: {}}
+def _by_file(tensors: Mapping[str, T], is_apart: bool) -> dict[str, dict[str, T]]:
+    """Return what is of each file; in that of the decoder, if it is apart, names are those within the decoder."""
+    files: dict[str, dict[str, T]] = {WEIGHTS: {}}
     for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        if part in cls.part_names:
-            files.setdefault(_file_of(part), {})[rest] = tensor
+        if is_apart and name.startswith(_DECODER):
+            files.setdefault(DECODER, {})[name.removeprefix(_DECODER)] = tensor
         else:
             files[WEIGHTS][name] = tensor
     return files
@@ -224,43 +240,23 @@ def _weights_of(folder: Path) -> set[str]:
         return set()
 
 
-def _read_part(path: Path, facts: Mapping[str, Any], skeleton: nn.Module) -> dict[str, Tensor]:
-    """Read the weights of a part, after comparing them with what `config.json` stated when it was loaded."""
-    try:
-        with _verified(path, facts) as file:
-            _weights.require_fit(_weights.kinds_of(skeleton, f"{path}"), _weights.header(file), f"{path}")
-            tensors = _weights.read(file)
-        _weights.require_finite(tensors, f"{path}")
-    except OSError as error:
-        reason = f"{error}" if isinstance(error, ZooError) else f"{path} cannot be read: {error}."
-        raise CheckpointError(
-            f"{reason} It is read when it is first used: if another checkpoint was saved there meanwhile, load that."
-        ) from error
-    return tensors
-
-
 def _expected(
-    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, parts: Sequence[str]
+    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, decoder: bool = True
 ) -> _weights.Kinds:
-    """Return shape and dtype of every tensor that a checkpoint of this config has outside of `parts`."""
+    """Return shape and dtype of every tensor that a checkpoint of this config has."""
     with _building.fresh("meta"):
-        skeleton = _build(cls, manifest, assets, where, parts)
-    lacking = [_file_of(name) for name in parts if not isinstance(skeleton._modules.get(name), _parts.Unread)]
-    if lacking:
-        raise CheckpointError(f"{where} lists {', '.join(lacking)}, and a tokenizer of its config has no such part.")
+        skeleton = _build(cls, manifest, assets, where, decoder)
     return _weights.kinds_of(skeleton, where)
 
 
 def _build(
-    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, parts: Sequence[str]
+    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, decoder: bool
 ) -> Tokenizer:
     config = manifest["config"]
-    with _parts.left_out(cls, parts):
-        return _building.built(
-            lambda: cls.from_config(config, assets) if cls.asset_names else cls.from_config(config),
-            f"{cls.family} tokenizer",
-            where,
-        )
+    options: dict[str, Any] = {} if decoder else {"decoder": False}
+    if cls.asset_names:
+        options["assets"] = assets
+    return _building.built(lambda: cls.from_config(config, **options), f"{cls.family} tokenizer", where)
 
 
 @contextmanager

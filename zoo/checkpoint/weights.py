@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,9 @@ def header(file: Any) -> Kinds:
     }
 
 
-def read(file: Any) -> dict[str, Tensor]:
-    """Return the tensors of an open file."""
-    return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+def read(file: Any, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Return the tensors of an open file, or some of them."""
+    return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
 
 
 def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:

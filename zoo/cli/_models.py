@@ -17,8 +17,8 @@ MODEL_HELP = "name of a model (see `zoo list`), folder, or hf://owner/repo[@revi
 DEVICE_HELP = "where the model runs: cpu, cuda, cuda:1, mps (default: %(default)s)"
 
 
-def load_model(name: str, device: str = "cpu") -> Tokenizer:
-    """Load a model onto a device.
+def load_model(name: str, device: str = "cpu", *, decoder: bool = True) -> Tokenizer:
+    """Load a model onto a device, perhaps without what only decoding needs.
 
     Raises:
         ConfigError: There is no such device here.
@@ -34,7 +34,7 @@ def load_model(name: str, device: str = "cpu") -> Tokenizer:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"the device {device!r} cannot be used here ({reason}). Try --device cpu.") from error
-    return zoo.load(_located(name), device=target)
+    return zoo.load(_located(name), device=target, decoder=decoder)
 
 
 def _located(name: str) -> str | Path:

@@ -41,7 +41,7 @@ def measure(tokenizer: ActionTokenizer, episodes: ActionEpisodes, reference: Act
     normalizer = RangeNormalizer(episodes.num_dofs)
     normalizer.set_range(seen.quantile(0.01), seen.quantile(0.99))
     normalised, physical = [], []
-    before = int(getattr(tokenizer.config, "num_fixed", 0))
+    before = tokenizer.num_fixed
     used = [torch.from_numpy(actions)[None] for actions in episodes.episodes if len(actions) > before]
     if not used:
         raise InputError(f"no episode is longer than the {before} commands that a chunk continues.")

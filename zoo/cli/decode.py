@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import tempfile
 from collections import Counter
@@ -17,6 +16,7 @@ from zoo.cli._models import DEVICE_HELP, load_model
 from zoo.cli._output import count, note, print_facts, print_json, ticking
 from zoo.cli._parser import Parser, positive, positive_int
 from zoo.errors import CheckpointError, InputError, TokenError, ZooError
+from zoo.options import option_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,7 +165,7 @@ def _decode(
 
     # Named like the tokenizer, which may be a copy of the model under another name.
     tokens = replace(file.tokens, model=tokenizer.name)
-    from_noise = "generator" in inspect.signature(tokenizer.decode).parameters
+    from_noise = "generator" in option_names(tokenizer.decode_options)
     clipped = 0
     with torch.no_grad(), ticking("decoding", len(tokens)) as ticker:
         # An item's noise must not depend on the others.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from zoo.cli._models import DEVICE_HELP, MODEL_HELP, load_model
 from zoo.cli._output import count, number, print_facts, print_json, print_table, size, ticking
 from zoo.cli._parser import Parser, positive_int
 from zoo.errors import CheckpointError, ConfigError, InputError, ZooError
+from zoo.options import option_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,13 +121,15 @@ def encode(
     """Encode files, write a token file, and print what it holds."""
     target = Path(output)
     _check_target(target, overwrite)
-    tokenizer = load_model(model, device)
-    if getattr(tokenizer.config, "num_fixed", 0):
+    from zoo.modalities.action import ActionTokenizer
+
+    tokenizer = load_model(model, device, decoder=False)
+    if isinstance(tokenizer, ActionTokenizer) and tokenizer.num_fixed:
         raise InputError(
             f"the chunks of {tokenizer.name} continue the commands before them, which no file holds: encode in Python, "
             "tokenizer.encode(x, start=...)."
         )
-    if overlap is not None and "overlap" not in signature(tokenizer.encode).parameters:
+    if overlap is not None and "overlap" not in option_names(tokenizer.encode_options):
         raise ConfigError(f"{tokenizer.name} does not cut what is long into pieces: leave --overlap out.")
     options = {} if overlap is None else {"overlap": overlap}
     items = find_items(tokenizer, inputs, reading, keep_folders, **actions)
@@ -246,7 +249,7 @@ def _print_summary(tokenizer: Tokenizer, summary: dict[str, Any], costs: list[_C
         f"{summary['output']}: {count(len(costs), 'item')} encoded with {tokenizer.name}",
         {
             "tokens": f"{number(summary['tokens'])} ({spread} an item)",
-            "bits": f"{number(summary['bits'])} ({spec.bits_per_token / spec.num_codebooks:.4g} a token{rate})",
+            "bits": f"{number(summary['bits'])} ({math.log2(spec.require_codebook()):.4g} a token{rate})",
             "compression": f"{_ratio(summary['compression'])}, against {_RAW_BITS[spec.modality]} bits a value",
             "file": size(summary["bytes"], "B"),
         },

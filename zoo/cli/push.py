@@ -51,7 +51,7 @@ def push(model: str, repo: str, json: bool, **options: Any) -> None:
     from zoo import checkpoint, hub
 
     hub.HubLocation(repo)  # refuses a malformed name before anything is done
-    tokenizer = load_model(model).read_parts()  # what does not load is not published
+    tokenizer = load_model(model)  # what does not load is not published
     where = Path(model).expanduser()
     if tokenizer.source == str(where) and checkpoint.is_checkpoint(where):
         result = _push_folder(tokenizer, where, repo, options)

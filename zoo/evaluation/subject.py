@@ -167,7 +167,7 @@ def _from_tokenizer(tokenizer: Tokenizer, sample_rate: int) -> Subject:
         hop = (Fraction(spec.token_rate).limit_denominator(1000) / sample_rate).denominator
     return Subject(
         name=tokenizer.name,
-        codebook_sizes=(spec.codebook_size,) * spec.num_codebooks,
+        codebook_sizes=(spec.require_codebook(),) * spec.num_codebooks,
         token_rate=spec.token_rate,
         hop=hop,
         is_deterministic=True,

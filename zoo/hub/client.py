@@ -106,6 +106,7 @@ def download(
     location: HubLocation,
     *,
     allow: Sequence[str] = DEFAULT_ALLOW,
+    ignore: Sequence[str] = (),
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
 ) -> Snapshot:
@@ -117,6 +118,7 @@ def download(
     Args:
         location: What to download.
         allow: Patterns of the files to take, as in a shell, except that `*` also matches `/`.
+        ignore: Patterns of files to leave out all the same.
         token: Access token; None takes the one of the environment or of the login, False sends none.
         cache_dir: Another cache than the default one of the Hub client.
 
@@ -126,10 +128,14 @@ def download(
     """
     if pickles := [pattern for pattern in allow if pattern.lower().endswith(PICKLE_SUFFIXES)]:
         raise HubError(f"{pickles} would match pickles, which can run code when read. Ask for *.safetensors.")
-    folder = _fetch(location, allow, _PICKLES, token, cache_dir)
+    folder = _fetch(location, allow, [*_PICKLES, *ignore], token, cache_dir)
     present = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     allowed = (name for name in present if any(fnmatchcase(name, pattern) for pattern in allow))
-    files = tuple(name for name in allowed if not name.lower().endswith(PICKLE_SUFFIXES))
+    files = tuple(
+        name
+        for name in allowed
+        if not name.lower().endswith(PICKLE_SUFFIXES) and not any(fnmatchcase(name, pattern) for pattern in ignore)
+    )
     if not files:
         raise HubError(
             f"{location} has none of the files {', '.join(allow)} at commit {folder.name}. Expected a configuration "

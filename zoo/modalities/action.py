@@ -67,6 +67,11 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
         return int(self.config.num_dofs)
 
     @property
+    def num_fixed(self) -> int:
+        """Commands before a chunk that it continues, which `encode` and `decode` are then given as `start`."""
+        return 0
+
+    @property
     @abstractmethod
     def is_fitted(self) -> bool:
         """Whether the statistics are known."""

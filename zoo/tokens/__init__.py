@@ -1,7 +1,9 @@
-"""Tokens and what language models need of them: vocabularies, packed bits."""
+"""Tokens, latents and conditions, and what language models need of tokens: vocabularies, packed bits."""
 
 from __future__ import annotations
 
+from zoo.tokens.conditions import Conditions
+from zoo.tokens.latents import Latents
 from zoo.tokens.tokens import PAD_ID, Tokens
 
-__all__ = ["PAD_ID", "Tokens"]
+__all__ = ["PAD_ID", "Conditions", "Latents", "Tokens"]

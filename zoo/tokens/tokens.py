@@ -15,6 +15,7 @@ from torch import Tensor
 from zoo.errors import TokenError
 from zoo.spec import Modality, TokenSpec
 from zoo.tokens import bits
+from zoo.tokens.conditions import Conditions
 from zoo.tokens.ids import as_ids, as_lengths, as_rows
 
 __all__ = ["PAD_ID", "Modality", "TokenSpec", "Tokens"]
@@ -41,6 +42,7 @@ class Tokens:
         signal_lengths: (B,) int64, the length of each input in samples, frames or commands, or None if unknown. With
             it, `decode` gives back exactly as much signal as was encoded.
         base: What `offset` has added to the ids.
+        conditions: What the items were encoded and are decoded with beside their ids, such as captions, or None.
     """
 
     ids: Tensor
@@ -50,6 +52,7 @@ class Tokens:
     grid: tuple[int, ...] | None = None
     signal_lengths: Tensor | None = None
     base: int = 0
+    conditions: Conditions | None = None
 
     @classmethod
     def from_ids(
@@ -61,6 +64,7 @@ class Tokens:
         model: str = "",
         grid: tuple[int, ...] | None = None,
         signal_lengths: Any = None,
+        conditions: Conditions | None = None,
     ) -> Tokens:
         """Check ids from anywhere and wrap them.
 
@@ -72,6 +76,7 @@ class Tokens:
             model: Name of the tokenizer the ids belong to.
             grid: Arrangement of the positions.
             signal_lengths: (B,) length of each decoded signal.
+            conditions: What the items are decoded with beside their ids.
 
         Raises:
             TokenError: Ids that are not integers, out of range or of the wrong rank, or lengths that do not fit.
@@ -97,7 +102,9 @@ class Tokens:
             signal_lengths = as_lengths(signal_lengths, batch, ids.device)
             if bool((signal_lengths < 0).any()):
                 raise TokenError(f"signal lengths must be 0 or more, got {signal_lengths.tolist()}.")
-        return cls(ids, checked, codebook_size, model, grid, signal_lengths)._cleared()
+        if conditions is not None and len(conditions) != batch:
+            raise TokenError(f"{batch} items need as many conditions, got {len(conditions)}.")
+        return cls(ids, checked, codebook_size, model, grid, signal_lengths, 0, conditions)._cleared()
 
     @property
     def batch_size(self) -> int:
@@ -205,24 +212,38 @@ class Tokens:
             sequences = [item for part in parts for item in part._sequences()]
             grid = first.grid if all(part.grid == first.grid for part in parts) else None
             signal_lengths = torch.cat(known) if len(known) == len(parts) else None
+            conditions = Conditions.cat([part.conditions for part in parts])
         else:
             sequences = [torch.cat(items) for items in zip(*(part._sequences() for part in parts), strict=True)]
             grid = None
             # A sum is the joined signal's length only where no part but the last was padded; decoders of segmented
             # signals know their own segment length, and others give back everything.
             signal_lengths = None
+            conditions = first.conditions
+            for other in parts[1:]:
+                if conditions is not other.conditions and not (conditions and conditions.equal(other.conditions)):
+                    raise TokenError("in time, parts need the same conditions: one caption is of the whole item.")
         lengths = torch.tensor([len(s) for s in sequences], dtype=torch.int64, device=first.ids.device)
         longest = max((len(s) for s in sequences), default=0)
         ids = first.ids.new_full((len(sequences), longest, *first.ids.shape[2:]), PAD_ID)
         for row, sequence in zip(ids, sequences, strict=True):
             row[: len(sequence)] = sequence
-        joined = replace(first, ids=ids, lengths=lengths, grid=grid, signal_lengths=signal_lengths)
+        joined = replace(
+            first, ids=ids, lengths=lengths, grid=grid, signal_lengths=signal_lengths, conditions=conditions
+        )
         return joined._cleared()
 
     def to(self, device: torch.device | str) -> Tokens:
         """Move to a device."""
         signal = None if self.signal_lengths is None else self.signal_lengths.to(device)
-        return replace(self, ids=self.ids.to(device), lengths=self.lengths.to(device), signal_lengths=signal)
+        conditions = None if self.conditions is None else self.conditions.to(device)
+        return replace(
+            self,
+            ids=self.ids.to(device),
+            lengths=self.lengths.to(device),
+            signal_lengths=signal,
+            conditions=conditions,
+        )
 
     def offset(self, amount: int, vocab_size: int | None = None) -> Tokens:
         """Shift the ids into a language model's vocabulary, or back with a negative amount.
@@ -317,9 +338,10 @@ class Tokens:
         return cls.from_ids(shaped, codebook_size=codebook_size, lengths=counts, model=model)
 
     def equal(self, other: Tokens) -> bool:
-        """Whether both hold the same ids and lengths over the same vocabulary, padding aside."""
+        """Whether both hold the same ids, lengths and conditions over the same vocabulary, padding aside."""
         return (
-            self.codebook_size == other.codebook_size
+            (self.conditions.equal(other.conditions) if self.conditions is not None else other.conditions is None)
+            and self.codebook_size == other.codebook_size
             and self.base == other.base
             and torch.equal(self.lengths.cpu(), other.lengths.cpu())
             and self.tolist() == other.tolist()
@@ -337,7 +359,10 @@ class Tokens:
 
     def _items(self, rows: slice | Tensor) -> Tokens:
         signal = None if self.signal_lengths is None else self.signal_lengths[rows]
-        return replace(self, ids=self.ids[rows], lengths=self.lengths[rows], signal_lengths=signal)
+        conditions = None if self.conditions is None else self.conditions[rows]
+        return replace(
+            self, ids=self.ids[rows], lengths=self.lengths[rows], signal_lengths=signal, conditions=conditions
+        )
 
     def _positions(self, index: Any) -> Tokens:
         size = self.ids.shape[1]

@@ -93,7 +93,7 @@ def _quality(
         difference = (result - target).abs()
         errors.append(np.sort(difference.flatten().numpy()))
         rows["error"].append((float(difference.square().sum()), difference.numel()))
-        bits = tokens * math.log2(tokenizer.spec.codebook_size)
+        bits = tokens * math.log2(tokenizer.spec.require_codebook())
         chunks = tokenizer.num_chunks(x.shape[1])
         rows["size"].append((tokens, chunks, bits, x.shape[1] / rate, x.numel()))
         rows["jerk"].append(tuple(float(y.diff(n=3, dim=1).square().sum()) for y in (result, target)))
@@ -136,7 +136,7 @@ def _round_trip(tokenizer: ActionTokenizer, x: Tensor) -> tuple[int, Tensor]:
 
 def _start_options(tokenizer: ActionTokenizer, x: Tensor) -> dict[str, Tensor]:
     """Return the commands before x (B, L, D), for tokenizers that continue them: a robot at rest sent the first one."""
-    fixed = getattr(tokenizer.config, "num_fixed", 0)
+    fixed = tokenizer.num_fixed
     if not fixed:
         return {}
     return {"start": x[:, 0] if fixed == 1 else x[:, :1].expand(-1, fixed, -1)}

@@ -232,14 +232,15 @@ def _usage(tally: _Tally, tokenizer: Tokenizer, seconds: float) -> dict[str, Fig
     used, perplexities = [], []
     for book in ids.reshape(len(ids), -1).T:
         counts = book.unique(return_counts=True)[1].double()
-        used.append(len(counts) / tokenizer.spec.codebook_size)
+        used.append(len(counts) / tokenizer.spec.require_codebook())
         perplexities.append(float(torch.special.entr(counts / counts.sum()).sum().exp()))
+    tally_bits = len(ids) * tokenizer.spec.num_codebooks * math.log2(tokenizer.spec.require_codebook())
     return {
         "usage": Figure(float(np.mean(used))),
         "perplexity": Figure(float(np.mean(perplexities))),
         "tokens": Figure(len(ids)),
         "tokens_per_second": Figure(len(ids) / seconds),
-        "bits_per_second": Figure(len(ids) * tokenizer.spec.bits_per_token / seconds),
+        "bits_per_second": Figure(tally_bits / seconds),
     }
 
 

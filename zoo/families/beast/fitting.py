@@ -166,7 +166,7 @@ def _measure(data: list[Tensor], chunks: Tensor, config: BeastConfig) -> BasisCa
     before, x = chunks[:, : config.num_fixed], chunks[:, config.num_fixed :]
     start = before if config.num_fixed else None
     decoded = tokenizer.decode(tokenizer.encode(x, start=start), start=start)
-    spline = tokenizer.decode_continuous(tokenizer.encode_continuous(x, start=start, clamp=False), start=start)
+    spline = tokenizer.decode_latents(tokenizer.encode_latents(x, start=start, clamp=False), start=start)
     error, spline_error = ((y - x).double() / tokenizer.normalizer.half_range for y in (decoded, spline))
     clipped = tokenizer.clipped_slots(x, start=start)
     return BasisCandidate(

@@ -19,10 +19,11 @@ from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.families.beast import arguments
 from zoo.families.beast.config import BeastConfig
+from zoo.families.beast.options import DecodeOptions, EncodeOptions
 from zoo.families.beast.spline import Bases, SplineDecoder, SplineEncoder, episode_windows
 from zoo.modalities.action import ActionTokenizer, Chunks, refresh_after_load, split
 from zoo.spec import TokenSpec
-from zoo.tokens import PAD_ID, Tokens
+from zoo.tokens import PAD_ID, Latents, Tokens
 
 __all__ = ["BeastTokenizer"]
 
@@ -48,6 +49,8 @@ class BeastTokenizer(ActionTokenizer):
 
     family: ClassVar[str] = "beast"
     config_class: ClassVar[type] = BeastConfig
+    encode_options: ClassVar[type] = EncodeOptions
+    decode_options: ClassVar[type] = DecodeOptions
 
     config: BeastConfig
     encoder: SplineEncoder
@@ -85,6 +88,7 @@ class BeastTokenizer(ActionTokenizer):
             token_rate=None if rate is None else num_tokens * rate / config.horizon,
             sample_rate=rate,
             input_size=(config.horizon, config.num_dofs),
+            latent_dim=config.num_dofs,
         )
         self.register_load_state_dict_post_hook(refresh_after_load)  # type: ignore[no-untyped-call]
         self.reset_fit()
@@ -194,23 +198,26 @@ class BeastTokenizer(ActionTokenizer):
             points, chunks = self._chunk_points(x, lengths, self._before(start, len(x)))
             return self.quantizer.is_clipped(points[chunks.valid > 0]).sum(0)
 
-    # ----------------------------------------------------------------------------------------------- continuous tokens
+    # -------------------------------------------------------------------------------------------------------- latents
 
-    def encode_continuous(self, x: Tensor, *, start: Tensor | None = None, clamp: bool = True) -> Tensor:
+    def encode_latents(self, x: Any, lengths: Any = None, *, start: Any = None, clamp: bool = True) -> Latents:
         """Turn whole chunks into control points in [-1, 1], differentiably.
 
         Args:
             x: (B, T, D) actions in physical units.
+            lengths: None, since chunks are whole.
             start: As for `encode`.
             clamp: Whether control points outside the bounds are clipped to ±1.
 
         Returns:
-            (B, F, D) float32; float64 if x is.
+            Values (B, F, D) float32; float64 if x is.
 
         Raises:
-            InputError: NaN, another shape, or a missing `start`.
+            InputError: NaN, another shape, lengths, or a missing `start`.
         """
         self.require_ready()
+        if lengths is not None:
+            raise InputError(f"the latents of {self.name} are of whole chunks: leave lengths out.")
         arguments.require_shape(x, self.horizon, self.config, "chunks")
         self.require_finite(x.detach())
         before = self._before(start, len(x))
@@ -218,29 +225,37 @@ class BeastTokenizer(ActionTokenizer):
         points = self.encoder.linear(extended - self.normalizer.centre) / self.normalizer.half_range
         low, high = self.quantizer.low, self.quantizer.high
         z = ((points - low) / (high - low) * 2 - 1).to(_precision(x))
-        return z.clamp(-1, 1) if clamp else z
+        counts = torch.full((len(z),), z.shape[1], dtype=torch.int64, device=z.device)
+        return Latents(z.clamp(-1, 1) if clamp else z, counts, self.name)
 
-    def decode_continuous(self, z: Tensor, *, start: Tensor | None = None, times: Any = None) -> Tensor:
+    def decode_latents(self, latents: Latents | Tensor, *, start: Any = None, times: Any = None) -> Tensor:
         """Turn control points into actions, differentiably.
 
         Args:
-            z: (B, F, D) control points; -1 and 1 are their bounds.
+            latents: Values (B, F, D), or these alone; -1 and 1 are the control points' bounds.
             start: As for `decode`.
             times: As for `decode`.
 
         Returns:
-            (B, T, D), or (B, M, D) with `times`, float32; float64 if z is.
+            (B, T, D), or (B, M, D) with `times`, float32; float64 if the values are.
 
         Raises:
             InputError: Another shape, a missing `start`, or `times` outside [0, 1].
+            TokenError: Another tokenizer's latents.
         """
         self.require_ready()
+        z = self.latent_values(latents)
         arguments.require_shape(z, self.config.num_free, self.config, "control points")
         z = z.to(_precision(z))
         points = self.point_low + (z + 1) * (self.point_step * ((self.config.codebook_size - 1) / 2))
         return self._curve(points, len(z), start, self._bases(times, 0))
 
     # --------------------------------------------------------------------------------------------------------- fitting
+
+    @property
+    def num_fixed(self) -> int:
+        """Commands before a chunk that its boundary continues: 0, 1 or 2."""
+        return self.config.num_fixed
 
     @property
     def is_fitted(self) -> bool:

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo import config as configs
 from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.families.fast.bpe import FAR_OUTSIDE, CoefficientBpe
 from zoo.families.fast.config import FastConfig
+from zoo.families.fast.options import DecodeOptions
 from zoo.families.fast.parsing import Parsed, fill, parse
 from zoo.families.fast.transform import CosineTransform, windows
 from zoo.modalities.action import ActionTokenizer, refresh_after_load, split
@@ -51,6 +51,7 @@ class FastTokenizer(ActionTokenizer):
     family: ClassVar[str] = "fast"
     config_class: ClassVar[type] = FastConfig
     official: ClassVar[str] = "zoo.families.fast.official"
+    decode_options: ClassVar[type] = DecodeOptions
     asset_names: ClassVar[tuple[str, ...]] = ("tokenizer.json",)
 
     config: FastConfig
@@ -305,13 +306,9 @@ class FastTokenizer(ActionTokenizer):
 
     # --------------------------------------------------------------------------------------------------------- storage
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], assets: Mapping[str, bytes] | None = None) -> Self:
-        """Build an instance from plain values and the vocabulary; see `Tokenizer.from_config`."""
-        tokenizer = cls(configs.from_dict(FastConfig, config, "fast config"))
-        if assets:
-            tokenizer.quantizer.load(assets["tokenizer.json"].decode("utf-8"))
-        return tokenizer
+    def load_assets(self, assets: Mapping[str, bytes]) -> None:
+        """Take over the vocabulary."""
+        self.quantizer.load(assets["tokenizer.json"].decode("utf-8"))
 
     def assets(self) -> dict[str, bytes]:
         """Return the vocabulary."""

@@ -16,13 +16,12 @@ is trained afterwards, and a checkpoint may come without it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.components.exact.one_by_one import canonical
 from zoo.components.quantizers import Quantizer, build
@@ -31,9 +30,11 @@ from zoo.errors import ConfigError, InputError, TokenError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.features import LogMel
+from zoo.families.stabletoken.options import DecodeOptions, EncodeOptions
+from zoo.modalities.speech import SpeechTokenizer
 from zoo.spec import TokenSpec
-from zoo.tokenizer import Tokenizer
-from zoo.tokens import PAD_ID, Tokens
+from zoo.tokenizer import NoDecoder
+from zoo.tokens import Latents, Tokens
 
 if TYPE_CHECKING:
     from zoo.families.stabletoken.decoder import DecoderConfig
@@ -42,15 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["NoDecoder", "StableTokenTokenizer"]
 
 
-class NoDecoder(nn.Module):
-    """Stands where a waveform decoder would be, and says that there is none."""
-
-    def forward(self, *_: object) -> NoReturn:
-        """Raise `TokenError`."""
-        raise TokenError("there is no waveform decoder.")
-
-
-class StableTokenTokenizer(Tokenizer):
+class StableTokenTokenizer(SpeechTokenizer):
     """Speech (B, samples) → ids (B, T), one for every 40 ms begun; (B, T, K) if the quantizer has K codebooks.
 
     Speech of more than 30 s is cut into consecutive segments of 30 s, each encoded alone; the last may be shorter. A
@@ -60,13 +53,15 @@ class StableTokenTokenizer(Tokenizer):
         features: Waves → log-mel spectra (`LogMel`).
         encoder: Spectra → a vector a token (`SpeechEncoder`).
         quantizer: Vectors → ids, as published by vote (`VotingLFQ`).
-        decoder: Ids → waves (`SpeechDecoder`, at a rate of its own), or `NoDecoder` if the config has none: `decode`
-            raises then. In a checkpoint it has a file of its own, read when it is first used.
+        decoder: Ids → waves (`SpeechDecoder`, at a rate of its own), or `NoDecoder` if the config has none, or
+            with `decoder=False`: `decode` raises then. In a checkpoint it has a file of its own.
     """
 
     family: ClassVar[str] = "stabletoken"
     config_class: ClassVar[type] = StableTokenConfig
-    part_names: ClassVar[tuple[str, ...]] = ("decoder",)
+    decoder_file: ClassVar[bool] = True
+    encode_options: ClassVar[type] = EncodeOptions
+    decode_options: ClassVar[type] = DecodeOptions
     official: ClassVar[str] = "zoo.families.stabletoken.official.folder"
 
     config: StableTokenConfig
@@ -74,23 +69,24 @@ class StableTokenTokenizer(Tokenizer):
     quantizer: Quantizer
     decoder: NoDecoder | SpeechDecoder
 
-    def __init__(self, config: StableTokenConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: StableTokenConfig, *, decoder: bool = True) -> None:
+        super().__init__(config, decoder=decoder)
         self.features = LogMel(config)
         quantizer = build(config.quantizer)
         self.encoder = SpeechEncoder(config, quantizer.input_dim)
         self.quantizer = quantizer
-        if config.decoder is None:
-            self.decoder = NoDecoder()
-        else:
+        self.decoder = NoDecoder()
+        if config.decoder is not None:
             _require_alike(config.decoder, quantizer)
-            self.add_part("decoder", partial(_build_decoder, config.decoder))
+            if decoder:
+                self.decoder = _build_decoder(config.decoder)
         self.spec = TokenSpec(
             modality="speech",
             codebook_size=quantizer.codebook_size,
             num_codebooks=quantizer.num_codebooks,
             token_rate=config.sample_rate / config.token_samples,
             sample_rate=config.sample_rate,
+            latent_dim=quantizer.input_dim,
         )
 
     def encode(
@@ -116,23 +112,42 @@ class StableTokenTokenizer(Tokenizer):
             InputError: NaN, wrong rank or rate, several channels, empty, out of range, or an unreadable file.
             ConfigError: The weights are not in float32, or the overlap is no part of a segment.
         """
+        with torch.no_grad():
+            ids, counts, samples = self._encode(x, lengths, overlap, self.quantizer.ids, resample, mix_down)
+        return Tokens(ids, counts, self.spec.require_codebook(), self.name, signal_lengths=samples)
+
+    def encode_latents(
+        self, x: Any, lengths: Any = None, *, resample: bool = False, mix_down: bool = False, overlap: float = 0.0
+    ) -> Latents:
+        """Turn speech into the vectors that are quantized, (B, T, D); arguments and errors as of `encode`."""
+        with torch.no_grad():
+            values, counts, samples = self._encode(x, lengths, overlap, lambda hidden: hidden, resample, mix_down)
+        return Latents(values, counts, self.name, signal_lengths=samples)
+
+    def _encode(
+        self,
+        x: Any,
+        lengths: Any,
+        overlap: float,
+        finish: Callable[[Tensor], Tensor],
+        resample: bool,
+        mix_down: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `finish` makes of the vectors, (B, T, …) and 0 past an item's end; its tokens; its samples."""
         self._require_float32()
         longest = self._longest
         shared = self._tokens_of("overlap", overlap, longest - 1)
-        with torch.no_grad():
-            waves, valid = self.as_batch(x, lengths, resample=resample, mix_down=mix_down)
-            samples = torch.full((len(waves),), waves.shape[1], device=self.device) if valid is None else valid
-            counts = -(-samples // self.config.token_samples)
-            pieces = [
-                (row, piece) for row, count in enumerate(counts.tolist()) for piece in cut(count, longest, shared)
-            ]
-            ends = samples.tolist()
-            segments = [piece.samples(waves[row, : ends[row]], self.config.token_samples) for row, piece in pieces]
-            shape = (len(waves), int(counts.max()), *([self.spec.num_codebooks] if self.spec.num_codebooks > 1 else []))
-            ids = torch.full(shape, PAD_ID, dtype=torch.int64, device=self.device)
-            for (row, piece), part in zip(pieces, self._encode_segments(segments), strict=True):
-                ids[row, piece.first : piece.last] = piece.kept(part)
-        return Tokens(ids, counts, self.spec.codebook_size, self.name, signal_lengths=samples)
+        waves, valid = self.as_batch(x, lengths, resample=resample, mix_down=mix_down)
+        samples = torch.full((len(waves),), waves.shape[1], device=self.device) if valid is None else valid
+        counts = -(-samples // self.config.token_samples)
+        pieces = [(row, piece) for row, count in enumerate(counts.tolist()) for piece in cut(count, longest, shared)]
+        ends = samples.tolist()
+        segments = [piece.samples(waves[row, : ends[row]], self.config.token_samples) for row, piece in pieces]
+        parts = self._encode_segments(segments, finish)
+        made = parts[0].new_zeros((len(waves), int(counts.max()), *parts[0].shape[1:]))
+        for (row, piece), part in zip(pieces, parts, strict=True):
+            made[row, piece.first : piece.last] = piece.kept(part)
+        return made, counts, samples
 
     def encode_chunks(
         self,
@@ -182,14 +197,12 @@ class StableTokenTokenizer(Tokenizer):
             blocks = read_blocks(x, sample_rate=self.config.sample_rate, mix_down=mix_down)
         else:
             blocks = [x] if isinstance(x, Tensor) else x
-        made = in_chunks(
-            map(self._block, blocks), chunking, self.config.token_samples, lambda wave: self._encode_segments([wave])[0]
-        )
+        made = in_chunks(map(self._block, blocks), chunking, self.config.token_samples, self._ids_of)
         return (
             Tokens(
                 ids[None],
                 torch.tensor([len(ids)], device=self.device),
-                self.spec.codebook_size,
+                self.spec.require_codebook(),
                 self.name,
                 signal_lengths=torch.tensor([count], device=self.device),
             )
@@ -247,6 +260,11 @@ class StableTokenTokenizer(Tokenizer):
                     row[: len(wave)] = wave
         return waves
 
+    @property
+    def has_vocoder(self) -> bool:
+        """Whether there is a decoder, whose last part is a vocoder."""
+        return not isinstance(self.decoder, NoDecoder)
+
     @torch.no_grad()
     def vocode(self, wave: Tensor) -> Tensor:
         """Make a wave again from its mel spectrum, tokens left out: what the decoder's vocoder alone does to it.
@@ -289,16 +307,19 @@ class StableTokenTokenizer(Tokenizer):
         own_rate = self.config.sample_rate
         return samples if sample_rate is None else -(-samples * sample_rate // own_rate)
 
-    def _encode_segments(self, segments: list[Tensor]) -> list[Tensor]:
-        """Return the ids (T,) or (T, K) of each wave of at most one segment."""
+    def _encode_segments(self, segments: list[Tensor], finish: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """Return what `finish` makes of the vectors (1, T, D) of each wave of at most one segment, (T, …)."""
         done = []
         pieces = sum(self.encoder.num_pieces(self._num_frames(wave)) for wave in segments)
         with canonical(self.device, pieces) as run:
             for group in _groups(segments, self.config.segment_samples * torch.get_num_threads()):
                 mels = run(self.features.alone, group)
                 hidden = self.encoder.apart(mels, [self._num_frames(wave) for wave in group], run)
-                done += run(self.quantizer.ids, hidden)
-        return [ids[0] for ids in done]
+                done += run(finish, hidden)
+        return [made[0] for made in done]
+
+    def _ids_of(self, wave: Tensor) -> Tensor:
+        return self._encode_segments([wave], self.quantizer.ids)[0]
 
     def _block(self, block: Any) -> Tensor:
         """Return a checked wave (samples,) of a stream, perhaps an empty one."""
@@ -325,6 +346,7 @@ class StableTokenTokenizer(Tokenizer):
         return -(-len(wave) // self.config.hop_length)
 
     def _require_decoder(self) -> SpeechDecoder:
+        self.require_decoder("decode")
         if self.config.decoder is None:
             raise TokenError(
                 f"{self.name} turns speech into tokens only: this checkpoint has no waveform decoder. Use the ids as "
@@ -334,7 +356,7 @@ class StableTokenTokenizer(Tokenizer):
         return cast("SpeechDecoder", self.decoder)
 
     def _require_float32(self) -> None:
-        dtypes = {p.dtype for p in self.parameters_read()} - {torch.float32}
+        dtypes = {p.dtype for p in self.parameters()} - {torch.float32}
         if dtypes:
             raise ConfigError(
                 f"{self.name} gives the same ids only in float32, and has weights in {', '.join(map(str, dtypes))}: "

@@ -6,7 +6,7 @@ import importlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ import zoo
 from zoo import config
 from zoo.data.audio import change_rate
 from zoo.errors import InputError
+from zoo.modalities.speech import SpeechTokenizer
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["Function", "Recording", "RoundTrip", "System", "Vocoder", "griffin_lim", "systems"]
@@ -97,16 +98,15 @@ class Vocoder(_OfTokenizer):
     """A tokenizer's `vocode(x)`: the recording's spectrum made sound by the decoder's last part, tokens left out.
 
     What this loses is the vocoder's; what the round trip loses beyond it is the tokens' and that of what makes spectra
-    of them. A tokenizer has this row if it has such a method: `vocode(wave)`, (samples,) to (samples,) at
-    `spec.sample_rate`.
+    of them. A tokenizer has this row if it says `has_vocoder`.
     """
 
     def make(self, recording: Tensor, sample_rate: int) -> Tensor:
         """Analyse and synthesise."""
         rate = self._rate(sample_rate)
         wave = _resampled(recording, sample_rate, rate).to(self.tokenizer.device)
-        vocode: Callable[[Tensor], Tensor] = self.tokenizer.vocode
-        return _resampled(self._timed(lambda: vocode(wave)).cpu(), rate, sample_rate)
+        tokenizer = cast("SpeechTokenizer", self.tokenizer)
+        return _resampled(self._timed(lambda: tokenizer.vocode(wave)).cpu(), rate, sample_rate)
 
 
 class Function(System):
@@ -141,7 +141,7 @@ def systems(name: str) -> Iterator[System]:
     tokenizer = zoo.load(name)
     if tokenizer.spec.modality != "speech":
         raise InputError(f"{name} tokenizes {tokenizer.spec.modality}, this suite is for speech.")
-    if callable(getattr(tokenizer, "vocode", None)):
+    if isinstance(tokenizer, SpeechTokenizer) and tokenizer.has_vocoder:
         yield Vocoder(f"{name}: vocoder alone", tokenizer)
     yield RoundTrip(name, tokenizer)
 

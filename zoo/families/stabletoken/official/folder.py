@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +20,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zoo import _parts
 from zoo.checkpoint import weights as _weights
 from zoo.components.quantizers import VotingLFQConfig, parse
 from zoo.errors import CheckpointError, ConfigError, shown
@@ -89,8 +87,8 @@ def locate(folder: Path) -> Path | None:
     return None
 
 
-def load(folder: Path) -> StableTokenTokenizer:
-    """Build a tokenizer from the released files in `folder`; the decoder's weights are read when it is first used.
+def load(folder: Path, *, decoder: bool = True) -> StableTokenTokenizer:
+    """Build a tokenizer from the released files in `folder`, of whose decoder nothing is read if it is not wanted.
 
     Raises:
         CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the config.
@@ -104,13 +102,12 @@ def load(folder: Path) -> StableTokenTokenizer:
         )
     config, unused_layers = read_config(place)
     decoder_place = None
-    if (folder / _DECODER_FOLDER).is_dir():
+    if decoder and (folder / _DECODER_FOLDER).is_dir():
         decoder_place = official_decoder.locate(folder)
         if decoder_place is not None:
             config = replace(config, decoder=official_decoder.read_config(decoder_place))
             official_decoder.require_weights(decoder_place)
-    parts = ("decoder",) if decoder_place else ()
-    with torch.device("meta"), _parts.left_out(StableTokenTokenizer, parts):
+    with torch.device("meta"):
         expected = _released(StableTokenTokenizer(config).state_dict(), config)
     ignored = re.compile("|".join([*map(re.escape, _UNUSED), *(rf"layers\.{layer}\..+" for layer in unused_layers)]))
     found: _weights.Kinds = {}
@@ -127,12 +124,11 @@ def load(folder: Path) -> StableTokenTokenizer:
             tensors |= {key: file.get_tensor(key) for key in kinds if key in expected}
     _weights.require_fit(_weights.kinds(expected), found, str(place))
     _weights.require_finite(tensors, str(place))
-    with _parts.left_out(StableTokenTokenizer, parts):
-        tokenizer = StableTokenTokenizer(config)
-    tokenizer.load_state_dict(_ours(tensors, tokenizer.state_dict(), config), strict=True)
+    tokenizer = StableTokenTokenizer(config, decoder=decoder)
+    ours = [key for key in tokenizer.state_dict() if not key.startswith(_DECODER)]
+    tokenizer.load_state_dict(_ours(tensors, ours, config), strict=decoder_place is None)
     if decoder_place is not None:
-        read = partial(official_decoder.read, place=decoder_place.absolute())
-        _parts.attach(tokenizer, "decoder", read, f"{decoder_place}")
+        official_decoder.fill(cast("SpeechDecoder", tokenizer.decoder), decoder_place)
     tokenizer.spec = replace(tokenizer.spec, licence=LICENCE)
     tokenizer.trained_on = "the authors' own files, see arXiv 2509.22220"
     return tokenizer

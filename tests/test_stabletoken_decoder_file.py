@@ -1,4 +1,4 @@
-"""StableToken's decoder is read when it is first used, from a checkpoint and from released files, also of the Hub."""
+"""StableToken with and without its decoder, from a checkpoint and from released files, also of the Hub."""
 
 import subprocess
 import sys
@@ -11,19 +11,15 @@ from test_stabletoken import make, speech
 from test_stabletoken_decoder import TINY_DECODER, make_decoder
 
 import zoo
-from zoo import _parts
 from zoo.checkpoint.fingerprint import fingerprint
-from zoo.errors import CheckpointError, ConfigError, HubError
+from zoo.errors import CheckpointError, ConfigError, HubError, TokenError
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
-from zoo.families.stabletoken.tokenizer import NoDecoder, StableTokenTokenizer
+from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
 from zoo.hub import complete, download, parse_uri
+from zoo.tokenizer import NoDecoder
 
 IDS = [[1, 2, 3]]
 PICKLES = {"decoder/flow.pt", "decoder/hift.pt"}
-
-
-def is_unread(tokenizer):
-    return list(_parts.unread(tokenizer)) == ["decoder"]
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +62,8 @@ def test_a_checkpoint_has_two_files_of_weights(tokenizer, saved):
     assert loaded.decode(torch.zeros(2, 0, dtype=torch.int64)).shape == (2, 0)
     with pytest.raises(ConfigError, match="guidance"):
         loaded.decode(IDS, guidance=float("nan"))
-    assert not is_unread(loaded)
     assert torch.equal(loaded.decode(IDS), tokenizer.decode(IDS))
-    assert fingerprint(zoo.load(saved)) == fingerprint(tokenizer) == fingerprint(loaded)
+    assert fingerprint(tokenizer) == fingerprint(loaded)
 
 
 def test_who_encodes_reads_neither_the_decoder_nor_its_code(saved):
@@ -76,34 +71,37 @@ def test_who_encodes_reads_neither_the_decoder_nor_its_code(saved):
 import sys, torch, zoo
 def loaded():
     return [name for name in sys.modules if "stabletoken.decoder." in name or "components.flow" in name]
-tokenizer = zoo.load({str(saved)!r}, device="cpu")
+tokenizer = zoo.load({str(saved)!r}, device="cpu", decoder=False)
 tokenizer.encode(torch.zeros(1, 800))
-print(loaded(), tokenizer)
-tokenizer.decode([[1]])
+print(loaded())
+zoo.load({str(saved)!r}).decode([[1]])
 assert len(loaded()) > 3
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("['zoo.families.stabletoken.decoder.config']")
-    assert f"(decoder): Unread({saved / 'decoder.safetensors'}, read when it is first used)" in done.stdout
+    assert done.stdout.strip() == "['zoo.families.stabletoken.decoder.config']"
+
+
+def test_without_its_decoder_it_says_how_to_get_it(tokenizer, saved):
+    half = zoo.load(saved, decoder=False)
+    assert half.encode(speech(3000)).equal(tokenizer.encode(speech(3000)))
+    assert fingerprint(half) == fingerprint(tokenizer, decoder=False)
+    with pytest.raises(TokenError, match="loaded without its decoder and cannot decode: load it again without decoder"):
+        half.decode(IDS)
 
 
 class TestReleased:
-    def test_read_when_it_is_first_used(self, released, tmp_path):
+    def test_without_its_decoder(self, released, tmp_path):
         folder, files = released
-        expected = zoo.load(folder).read_parts()
+        expected = zoo.load(folder)
         for name, content in files.items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_bytes(content)
-        tokenizer = zoo.load(tmp_path)
-        assert is_unread(tokenizer)
         (tmp_path / "decoder/hift.pt").write_bytes(b"?" * 100)
-        assert tokenizer.encode(speech(3000)).equal(expected.encode(speech(3000)))
-        for _ in range(2):
-            with pytest.raises(CheckpointError, match=r"hift\.pt cannot be read as a dictionary of tensors"):
-                tokenizer.decode(IDS)
-        (tmp_path / "decoder/hift.pt").write_bytes(files["decoder/hift.pt"])
-        assert torch.equal(tokenizer.decode(IDS), expected.decode(IDS))
-        assert fingerprint(zoo.load(tmp_path)) == fingerprint(expected)
+        half = zoo.load(tmp_path, decoder=False)
+        assert isinstance(half.decoder, NoDecoder)
+        assert half.encode(speech(3000)).equal(expected.encode(speech(3000)))
+        with pytest.raises(CheckpointError, match=r"hift\.pt cannot be read as a dictionary of tensors"):
+            zoo.load(tmp_path)
 
     def test_half_a_decoder_is_found_at_once(self, released, tmp_path):
         _, files = released
@@ -123,7 +121,6 @@ class TestHub:
             tokenizer = zoo.load(address)
             assert isinstance(tokenizer, StableTokenTokenizer)
             assert tokenizer.source == f"hf://alice/stable@{commit}"
-            assert is_unread(tokenizer)
             assert torch.equal(tokenizer.decode(IDS), zoo.load(folder).decode(IDS))
         taken = {line.rpartition(f"{commit}/")[2] for line in hub.requests if "/resolve/" in line}
         assert taken == files.keys()
@@ -139,6 +136,12 @@ class TestHub:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         assert torch.equal(zoo.load("hf://alice/stable").decode(IDS), expected)
         assert hub.requests == []
+
+    def test_who_encodes_downloads_no_decoder(self, hub, cached, released):
+        hub.commit("alice/stable", released[1])
+        half = zoo.load("hf://alice/stable", decoder=False)
+        assert half.encode(speech(3000)).equal(zoo.load(released[0]).encode(speech(3000)))
+        assert not [line for line in hub.requests if "/decoder/" in line]
 
     def test_released_files_without_decoder(self, hub, cached, released):
         hub.commit("alice/stable", {name: content for name, content in released[1].items() if "decoder/" not in name})
@@ -170,6 +173,5 @@ class TestHub:
     def test_a_checkpoint_comes_whole(self, hub, cached, tokenizer):
         commit = zoo.push(tokenizer, "alice/tiny").commit
         loaded = zoo.load(f"hf://alice/tiny@{commit}")
-        assert is_unread(loaded)
         assert torch.equal(loaded.decode(IDS), tokenizer.decode(IDS))
         assert isinstance(loaded.decoder, SpeechDecoder)
