@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,7 @@ def test_noise_of_an_item_does_not_depend_on_the_others(work, monkeypatch):
         return original(self, tokens).clone() * torch.rand(len(tokens), 1, 1, 1, generator=generator)
 
     monkeypatch.setattr(toy.ToyImage, "decode", decode)
+    monkeypatch.setattr(toy.ToyImage, "decode_options", make_dataclass("Options", [("generator", object, None)]))
     for seed, name in enumerate(["a.png", "b.png"]):
         write(work / name, "image", seed)
     ok("encode", "../models/image", "a.png", "b.png", "-o", "two.zoo")

@@ -187,7 +187,7 @@ def test_help_states_the_families_own_defaults(capsys):
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     for family, cls in (("beast", BeastConfig), ("fast", FastConfig), ("binning", BinningConfig)):
         defaults = {field.name: field.default for field in fields(cls)}
-        for name in set(fit_actions.SETTINGS[family]) - {"num_basis"}:
+        for name in fit_actions.settings_of(family) - {"num_basis"}:
             default = {"gripper": "none", "scale": "10"}.get(name, defaults[name])
             assert re.search(rf"--{name.replace('_', '-')} [^()]*\(default: {default}\)", text), name
 

@@ -30,6 +30,7 @@ from zoo.metrics.speech.resynthesis import log_mel_distance
 from zoo.metrics.speech.speech_quality import stoi
 from zoo.metrics.speech.transcription import Transcriber
 from zoo.metrics.tokens.edits import character_error_rate, word_error_rate
+from zoo.modalities.speech import SpeechTokenizer
 
 ROOT = Path(__file__).parents[1]
 SUITE = ROOT / "eval" / "resynthesis.yaml"
@@ -39,10 +40,11 @@ GRIFFIN_LIM = "zoo.evaluation.suites.resynthesis.systems:griffin_lim"
 LIGHT = ("wer", "mel_distance", "cepstral_distortion", "stoi")
 
 
-class Half(toy.ToySpeech):
+class Half(SpeechTokenizer, toy.ToySpeech):
     """Decodes to half the amplitude and half the length; its vocoder gives back what it gets."""
 
     family = "half"
+    has_vocoder = True
 
     def decode(self, tokens, lengths=None):
         return super().decode(tokens, lengths) / 2

@@ -91,3 +91,20 @@ def test_components_know_no_family():
     for module, path in modules().items():
         if part(module) == "components":
             assert not [name for name, _ in imported(path, modules()) if part(name) == "families"], module
+
+
+def test_commands_and_suites_ask_tokenizers_and_know_no_family():
+    families = {path.name for path in (ROOT / "zoo" / "families").iterdir() if (path / "__init__.py").exists()}
+    for folder in ("cli", "evaluation"):
+        for path in (ROOT / "zoo" / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                where = f"{path}:{getattr(node, 'lineno', 0)}"
+                if isinstance(node, ast.Call):
+                    called = ast.unparse(node.func)
+                    assert called.rpartition(".")[2] != "signature", where
+                    assert called not in ("getattr", "hasattr") or "tokenizer" not in ast.unparse(node.args[0]), where
+                if isinstance(node, (ast.Compare, ast.Dict, ast.Subscript, ast.Match)):
+                    parts = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                    assert not families & {part for part in parts if isinstance(part, str)}, where
+                if isinstance(node, ast.ImportFrom):
+                    assert not (node.module or "").startswith("zoo.families"), where

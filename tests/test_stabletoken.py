@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import zoo
 from zoo import registry
+from zoo.components.audio.log_mel import mel_filters
 from zoo.components.exact.one_by_one import canonical
 from zoo.components.quantizers import VotingLFQConfig
 from zoo.families.stabletoken import PRESETS, StableTokenConfig, StableTokenTokenizer
-from zoo.families.stabletoken.features import mel_filters
 
 TINY = StableTokenConfig(
     d_model=32,

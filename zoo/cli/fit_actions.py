@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,16 +21,23 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_actions", "main"]
 
-# What a family's settings are called; what is not stated has the family's default.
-SETTINGS = {
-    "beast": ("num_basis", "degree", "grid", "boundary", "gripper", "gripper_mode", "codebook_size"),
-    "fast": ("scale", "bpe_vocab_size"),
-    "binning": ("codebook_size",),
-}
+# Settings that a family has if its config has such a field; what is not stated has the family's default.
+SETTINGS = (
+    "boundary",
+    "bpe_vocab_size",
+    "codebook_size",
+    "degree",
+    "grid",
+    "gripper",
+    "gripper_mode",
+    "num_basis",
+    "scale",
+)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
+    families = _families()
     parser = Parser(
         "fit-actions",
         "DATA... -o FOLDER --horizon STEPS",
@@ -53,8 +61,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--family",
-        choices=tuple(SETTINGS),
-        default="beast",
+        choices=families,
+        default=families[0],
         help="kind of tokenizer: splines, frequencies, or one bin a value (default: %(default)s)",
     )
     parser.add_argument(
@@ -75,12 +83,18 @@ def main(arguments: Sequence[str]) -> None:
     _add_settings(parser)
     add_action_arguments(parser)
     values = parser.values(arguments)
-    known = {name for names in SETTINGS.values() for name in names}
-    settings = {name: value for name in sorted(known) if (value := values.pop(name)) is not None}
+    settings = {name: value for name in SETTINGS if (value := values.pop(name)) is not None}
     for name in settings:
-        if name not in SETTINGS[values["family"]]:
+        if name not in settings_of(values["family"]):
             parser.error(f"--{name.replace('_', '-')} is not a setting of {values['family']}")
     fit_actions(settings=settings, **values)
+
+
+def _families() -> tuple[str, ...]:
+    """Return the families that can be fitted, those that ship models first in the order of their names."""
+    from zoo import registry
+
+    return tuple(dict.fromkeys(name.partition(".")[0] for name in registry.list_models(modality="action")))
 
 
 def _add_settings(parser: Parser) -> None:
@@ -167,9 +181,7 @@ def fit_actions(
     from zoo.cli._report import measure
 
     chosen, rest = _split(episodes, held_out)
-    candidates: list[dict[str, Any]] = []
-    if family == "beast" and config.get("num_basis", "auto") == "auto":
-        config, candidates = _choose_num_basis(rest, config, threshold)
+    config, candidates = _settled(family, config, rest, threshold)
     tokenizer = _build(family, config).fit(rest)
     report = measure(tokenizer, chosen, rest)
     if rest is not episodes:
@@ -230,19 +242,26 @@ def _split(episodes: ActionEpisodes, held_out: float) -> tuple[ActionEpisodes, A
     return measured, fitted
 
 
-def _choose_num_basis(
-    episodes: ActionEpisodes, config: dict[str, Any], threshold: float
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the settings with the number of control points that the data needs, and what was tried."""
-    from zoo import config as configs
-    from zoo.families.beast import BeastConfig, choose_num_basis
+def settings_of(family: str) -> frozenset[str]:
+    """Return which of `SETTINGS` a family has."""
+    from zoo import registry
 
-    # Any number that the settings allow will do; it is replaced.
-    least = max(config.get("degree", BeastConfig.degree) + 1, 3)
-    choice = choose_num_basis(
-        episodes, configs.from_dict(BeastConfig, {**config, "num_basis": least}, "settings"), threshold=threshold
+    return frozenset(SETTINGS) & {field.name for field in fields(registry.family(family).config_class)}
+
+
+def _settled(
+    family: str, config: dict[str, Any], episodes: ActionEpisodes, threshold: float
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the settings with what the data needs in the place of "auto", and what was tried."""
+    from zoo import registry
+
+    module = cast("type[ActionTokenizer]", registry.family(family)).fitting
+    if not module:
+        return config, []
+    settled: tuple[dict[str, Any], list[dict[str, Any]]] = importlib.import_module(module).settle(
+        config, episodes, threshold
     )
-    return {**config, "num_basis": choice.config.num_basis}, [asdict(candidate) for candidate in choice.candidates]
+    return settled
 
 
 def _build(family: str, config: dict[str, Any]) -> ActionTokenizer:
@@ -288,5 +307,7 @@ def _print_report(
 
 
 def _control_points(tokenizer: ActionTokenizer) -> str:
-    points = getattr(tokenizer.config, "num_basis", None)
+    from zoo import config as configs
+
+    points = configs.to_dict(tokenizer.config).get("num_basis")
     return "" if points is None else f", {points} control points"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -54,7 +54,13 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
     Sequences of any length are cut into consecutive chunks, and their tokens follow one another. The statistics a
     tokenizer needs are fitted once, explicitly, and then frozen: `encode` changes nothing, and neither does a policy
     around it that is converted to half precision.
+
+    Attributes:
+        fitting: Module of the family, "" if it needs none, whose `settle(values, episodes, threshold)` replaces "auto"
+            among the values of a config by what the data needs, and also returns what was tried, as plain values.
     """
+
+    fitting: ClassVar[str] = ""
 
     @property
     def horizon(self) -> int:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.components.audio.log_mel import mel_filters
 from zoo.components.features.base import FeatureNetwork, captured, require_modules
 from zoo.components.features.files import fill, read_safetensors
 from zoo.errors import CheckpointError, ConfigError, InputError, MissingExtraError
@@ -69,7 +70,7 @@ class WhisperStates(FeatureNetwork):
         super().__init__(network, name, licence, layers)
         self.max_samples = positions * _HOP * _STRIDE
         self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
-        self.register_buffer("mel", _mel_filters(num_mel), persistent=False)
+        self.register_buffer("mel", torch.from_numpy(mel_filters(num_mel, _WINDOW, _RATE)).float(), persistent=False)
 
     def _prepared(self, x: Tensor) -> Tensor:
         if x.ndim != 2 or not x.is_floating_point() or not 0 < x.shape[1] <= self.max_samples or len(x) == 0:
@@ -127,11 +128,3 @@ def _encoder(values: Mapping[str, Any]) -> tuple[nn.Module, int, int]:
     with torch.random.fork_rng(devices=[]):
         network: nn.Module = WhisperEncoder(config)
     return network.float(), int(config.num_mel_bins), int(config.max_source_positions)
-
-
-def _mel_filters(num_mel: int) -> Tensor:
-    """Return Slaney's bands to 8 kHz, each of area 1: (M, frequencies)."""
-    from torchaudio.functional import melscale_fbanks
-
-    bands: Tensor = melscale_fbanks(_WINDOW // 2 + 1, 0.0, _RATE / 2, num_mel, _RATE, norm="slaney", mel_scale="slaney")
-    return bands.T.contiguous()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoo import config as configs
 from zoo.errors import ConfigError, InputError
 from zoo.families.beast.config import BeastConfig
 from zoo.families.beast.spline import episode_windows
 from zoo.families.beast.tokenizer import BeastTokenizer
 
-__all__ = ["BasisCandidate", "BasisChoice", "choose_num_basis"]
+__all__ = ["BasisCandidate", "BasisChoice", "choose_num_basis", "settle"]
 
 _FEW_CHUNKS = 100
 _MANY_CHUNKS = 4096
@@ -134,6 +135,23 @@ def choose_num_basis(
             "another tokenizer: splines do not describe noise."
         )
     return BasisChoice(replace(config, num_basis=chosen), threshold, len(chunks), held_out is not None, figures)
+
+
+def settle(values: dict[str, Any], episodes: Any, threshold: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the values of a config with the number of control points that the data needs, and what was tried.
+
+    Args:
+        values: Values of `BeastConfig`; `num_basis` missing or "auto" is what is settled.
+        episodes: As for `choose_num_basis`.
+        threshold: As for `choose_num_basis`.
+    """
+    if values.get("num_basis", "auto") != "auto":
+        return values, []
+    # Any number that the settings allow will do; it is replaced.
+    least = max(values.get("degree", BeastConfig.degree) + 1, 3)
+    config = configs.from_dict(BeastConfig, {**values, "num_basis": least}, "settings")
+    choice = choose_num_basis(episodes, config, threshold=threshold)
+    return {**values, "num_basis": choice.config.num_basis}, [asdict(candidate) for candidate in choice.candidates]
 
 
 def _bisect(passes: Callable[[int], bool], least: int, most: int, first: int) -> int | None:

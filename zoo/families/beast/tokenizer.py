@@ -49,6 +49,7 @@ class BeastTokenizer(ActionTokenizer):
 
     family: ClassVar[str] = "beast"
     config_class: ClassVar[type] = BeastConfig
+    fitting: ClassVar[str] = "zoo.families.beast.fitting"
     encode_options: ClassVar[type] = EncodeOptions
     decode_options: ClassVar[type] = DecodeOptions
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import config as configs
+from zoo.components.audio.mel import MelSpectrum
 from zoo.components.discriminators.waves import DiscriminatorConfig, Discriminators
 from zoo.components.flow import Cosine, draw_noise, draw_times, drop_conditions, flow_loss
 from zoo.components.losses.adversarial import discriminator_loss, feature_loss, generator_loss
@@ -28,7 +29,6 @@ from zoo.data.speech import SpeechBatch
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import PATH
-from zoo.families.stabletoken.decoder.spectrum import MelSpectrum
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
 from zoo.training import (
@@ -93,7 +93,7 @@ class _Stage(TokenizerModule):
         self.tokenizer.requires_grad_(False)
         for module in self.trained_modules():
             module.requires_grad_(True)
-        self.spectrum = MelSpectrum(self.decoder_config)
+        self.spectrum = MelSpectrum(*self.decoder_config.mel)
 
     @property
     def decoder(self) -> SpeechDecoder:

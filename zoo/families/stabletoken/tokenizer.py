@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.components.audio.log_mel import LogMel
 from zoo.components.exact.one_by_one import canonical
 from zoo.components.quantizers import Quantizer, build
 from zoo.components.windows import Chunking, cut, in_chunks, whole_tokens
 from zoo.errors import ConfigError, InputError, TokenError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.encoder import SpeechEncoder
-from zoo.families.stabletoken.features import LogMel
 from zoo.families.stabletoken.options import DecodeOptions, EncodeOptions
 from zoo.modalities.speech import SpeechTokenizer
 from zoo.spec import TokenSpec
@@ -71,7 +71,13 @@ class StableTokenTokenizer(SpeechTokenizer):
 
     def __init__(self, config: StableTokenConfig, *, decoder: bool = True) -> None:
         super().__init__(config, decoder=decoder)
-        self.features = LogMel(config)
+        self.features = LogMel(
+            num_mel=config.num_mel,
+            n_fft=config.n_fft,
+            hop_length=config.hop_length,
+            sample_rate=config.sample_rate,
+            token_samples=config.token_samples,
+        )
         quantizer = build(config.quantizer)
         self.encoder = SpeechEncoder(config, quantizer.input_dim)
         self.quantizer = quantizer

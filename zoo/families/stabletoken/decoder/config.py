@@ -122,6 +122,11 @@ class DecoderConfig:
             f"{self.token_rate} tokens a second at {self.sample_rate} Hz do not",
         )
 
+    @property
+    def mel(self) -> tuple[int, int, int]:
+        """Bands, rate in Hz and samples in a frame of the spectra, as `MelSpectrum` takes them."""
+        return self.num_mel, self.sample_rate, self.vocoder.frame_samples
+
     def num_frames(self, num_tokens: int) -> int:
         """Return how many mel frames tokens become: those that end before they do."""
         return num_tokens * self.sample_rate // (self.token_rate * self.vocoder.frame_samples)

@@ -84,10 +84,10 @@ class SpeechDecoder(nn.Module):
         Returns:
             (samples,), whole mel frames of them.
         """
-        from zoo.families.stabletoken.decoder.spectrum import MelSpectrum
+        from zoo.components.audio.mel import MelSpectrum
 
         if generator is None:
             generator = torch.Generator().manual_seed(SEED)
-        spectrum = MelSpectrum(self.config).to(wave.device)(wave[None])
+        spectrum = MelSpectrum(*self.config.mel).to(wave.device)(wave[None])
         copied: Tensor = self.vocoder(spectrum, generator)
         return copied[0]

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from zoo.errors import ConfigError
-from zoo.families.stabletoken.decoder.config import DecoderConfig
 
 __all__ = ["MelSpectrum"]
 
@@ -18,12 +17,14 @@ _FLOOR = 1e-5
 
 
 class MelSpectrum(nn.Module):
-    """Waves (B, samples) → natural logarithms of mel magnitudes (B, M, samples // 256), 0 to 8000 Hz.
+    """Waves (B, samples) → natural logarithms of mel magnitudes (B, M, samples // hop), 0 to 8000 Hz.
 
-    Frames lie in the middle of their 256 samples, so that they end where the samples do; the ends are mirrored.
+    Frames lie in the middle of their samples, so that they end where the samples do; the ends are mirrored.
 
     Args:
-        config: Of the decoder.
+        num_mel: Bands, M.
+        sample_rate: Hz of the waves.
+        hop_length: Samples in a frame.
 
     Raises:
         ConfigError: Its frames are longer than the window, or its waves do not reach the highest band.
@@ -32,15 +33,15 @@ class MelSpectrum(nn.Module):
     bands: Tensor
     window: Tensor
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, num_mel: int, sample_rate: int, hop_length: int) -> None:
         super().__init__()
-        self.hop_length = config.vocoder.frame_samples
+        self.hop_length = hop_length
         if self.hop_length > _N_FFT or (_N_FFT - self.hop_length) % 2:
             raise ConfigError(f"a mel frame must have an even number of samples, at most {_N_FFT}: {self.hop_length}.")
-        if config.sample_rate < 2 * _HIGHEST:
+        if sample_rate < 2 * _HIGHEST:
             raise ConfigError(f"mel spectra to {_HIGHEST:g} Hz need waves at {2 * _HIGHEST:g} Hz or more.")
         bins = _N_FFT // 2 + 1
-        bands = melscale_fbanks(bins, 0.0, _HIGHEST, config.num_mel, config.sample_rate, "slaney", "slaney")
+        bands = melscale_fbanks(bins, 0.0, _HIGHEST, num_mel, sample_rate, "slaney", "slaney")
         self.register_buffer("bands", bands.T.contiguous(), persistent=False)
         self.register_buffer("window", torch.hann_window(_N_FFT), persistent=False)
 

@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.families.stabletoken.config import StableTokenConfig
-
 __all__ = ["LogMel", "mel_filters"]
 
 _FLOOR = 1e-10
@@ -16,23 +14,29 @@ _RANGE = 8.0  # decades under the loudest value of the item
 
 
 class LogMel(nn.Module):
-    """Waves → log-mel spectra at one frame per hop.
+    """Waves → log-mel spectra (B, M, F) at one frame per hop.
 
     The power spectrum of Hann windows, centred on multiples of the hop and mirrored at both ends, in mel bands; its
     log10, at most 8 below the item's own largest value; then (x + 4) / 4. An item ends at the next whole token after
     its last sample, filled with silence, which is where it would end alone.
+
+    Args:
+        num_mel: Bands, M.
+        n_fft: Samples in a window.
+        hop_length: Samples from one frame to the next.
+        sample_rate: Hz of the waves.
+        token_samples: Samples in a token, a multiple of the hop.
     """
 
     window: Tensor
     filters: Tensor
 
-    def __init__(self, config: StableTokenConfig) -> None:
+    def __init__(self, *, num_mel: int, n_fft: int, hop_length: int, sample_rate: int, token_samples: int) -> None:
         super().__init__()
-        self.n_fft, self.hop_length = config.n_fft, config.hop_length
-        self.token_samples = config.token_samples
+        self.n_fft, self.hop_length, self.token_samples = n_fft, hop_length, token_samples
         # In float64, so that the tables are the same on every machine.
-        angles = 2 * np.pi * np.arange(config.n_fft) / config.n_fft
-        filters = mel_filters(config.num_mel, config.n_fft, config.sample_rate)
+        angles = 2 * np.pi * np.arange(n_fft) / n_fft
+        filters = mel_filters(num_mel, n_fft, sample_rate)
         for name, table in (("window", 0.5 - 0.5 * np.cos(angles)), ("filters", filters)):
             tensor = torch.from_numpy(table.astype(np.float32)).to(torch.get_default_device())
             self.register_buffer(name, tensor, persistent=False)
