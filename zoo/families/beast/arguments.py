@@ -11,7 +11,15 @@ from zoo.errors import InputError
 from zoo.families.beast.config import BeastConfig
 from zoo.tokens.ids import as_ids
 
-__all__ = ["clamped_ids", "commands_before", "evaluation_times", "first_command", "require_shape"]
+__all__ = [
+    "clamped_ids",
+    "commands_before",
+    "evaluation_times",
+    "first_command",
+    "precision",
+    "require_shape",
+    "started",
+]
 
 
 def commands_before(start: Any, batch: int, config: BeastConfig, device: torch.device) -> Tensor | None:
@@ -94,3 +102,21 @@ def _commands(start: Any, dofs: int, device: torch.device) -> Tensor:
         return torch.as_tensor(start).to(device, torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"start must be commands, numbers (B, {dofs}): {error}.") from error
+
+
+def started(points: Tensor, start: Any, batch: int, config: BeastConfig) -> Tensor:
+    """Return control points (B·n, F, D) of which the first, of the smooth DoFs of each first chunk, is `start` (B, D).
+
+    Raises:
+        InputError: It is not finite, or of the wrong shape.
+    """
+    first = first_command(start, batch, config, points.device)
+    smooth = [dof for dof in range(config.num_dofs) if dof not in config.gripper]
+    by_chunk = points.clone().view(batch, -1, *points.shape[1:])
+    by_chunk[:, 0, 0, smooth] = first[:, smooth].to(points.dtype)
+    return by_chunk.flatten(0, 1)
+
+
+def precision(x: Tensor) -> torch.dtype:
+    """Return the dtype of what follows from x: float64 if x is, else float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

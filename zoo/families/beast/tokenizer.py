@@ -225,7 +225,7 @@ class BeastTokenizer(ActionTokenizer):
         extended = x.double() if before is None else torch.cat([before.double(), x.double()], 1)
         points = self.encoder.linear(extended - self.normalizer.centre) / self.normalizer.half_range
         low, high = self.quantizer.low, self.quantizer.high
-        z = ((points - low) / (high - low) * 2 - 1).to(_precision(x))
+        z = ((points - low) / (high - low) * 2 - 1).to(arguments.precision(x))
         counts = torch.full((len(z),), z.shape[1], dtype=torch.int64, device=z.device)
         return Latents(z.clamp(-1, 1) if clamp else z, counts, self.name)
 
@@ -247,7 +247,7 @@ class BeastTokenizer(ActionTokenizer):
         self.require_ready()
         z = self.latent_values(latents)
         arguments.require_shape(z, self.config.num_free, self.config, "control points")
-        z = z.to(_precision(z))
+        z = z.to(arguments.precision(z))
         points = self.point_low + (z + 1) * (self.point_step * ((self.config.codebook_size - 1) / 2))
         return self._curve(points, len(z), start, self._bases(times, 0))
 
@@ -390,7 +390,7 @@ class BeastTokenizer(ActionTokenizer):
         """Evaluate control points (B·n, F, D) as (B, n·M, D), each chunk continuing the one before if asked."""
         if self.config.num_fixed == 0:
             if start is not None:
-                points = self._started(points, batch, start)
+                points = arguments.started(points, start, batch, self.config)
             curve: Tensor = self.decoder(points, None, bases)
             return curve.reshape(batch, -1, self.num_dofs)
         before = self._before(start, batch)
@@ -402,15 +402,3 @@ class BeastTokenizer(ActionTokenizer):
                 commands = parts[-1] if bases is None else self.decoder(own, before)
                 before = commands[:, -self.config.num_fixed :]
         return torch.cat(parts, 1)
-
-    def _started(self, points: Tensor, batch: int, start: Any) -> Tensor:
-        """Return control points whose first, of the smooth degrees of freedom of the first chunk, is `start`."""
-        first = arguments.first_command(start, batch, self.config, self.device)
-        smooth = [d for d in range(self.num_dofs) if d not in self.config.gripper]
-        by_chunk = points.clone().view(batch, -1, *points.shape[1:])
-        by_chunk[:, 0, 0, smooth] = first[:, smooth].to(points.dtype)
-        return by_chunk.flatten(0, 1)
-
-
-def _precision(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
