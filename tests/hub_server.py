@@ -89,15 +89,19 @@ class HubServer:
 
     # What a test does without HTTP.
 
-    def commit(self, repo_id: str, files: dict[str, bytes], branch: str = "main", parent: str = "main") -> str:
+    def commit(
+        self, repo_id: str, files: dict[str, bytes], branch: str = "main", parent: str = "main", sha: str | None = None
+    ) -> str:
         """Add a commit with these files on top of the branch (made from `parent` if it is new); return its sha."""
         stored = {path: StoredFile.of(path, content) for path, content in files.items()}
-        return self.add_commit(self.repos.setdefault(repo_id, Repo()), stored, branch, parent)
+        return self.add_commit(self.repos.setdefault(repo_id, Repo()), stored, branch, parent, sha)
 
-    def add_commit(self, repo: Repo, files: dict[str, StoredFile], branch: str, parent: str = "main") -> str:
+    def add_commit(
+        self, repo: Repo, files: dict[str, StoredFile], branch: str, parent: str = "main", sha: str | None = None
+    ) -> str:
         with self.lock:
             before = repo.commits.get(repo.branches.get(branch) or repo.branches.get(parent, ""), {})
-            sha = hashlib.sha1(f"commit {next(self.counter)}".encode()).hexdigest()
+            sha = sha or hashlib.sha1(f"commit {next(self.counter)}".encode()).hexdigest()
             repo.commits[sha] = {**before, **files}
             repo.branches[branch] = sha
         return sha

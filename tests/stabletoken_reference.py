@@ -92,9 +92,13 @@ def write(folder, config, tensors, extractor=EXTRACTOR, parts=1):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "preprocessor_config.json").write_text(json.dumps(extractor))
     names = sorted(tensors)
+    places = {}
     for part in range(parts):
         name = "model.safetensors" if parts == 1 else f"model-{part + 1:05}-of-{parts:05}.safetensors"
         save_file({key: tensors[key].contiguous() for key in names[part::parts]}, folder / name)
+        places |= dict.fromkeys(names[part::parts], name)
+    if parts > 1:
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return folder
 
 

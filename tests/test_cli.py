@@ -225,9 +225,23 @@ def test_list(capsys):
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["name", "modality", "parameters", "licence", "weights", "description"]
     assert rows[0].startswith("beast.default*  action ")
-    assert len(rows) == len(registry.list_models("action", "beast"))
+    assert len(rows) == len(registry.list_models(modality="action", family="beast"))
     assert main(["list", "--modality", "video", "--family", "beast"]) == 0
     assert capsys.readouterr().out == "There are no such models.\n"
+    assert main(["list", "b*.default", "--json"]) == 0
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["beast.default", "binning.default"]
+    fails(capsys, 1, ["list", "beats"], "there is no model 'beats'; did you mean 'beast'")
+
+
+def test_list_tells_what_ships_from_what_is_downloaded(capsys):
+    assert main(["list", "stabletoken"]) == 0
+    _, large, nano = (re.split("  +", line) for line in capsys.readouterr().out.splitlines())
+    assert (large[0], large[3:5]) == ("stabletoken.large", ["LicenseRef-StableToken (restricted)", "download"])
+    assert (nano[0], nano[3:5]) == ("stabletoken.nano*", ["MIT", "included"])
+    assert main(["list", "stabletoken", "--json"]) == 0
+    large, nano = json.loads(capsys.readouterr().out)
+    assert (large["is_shipped"], nano["is_shipped"], nano["restriction"]) == (False, True, "")
+    assert "European Union" in large["restriction"]
 
 
 def test_info_of_a_shipped_model(capsys):

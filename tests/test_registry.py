@@ -11,6 +11,9 @@ from checkpoint_tools import refused
 import zoo
 from zoo import registry, resources
 from zoo.errors import CheckpointError, ConfigError, UnknownNameError
+from zoo.hub import parse_uri
+
+FREE = {"Apache-2.0", "MIT"}
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +56,45 @@ def test_a_name_and_the_bare_family_mean_the_same(shipped):
 def test_lists_are_sorted_and_filtered(shipped):
     assert zoo.list_models() == ["toy_action.nano", "toy_image.large", "toy_image.small"]
     assert zoo.list_models(modality="action") == ["toy_action.nano"]
-    assert zoo.list_models("image", family="toy_image") == ["toy_image.large", "toy_image.small"]
-    assert zoo.list_models("speech") == []
+    assert zoo.list_models(modality="image", family="toy_image") == ["toy_image.large", "toy_image.small"]
+    assert zoo.list_models(modality="speech") == []
     assert zoo.list_models(family="toy_video") == []
     with refused(UnknownNameError, "no modality 'smell'; known: speech, image, video, action."):
-        zoo.list_models("smell")
+        zoo.list_models(modality="smell")
     with refused(UnknownNameError, "no family 'toy_imgae'; did you mean 'toy_image'"):
         zoo.list_models(family="toy_imgae")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("toy_image*", ["toy_image.large", "toy_image.small"]),
+        ("*.nano", ["toy_action.nano"]),
+        ("toy_?????.[ls]*", ["toy_image.large", "toy_image.small"]),
+        ("toy_image.small", ["toy_image.small"]),
+        ("toy_image", ["toy_image.large", "toy_image.small"]),
+        ("toy_video", []),  # a family without models
+        ("image*", []),
+        ("Toy*", []),
+    ],
+)
+def test_lists_are_filtered_by_wildcards(shipped, pattern, names):
+    assert zoo.list_models(pattern) == names
+    assert zoo.list_models(pattern, modality="image") == [name for name in names if "image" in name]
+
+
+def test_a_pattern_that_can_only_be_a_mistake_is_refused(shipped):
+    with refused(UnknownNameError, "'image' is a modality, not a name: write modality='image'."):
+        zoo.list_models("image")
+    with refused(UnknownNameError, "no model 'toy_image.smal'; did you mean 'toy_image.small'", "'toy_image.smal*'"):
+        zoo.list_models("toy_image.smal")
+
+
+def test_a_repository_is_found_whatever_the_revision(shipped):
+    for address in ("hf://owner/repo", "hf://owner/repo@v1", "hf://Owner/Repo@v2"):
+        assert [entry.name for entry in registry.published_at(address)] == ["toy_image.large"]
+    for address in ("hf://owner/rep", "owner/repo", "", "toy_image.large"):
+        assert list(registry.published_at(address)) == []
 
 
 UNKNOWN = {
@@ -92,6 +127,7 @@ def test_info_is_plain_and_complete(shipped):
         "trained_on": "Nothing",
         "num_parameters": 2,
         "is_default": True,
+        "restriction": "",
         "is_shipped": True,
     }
     assert zoo.info("toy_image.large")["is_shipped"] is False
@@ -118,7 +154,11 @@ def test_the_shipped_index_is_valid_and_what_it_names_is_there():
     for model in models.values():
         assert model.family in registry.families()
         assert not model.is_shipped or (model.folder / "config.json").is_file()
-        assert model.is_shipped or re.fullmatch(r"hf://[\w.-]+/[\w.-]+@\w+", model.source), "a revision must be pinned"
+        if not model.is_shipped:
+            # A name that moves with a branch is the exception, for want of knowing a commit.
+            revision = parse_uri(model.source).revision
+            assert re.fullmatch(r"[0-9a-f]{40}", revision or "") or model.name in {"fast.plus"}
+        assert model.licence in FREE or (len(model.restriction) > 20 and model.restriction.endswith("."))
 
 
 def changed(pattern, replacement):
@@ -148,7 +188,7 @@ MALFORMED = {
     ),
     "a source of another kind": (
         changed("hf://", "https://"),
-        "hf://owner/repo@revision, or an absolute path, got 'https",
+        "hf://owner/repo[@revision], or an absolute path, got 'https",
     ),
     "two defaults": (
         TEXT + TEXT.split("\n}")[0].replace("small", "tiny", 1).split("toy_image.large")[0],
@@ -189,7 +229,7 @@ def test_a_registered_model_loads_by_name(shipped, tmp_path):
     assert zoo.register(mine) is mine
     tok = zoo.load("toy_image.mine")
     assert (tok.name, tok.trained_on) == ("toy_image.mine", "nothing, seed 4")
-    assert "toy_image.mine" in zoo.list_models("image")
+    assert "toy_image.mine" in zoo.list_models(modality="image")
     assert zoo.info("toy_image.mine")["is_shipped"] is True
     tokens = tok.encode(toy.signals("image"))
     assert tokens.model == "toy_image.mine"
@@ -241,7 +281,7 @@ def test_malformed_models_are_not_registered(shipped):
         (
             entry(source="sub/folder"),
             ConfigError,
-            "the source is a folder of checkpoints/, hf://owner/repo@revision, or",
+            "the source is a folder of checkpoints/, hf://owner/repo[@revision], or",
         ),
         (replace(entry(), family="toy_video"), ConfigError, "such as toy_video.nano, got 'toy_image.mine'"),
     ):

@@ -5,6 +5,7 @@ import json
 import pytest
 import stabletoken_reference as reference
 import torch
+from safetensors.torch import save_file
 from test_stabletoken import make, speech
 
 import zoo
@@ -59,6 +60,31 @@ def test_both_places_and_several_files(tmp_path, where, family):
     assert tokenizer.spec.licence == "LicenseRef-StableToken"
     assert tokenizer.config.num_layers_after == 1
     assert not tokenizer.training
+
+
+def test_files_that_the_authors_code_does_not_read_are_not_read(tmp_path):
+    wave = speech(9000)
+    for number, parts in enumerate((1, 2)):
+        folder = tmp_path / str(number)
+        tensors, config = released(folder, parts=parts)
+        other = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+        save_file(other, folder / "model.fp32-00001-of-00001.safetensors")
+        (folder / "optimizer.safetensors").write_bytes(b"not weights")
+        assert zoo.load(folder).encode(wave).tolist() == [reference.ids(tensors, config, wave.numpy())]
+
+
+def test_parts_that_contradict_each_other_or_are_missing(tmp_path):
+    tensors, _ = released(tmp_path, parts=2)
+    part = tmp_path / "model-00002-of-00002.safetensors"
+    content = part.read_bytes()
+    save_file({"conv1.weight": tensors["conv1.weight"]}, part)
+    with pytest.raises(CheckpointError, match=r"00002\.safetensors repeats conv1\.weight"):
+        zoo.load(tmp_path)
+    part.unlink()
+    with pytest.raises(CheckpointError, match=r"lacks \['model-00002-of-00002\.safetensors'\], which model"):
+        zoo.load(tmp_path)
+    part.write_bytes(content)
+    assert isinstance(zoo.load(tmp_path), StableTokenTokenizer)
 
 
 def test_every_tensor_is_used_or_listed(tmp_path):
@@ -167,7 +193,7 @@ def test_causal_convolution_is_off_where_it_is_not_mentioned(tmp_path):
 def test_incomplete_folders(tmp_path):
     released(tmp_path / "a")
     (tmp_path / "a" / "model.safetensors").rename(tmp_path / "a" / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"no \*\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"no model\.safetensors and no .* Pickled weights are not read"):
         zoo.load(tmp_path / "a")
     released(tmp_path / "b")
     (tmp_path / "b" / "preprocessor_config.json").unlink()

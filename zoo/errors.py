@@ -17,6 +17,7 @@ __all__ = [
     "ConfigError",
     "HubError",
     "InputError",
+    "LicenceWarning",
     "MissingExtraError",
     "NotFittedError",
     "TokenError",
@@ -68,6 +69,10 @@ class HubError(ZooError, OSError):
 
 class MissingExtraError(ZooError, ImportError):
     """An optional dependency is not installed. The message names the extra to install."""
+
+
+class LicenceWarning(UserWarning):
+    """The licence of a model that is loaded restricts what it may be used for."""
 
 
 def near_matches(name: str, candidates: Iterable[str], limit: int = 3) -> str:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from zoo import checkpoint, registry
-from zoo.errors import CheckpointError, ConfigError, UnknownNameError, ZooError, near_matches, shown
+from zoo.errors import CheckpointError, ConfigError, LicenceWarning, UnknownNameError, ZooError, near_matches, shown
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["load"]
 
 _HUB = "hf://"
 _DECODER_FILES = (checkpoint.DECODER, "decoder/*")  # of our layout, and of authors' layouts
+_told: set[tuple[str, str]] = set()  # licences' restrictions that this process has said, by repository
 
 
 def load(
@@ -43,7 +47,8 @@ def load(
             downloaded nor read.
 
     Returns:
-        The tokenizer. `tokenizer.source` says where it came from, a Hub address with its commit.
+        The tokenizer. `tokenizer.source` says where it came from, a Hub address with its commit. A licence that
+        restricts the use of the weights is a `LicenceWarning`, once in a process, before anything is downloaded.
 
     Raises:
         UnknownNameError: No such model or family; the message lists near matches.
@@ -102,6 +107,7 @@ def _from_name(name: str, family: str | None, revision: str | None, token: str |
             f"{name!r} is a model of the family {entry.family!r}, not {family!r}: leave family out, or take another "
             "model."
         )
+    _tell_restrictions([entry])
     if entry.is_shipped:
         if revision is not None:
             raise ConfigError(f"revision is for Hub repositories, and {name!r} ships with the library: leave it out.")
@@ -111,6 +117,8 @@ def _from_name(name: str, family: str | None, revision: str | None, token: str |
         tokenizer = _from_hub(address, entry.family, revision, token, decoder)
     if tokenizer.name == tokenizer.family:  # the authors' files, or a checkpoint that was saved without a name
         tokenizer.name = entry.name
+        tokenizer.spec = replace(tokenizer.spec, licence=entry.licence)
+        tokenizer.trained_on = entry.trained_on or tokenizer.trained_on
     if tokenizer.name != entry.name:
         raise CheckpointError(f"{tokenizer.source} is mislabelled: it should be {entry.name}, and is {tokenizer.name}.")
     return tokenizer
@@ -134,10 +142,21 @@ def _explain(name: str) -> str:
     return ""
 
 
+def _tell_restrictions(entries: Iterable[registry.ModelEntry]) -> None:
+    """Warn of licences that restrict the use of models about to be loaded, once in a process."""
+    for entry in entries:
+        key = (entry.source.partition("@")[0], entry.restriction)
+        if entry.restriction and key not in _told:
+            message = f"{entry.name} is under the licence {entry.licence}: {entry.restriction}"
+            warnings.warn(message, LicenceWarning, stacklevel=4)
+            _told.add(key)
+
+
 def _from_hub(address: str, family: str | None, revision: str | None, token: str | None, decoder: bool) -> Tokenizer:
     from zoo import hub
 
     location = hub.parse_uri(address, revision=revision)
+    _tell_restrictions(registry.published_at(address))
     snapshot = hub.download(location, ignore=() if decoder else _DECODER_FILES, token=token)
     if not checkpoint.is_checkpoint(snapshot.folder):
         _, reader, _ = _recognised(snapshot.folder, family)

@@ -10,7 +10,9 @@ import importlib
 import inspect
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -23,7 +25,18 @@ from zoo.spec import MODALITIES, Modality
 if TYPE_CHECKING:
     from zoo.tokenizer import Tokenizer
 
-__all__ = ["VARIANT", "ModelEntry", "families", "family", "info", "list_models", "model", "official", "register"]
+__all__ = [
+    "VARIANT",
+    "ModelEntry",
+    "families",
+    "family",
+    "info",
+    "list_models",
+    "model",
+    "official",
+    "published_at",
+    "register",
+]
 
 VARIANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """Pattern of what follows `family.` in a name."""
@@ -52,13 +65,15 @@ class ModelEntry:
         name: `family.variant`.
         family: Which family reads the checkpoint.
         modality: What is tokenized.
-        source: A folder of `checkpoints/` that ships, `hf://owner/repo@revision`, or the absolute path of a folder that
-            another package brings.
+        source: A folder of `checkpoints/` that ships, `hf://owner/repo[@revision]`, or the absolute path of a folder
+            that another package brings.
         licence: SPDX identifier of the licence of the weights.
         description: One line for people.
         trained_on: What the weights or statistics were made from.
         num_parameters: Trained numbers.
         is_default: Whether the bare family name means this one.
+        restriction: One sentence for people on what the licence does not allow, if it is not one of the usual free
+            ones: research only, not for sale, not everywhere. Loading the model says it.
     """
 
     name: str
@@ -70,6 +85,7 @@ class ModelEntry:
     trained_on: str
     num_parameters: int
     is_default: bool = False
+    restriction: str = ""
 
     @property
     def is_shipped(self) -> bool:
@@ -195,20 +211,39 @@ def model(name: str) -> ModelEntry:
     raise UnknownNameError(f"there is no model {name!r}; {near_matches(name, candidates)} `zoo list` shows them all.")
 
 
-def list_models(modality: str | None = None, family: str | None = None) -> list[str]:
-    """Return the names of all models, sorted, optionally of one modality or family.
+def list_models(pattern: str = "*", *, modality: str | None = None, family: str | None = None) -> list[str]:
+    """Return the names of all models, those that ship and those that would be downloaded, sorted.
+
+    Args:
+        pattern: What the names look like, with `*`, `?` and `[...]` as in a shell; or a name, also of a family, which
+            means all its models.
+        modality: Only those for speech, image, video or action.
+        family: Only those of one family.
 
     Raises:
-        UnknownNameError: No such modality or family.
+        UnknownNameError: No such modality or family, or a pattern without wildcards that names nothing.
+
+    Example:
+        >>> list_models("beast*")
+        ['beast.default']
     """
     if modality is not None and modality not in MODALITIES:
         raise UnknownNameError(f"there is no modality {modality!r}; known: {', '.join(MODALITIES)}.")
     if family is not None and family not in families():
         raise UnknownNameError(f"there is no family {family!r}; {near_matches(family, families())}")
+    if pattern in MODALITIES:
+        raise UnknownNameError(f"{pattern!r} is a modality, not a name: write modality={pattern!r}.")
+    models = _models()
+    if not set("*?[") & set(pattern) and pattern not in {*models, *families()}:
+        raise UnknownNameError(
+            f"there is no model {pattern!r}; {near_matches(pattern, {*models, *families()})} Or use wildcards, as in "
+            f"{pattern + '*'!r}."
+        )
     return sorted(
         entry.name
-        for entry in _models().values()
+        for entry in models.values()
         if modality in (None, entry.modality) and family in (None, entry.family)
+        if entry.family == pattern or fnmatchcase(entry.name, pattern)
     )
 
 
@@ -220,6 +255,12 @@ def info(name: str) -> dict[str, Any]:
     """
     entry = model(name)
     return {**config.to_dict(entry), "is_shipped": entry.is_shipped}
+
+
+def published_at(address: str) -> Iterator[ModelEntry]:
+    """Yield the entries of a Hub repository, `hf://owner/repo`, whatever the revision."""
+    wanted = address.partition("@")[0].lower()
+    return (entry for entry in _models().values() if entry.source.partition("@")[0].lower() == wanted)
 
 
 def _models() -> dict[str, ModelEntry]:
@@ -281,8 +322,8 @@ def _check_entry(entry: ModelEntry) -> None:
     local = not entry.source.startswith("hf://") and not Path(entry.source).is_absolute()
     if local and not re.fullmatch(VARIANT, entry.source):
         raise ConfigError(
-            f"{entry.name}: the source is a folder of checkpoints/, hf://owner/repo@revision, or an absolute path, got "
-            f"{entry.source!r}."
+            f"{entry.name}: the source is a folder of checkpoints/, hf://owner/repo[@revision], or an absolute path, "
+            f"got {entry.source!r}."
         )
 
 

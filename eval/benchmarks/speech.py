@@ -44,7 +44,7 @@ def load(name: str, layers: int | None = None) -> StableTokenTokenizer:
         config = PRESETS[name.partition(".")[2]]
         torch.manual_seed(0)
         tokenizer = StableTokenTokenizer(replace(config, num_layers=layers, pooling_position=layers)).eval()
-    elif name in zoo.list_models():
+    elif name in zoo.list_models() and zoo.info(name)["is_shipped"]:
         tokenizer = zoo.load(name)
     else:
         torch.manual_seed(0)

@@ -23,7 +23,8 @@ from types import FrameType
 from typing import NamedTuple, TextIO
 
 from zoo import __version__
-from zoo.errors import ZooError, near_matches
+from zoo.cli._output import note
+from zoo.errors import LicenceWarning, ZooError, near_matches
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -152,8 +153,11 @@ def _complain(text: str) -> None:
 def _environment() -> Iterator[None]:
     """Arrange for the process what a command line expects, and undo it for callers inside Python."""
 
-    def show(message: Warning | str, *_: object, **__: object) -> None:
-        _complain(f"warning: {message}")
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if issubclass(category, LicenceWarning):
+            note(str(message))
+        else:
+            _complain(f"warning: {message}")
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise _TerminatedError

@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from zoo import config as configs
-from zoo import resources
+from zoo import registry, resources
 from zoo.errors import ConfigError
 from zoo.evaluation.report import card_section, read_report
 from zoo.hub.card import RESULTS_FORMAT, facts
@@ -45,7 +45,8 @@ def fill(text: str) -> str:
     `<!-- zoo:metrics FILE.json -->` of `zoo test`, each closed by `<!-- zoo:end -->`.
 
     Raises:
-        ConfigError: A block of an unknown kind.
+        ConfigError: A block of an unknown kind, or of a model that would have to be downloaded.
+        UnknownNameError: A block of a model that there is not.
     """
     return _BLOCK.sub(lambda match: match[1] + _content(match["kind"], match["argument"] or "") + "\n" + match[4], text)
 
@@ -56,6 +57,10 @@ def _content(kind: str, argument: str) -> str:
     if kind == "metrics":
         return metrics(json.loads(resources.path("eval", "results", argument).read_text(encoding="utf-8")))
     if kind in ("facts", "settings"):
+        if not registry.model(argument).is_shipped:
+            raise ConfigError(
+                f"a card has {kind} of {argument}, which would be downloaded: only those that ship have cards."
+            )
         tokenizer = load(argument)
         if kind == "facts":
             return facts(tokenizer)

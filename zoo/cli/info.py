@@ -14,6 +14,19 @@ if TYPE_CHECKING:
 
 __all__ = ["info", "main"]
 
+# What the index of names has of a model that is not there yet.
+_KNOWN = (
+    "name",
+    "family",
+    "modality",
+    "description",
+    "source",
+    "licence",
+    "restriction",
+    "trained_on",
+    "num_parameters",
+)
+
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
@@ -54,15 +67,15 @@ def _facts(model: str, download: bool) -> dict[str, Any]:
     except UnknownNameError:
         entry = None  # an address, or nothing, which loading finds out
     if entry is not None and not entry["is_shipped"] and not download:
-        keys = ("name", "family", "modality", "description", "source", "licence", "trained_on", "num_parameters")
-        return {**{key: entry[key] for key in keys}, "spec": None, "config": None, "fingerprint": None}
+        return {**{key: entry[key] for key in _KNOWN}, "spec": None, "config": None, "fingerprint": None}
     return _loaded_facts(load_model(model), entry)
 
 
 def _loaded_facts(tokenizer: Tokenizer, entry: dict[str, Any] | None) -> dict[str, Any]:
-    from zoo import config
+    from zoo import config, registry
     from zoo.tokenfile import fingerprint
 
+    restrictions = (known.restriction for known in registry.published_at(tokenizer.source))
     return {
         "name": tokenizer.name,
         "family": tokenizer.family,
@@ -70,6 +83,7 @@ def _loaded_facts(tokenizer: Tokenizer, entry: dict[str, Any] | None) -> dict[st
         "description": None if entry is None else entry["description"],
         "source": tokenizer.source,
         "licence": tokenizer.spec.licence,
+        "restriction": next(restrictions, "") if entry is None else entry["restriction"],
         "trained_on": tokenizer.trained_on,
         "num_parameters": tokenizer.num_parameters,
         "spec": tokenizer.spec.to_dict(),
@@ -87,6 +101,7 @@ def _shown(facts: dict[str, Any]) -> dict[str, str]:
         "parameters": number(facts["num_parameters"]),
         "source": facts["source"],
         "licence": facts["licence"],
+        "restriction": facts["restriction"],
         "trained on": facts["trained_on"],
         **_shown_spec(facts["spec"]),
         "settings": ", ".join(f"{key} {_plain(value)}" for key, value in (facts["config"] or {}).items()),

@@ -15,14 +15,24 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     parser = Parser(
         "list",
-        "",
-        "Show the models that can be loaded by name. A bare family name, such as `beast`,\n"
-        "means its default model, which is marked with *.",
+        "[PATTERN]",
+        "Show the models that can be loaded by name: those that are included, and those that\n"
+        "others have published and loading downloads. A bare family name, such as `beast`,\n"
+        "means its default model, which is marked with *. `zoo info` says what a restricted\n"
+        "licence does not allow.",
         """
         zoo list
+        zoo list 'stabletoken.*'
         zoo list --modality action
         zoo list --json
         """,
+    )
+    parser.add_argument(
+        "pattern",
+        metavar="PATTERN",
+        nargs="?",
+        default="*",
+        help="only names that look like it, such as 'beast*', or those of a family",
     )
     parser.add_argument("--modality", metavar="NAME", help="only those for speech, image, video or action")
     parser.add_argument("--family", metavar="NAME", help="only those of one family")
@@ -30,11 +40,12 @@ def main(arguments: Sequence[str]) -> None:
     list_models(**parser.values(arguments))
 
 
-def list_models(modality: str | None, family: str | None, json: bool) -> None:
-    """Print all models, or those of a modality and a family."""
+def list_models(pattern: str, modality: str | None, family: str | None, json: bool) -> None:
+    """Print all models, or those of a pattern, a modality and a family."""
     from zoo import registry
 
-    entries: list[dict[str, Any]] = [registry.info(name) for name in registry.list_models(modality, family)]
+    names = registry.list_models(pattern, modality=modality, family=family)
+    entries: list[dict[str, Any]] = [registry.info(name) for name in names]
     if json:
         print_json(entries)
         return
@@ -46,7 +57,7 @@ def list_models(modality: str | None, family: str | None, json: bool) -> None:
             entry["name"] + "*" * entry["is_default"],
             entry["modality"],
             number(entry["num_parameters"]),
-            entry["licence"],
+            entry["licence"] + " (restricted)" * bool(entry["restriction"]),
             "included" if entry["is_shipped"] else "download",
             entry["description"],
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from zoo.checkpoint import foreign
 from zoo.errors import CheckpointError, ConfigError
 from zoo.families.fast.bpe import MAX_CODE
 from zoo.families.fast.config import FastConfig
@@ -32,13 +33,12 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "action_dim": (int, type(None)),
     "time_horizon": (int, type(None)),
 }
-_MAX_BYTES = 2**26
 
 
 def recognises(folder: Path) -> bool:
     """Whether `folder` holds a released FAST processor."""
     try:
-        values = _json(folder / PROCESSOR)
+        values = foreign.read_json(folder / PROCESSOR)
     except CheckpointError:
         return False
     return all(key in values for key in _REQUIRED) and (folder / VOCABULARY).is_file()
@@ -50,7 +50,7 @@ def load(folder: Path) -> FastTokenizer:
     Raises:
         CheckpointError: A file is missing or not what it should be.
     """
-    values = _json(folder / PROCESSOR)
+    values = foreign.read_json(folder / PROCESSOR)
     facts: dict[str, Any] = {key: values.get(key) for key in _KINDS}
     for key, kinds in _KINDS.items():
         if (key in _REQUIRED and key not in values) or type(facts[key]) not in kinds:
@@ -71,7 +71,7 @@ def load(folder: Path) -> FastTokenizer:
     except ConfigError as error:
         raise CheckpointError(f"{folder / PROCESSOR} has unusable values. {error}") from error
     tokenizer = FastTokenizer(config)
-    tokenizer.quantizer.load(_text(folder / VOCABULARY))
+    tokenizer.quantizer.load(foreign.read_text(folder / VOCABULARY))
     tokenizer.quantizer.min_token = torch.tensor(facts["min_token"])
     return tokenizer
 
@@ -103,24 +103,3 @@ def write(tokenizer: FastTokenizer, folder: Path) -> Path:
     (folder / VOCABULARY).write_text(tokenizer.quantizer.to_json(), encoding="utf-8")
     (folder / PROCESSOR).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return folder
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise CheckpointError(f"{path} has {path.stat().st_size} bytes; such a file has at most {_MAX_BYTES}.")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is missing or unreadable: {error}.") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not {type(values).__name__}.")
-    return values

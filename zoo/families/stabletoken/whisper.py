@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from zoo.checkpoint import foreign
 from zoo.checkpoint import weights as _weights
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
@@ -198,10 +199,7 @@ def read_whisper(folder: str | Path) -> Whisper:
     folder = Path(folder).expanduser()
     config = _read_config(folder / "config.json")
     tensors: dict[str, Tensor] = {}
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise CheckpointError(f"{folder} has no *.safetensors: pickled weights are not read, convert them.")
-    for path in files:
+    for path in foreign.weight_files(folder):
         with _weights.opened(path) as file:
             tensors |= {key: tensor.float() for key, tensor in _weights.read(file).items()}
     _weights.require_finite(tensors, str(folder))

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
+from zoo.checkpoint import foreign
 from zoo.checkpoint import weights as _weights
-from zoo.errors import CheckpointError, ConfigError, shown
+from zoo.errors import CheckpointError, ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.official import decoder_settings as settings
 from zoo.families.stabletoken.official.decoder_names import flow_name, usual_name, vocoder_name
@@ -131,26 +132,6 @@ def _read(place: Path, stem: str) -> Mapping[str, Tensor]:
     """Return the tensors of a file, on the CPU."""
     path = _find(place, stem)
     if path.suffix == ".pt":
-        return _unpickled(path)
+        return foreign.read_pickle(path)
     with _weights.opened(path) as file:
         return _weights.read(file)
-
-
-def _unpickled(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a stranger's bytes, in whatever part of the reader they break
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"{path} cannot be read as a dictionary of tensors ({reason:.200}), and nothing else is read, since "
-            "unpickling can run code: download it again."
-        ) from error
-    if not isinstance(tensors, dict):
-        raise CheckpointError(f"{path} must hold a dictionary of tensors by name, got {type(tensors).__name__}.")
-    plain: dict[str, Tensor] = tensors
-    for key, value in tensors.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
-            raise CheckpointError(
-                f"{path} must hold plain tensors by name; at {shown(key)} it has {type(value).__name__}."
-            )
-    return plain

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from zoo.checkpoint import foreign
 from zoo.checkpoint import weights as _weights
 from zoo.components.quantizers import VotingLFQConfig, parse
 from zoo.errors import CheckpointError, ConfigError, shown
@@ -76,14 +78,9 @@ def recognises(folder: Path) -> bool:
 def locate(folder: Path) -> Path | None:
     """Return where in `folder` the released files are: in `tokenizer/`, in itself, or None if they are in neither."""
     for place in (folder / _FOLDER, folder):
-        if not (place / _CONFIG).is_file():  # opening a pipe would wait for its writer
-            continue
-        try:
-            values = json.loads((place / _CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        if isinstance(values, dict) and {_SIZE, "num_voters", "quantize_position"} <= set(values):
-            return place
+        with suppress(CheckpointError):
+            if {_SIZE, "num_voters", "quantize_position"} <= set(foreign.read_json(place / _CONFIG)):
+                return place
     return None
 
 
@@ -112,10 +109,7 @@ def load(folder: Path, *, decoder: bool = True) -> StableTokenTokenizer:
     ignored = re.compile("|".join([*map(re.escape, _UNUSED), *(rf"layers\.{layer}\..+" for layer in unused_layers)]))
     found: _weights.Kinds = {}
     tensors: dict[str, Tensor] = {}
-    files = sorted(place.glob("*.safetensors"))
-    if not files:
-        raise CheckpointError(f"{place} has no *.safetensors: pickled weights are not read, convert them.")
-    for path in files:
+    for path in foreign.weight_files(place):
         with _weights.opened(path) as file:
             kinds = {key: kind for key, kind in _weights.header(file).items() if not ignored.fullmatch(key)}
             if twice := sorted(set(kinds) & set(found)):
@@ -142,7 +136,7 @@ def read_config(place: Path) -> tuple[StableTokenConfig, range]:
         ConfigError: A setting is missing, unusable, or one that this family does not have.
     """
     where = str(place / _CONFIG)
-    values, extractor = _read_json(place / _CONFIG), _read_json(place / _PREPROCESSOR)
+    values, extractor = foreign.read_json(place / _CONFIG), foreign.read_json(place / _PREPROCESSOR)
     ours = {field: _get(values, key, where) for field, key in _FIELDS.items()}
     ours |= {field: _get(extractor, key, str(place / _PREPROCESSOR)) for field, key in _EXTRACTOR_FIELDS.items()}
     size, layers = _get(values, _SIZE, where), _get(values, _LAYERS, where)
@@ -273,13 +267,3 @@ def _get(values: dict[str, Any], key: str, where: str) -> Any:
     if key not in values:
         raise ConfigError(f"{where} lacks {key}, and it is not guessed.")
     return values[key]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}): download it again.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, got {type(values).__name__}.")
-    return values

@@ -1,0 +1,115 @@
+"""Reading what authors have released: which files their layouts have, JSON, and pickles of nothing but tensors.
+
+A stranger's file is bytes of any kind, so all of this ends in a `CheckpointError` that names the file, and nothing in
+one is imported or called.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import CheckpointError, shown
+
+__all__ = ["read_json", "read_pickle", "read_text", "weight_files"]
+
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_MAX_BYTES = 2**26
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files of weights that the authors' code reads from a folder, as transformers' layout has them.
+
+    That is `model.safetensors`, or, if there is none, the parts that `model.safetensors.index.json` lists. Other
+    safetensors may lie beside them: the same weights in another precision, those of an optimizer, another network's.
+
+    Raises:
+        CheckpointError: There is neither, or the index is damaged, leads out of the folder, or lists what is missing.
+    """
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    index = folder / _INDEX
+    if not index.is_file():
+        there = sorted(path.name for path in folder.glob("*.safetensors"))
+        raise CheckpointError(
+            f"{folder} has no {_WEIGHTS} and no {_INDEX}: download it again. "
+            + (f"Which of {shown(there)} is meant is not guessed." if there else "Pickled weights are not read.")
+        )
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f"{index} must have a weight_map, of tensors to files, got {shown(places)}.")
+    for name in places.values():
+        # A folder in a name could lead anywhere, also the way that another system writes it.
+        if not isinstance(name, str) or PurePosixPath(name).name != name or "\\" in name or ":" in name:
+            raise CheckpointError(f"{index} must list names of files beside it, got {shown(name)}.")
+        if not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index} lists {shown(name)}, and nothing but safetensors is read: convert it.")
+    names = sorted(set(places.values()))
+    # Compared with what is there, since a name too long to look for would be an error of the system.
+    if missing := sorted(set(names) - {path.name for path in folder.iterdir() if path.is_file()}):
+        raise CheckpointError(f"{folder} lacks {shown(missing)}, which {index.name} lists: download it again.")
+    return [folder / name for name in names]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        CheckpointError: It is missing, unreadable, implausibly large, or not a JSON object.
+    """
+    try:
+        values = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}): download it again.") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, got {type(values).__name__}.")
+    return values
+
+
+def read_text(path: Path) -> str:
+    """Return the text in a file, a configuration or a vocabulary.
+
+    Raises:
+        CheckpointError: It is missing, unreadable, implausibly large, or not UTF-8.
+    """
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise CheckpointError(f"{path} is missing, or is not a file: download it again.")
+    try:
+        if (size := path.stat().st_size) > _MAX_BYTES:
+            raise CheckpointError(f"{path} has {size} bytes; such a file has at most {_MAX_BYTES}.")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not text in UTF-8 ({error}): download it again.") from error
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): download it again.") from error
+
+
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a pickled state dict, on the CPU. Of a pickle nothing but tensors is read.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or holds anything else.
+    """
+    try:
+        tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a stranger's bytes, in whatever part of the reader they break
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} cannot be read as a dictionary of tensors ({reason:.200}), and nothing else is read, since "
+            "unpickling can run code: download it again."
+        ) from error
+    if not isinstance(tensors, dict):
+        raise CheckpointError(f"{path} must hold a dictionary of tensors by name, got {type(tensors).__name__}.")
+    plain: dict[str, Tensor] = tensors
+    for key, value in tensors.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise CheckpointError(
+                f"{path} must hold plain tensors by name; at {shown(key)} it has {type(value).__name__}."
+            )
+    return plain
