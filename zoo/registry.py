@@ -211,14 +211,14 @@ def model(name: str) -> ModelEntry:
     raise UnknownNameError(f"there is no model {name!r}; {near_matches(name, candidates)} `zoo list` shows them all.")
 
 
-def list_models(pattern: str = "*", *, modality: str | None = None, family: str | None = None) -> list[str]:
+def list_models(pattern: str | None = None, family: str | None = None, *, modality: str | None = None) -> list[str]:
     """Return the names of all models, those that ship and those that would be downloaded, sorted.
 
     Args:
-        pattern: What the names look like, with `*`, `?` and `[...]` as in a shell; or a name, also of a family, which
-            means all its models.
-        modality: Only those for speech, image, video or action.
+        pattern: What the names look like, with `*`, `?` and `[...]` as in a shell; or a name; or a family or a modality,
+            which means all its models. All if None.
         family: Only those of one family.
+        modality: Only those for speech, image, video or action.
 
     Raises:
         UnknownNameError: No such modality or family, or a pattern without wildcards that names nothing.
@@ -231,10 +231,9 @@ def list_models(pattern: str = "*", *, modality: str | None = None, family: str 
         raise UnknownNameError(f"there is no modality {modality!r}; known: {', '.join(MODALITIES)}.")
     if family is not None and family not in families():
         raise UnknownNameError(f"there is no family {family!r}; {near_matches(family, families())}")
-    if pattern in MODALITIES:
-        raise UnknownNameError(f"{pattern!r} is a modality, not a name: write modality={pattern!r}.")
     models = _models()
-    if not set("*?[") & set(pattern) and pattern not in {*models, *families()}:
+    pattern = "*" if pattern is None else pattern
+    if not set("*?[") & set(pattern) and pattern not in {*models, *families(), *MODALITIES}:
         raise UnknownNameError(
             f"there is no model {pattern!r}; {near_matches(pattern, {*models, *families()})} Or use wildcards, as in "
             f"{pattern + '*'!r}."
@@ -243,7 +242,7 @@ def list_models(pattern: str = "*", *, modality: str | None = None, family: str 
         entry.name
         for entry in models.values()
         if modality in (None, entry.modality) and family in (None, entry.family)
-        if entry.family == pattern or fnmatchcase(entry.name, pattern)
+        if pattern in (entry.family, entry.modality) or fnmatchcase(entry.name, pattern)
     )
 
 
