@@ -91,3 +91,17 @@ def test_components_know_no_family():
     for module, path in modules().items():
         if part(module) == "components":
             assert not [name for name, _ in imported(path, modules()) if part(name) == "families"], module
+
+
+def test_what_suites_share_knows_no_suite():
+    """Suites are registered in `zoo.evaluation.kinds` by name, and imported when one is asked for."""
+    known = modules()
+    inside = "zoo.evaluation.suites."
+    found = {m: [name for name, _ in imported(path, known) if name.startswith(inside)] for m, path in known.items()}
+    assert found["zoo.evaluation.suites.stab.runner"], "suites import their own parts"
+    for module, names in found.items():
+        if module.startswith(inside):
+            own = inside + module.removeprefix(inside).split(".")[0]
+            assert all(name == own or name.startswith(f"{own}.") for name in names), module
+        else:
+            assert not names, module

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,15 +20,86 @@ from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
 from zoo.data.actions import ActionEpisodes, read_actions
 from zoo.errors import InputError, TokenError
-from zoo.evaluation.report import Figure, Report
-from zoo.evaluation.suite import ActionSuite, Progress, environment
+from zoo.evaluation.items import Bootstrap
+from zoo.evaluation.kinds import Progress, SuiteKind
+from zoo.evaluation.report import Column, Figure, Report
+from zoo.evaluation.suite import DataFile, environment
 from zoo.metrics.action import motion as _motion
 from zoo.metrics.bootstrap import bootstrap_interval
 from zoo.modalities.action import ActionTokenizer, split
 
-__all__ = ["measure"]
+__all__ = ["ACTION", "ActionData", "ActionSuite", "Variant", "measure"]
+
+_COLUMNS = (
+    Column("tokens_per_chunk", "tokens a chunk", "{:.1f}"),
+    Column("bits_per_second", "bit/s", "{:.0f}"),
+    Column("compression", "values a token", "{:.2f}"),
+    Column("mse", "MSE", "{:.2e}"),
+    Column("q99", "99 % of errors below", "{:.3f}"),
+    Column("jerk_ratio", "jerk, decoded / data", "{:.2f}"),
+    Column("join_jump", "jump at joins / step", "{:.2f}"),
+    Column("repeated", "repeated commands at joins", "{:.3f}"),
+    Column("repeated_data", "the same in the data", "{:.3f}"),
+    Column("gripper_accuracy", "gripper side right", "{:.3f}"),
+    Column("decodes", "decodes with a token changed", "{:.2f}"),
+    Column("damage", "mean change by that token", "{:.3f}"),
+    Column("encode_us", "encode µs", "{:.0f}", False),
+    Column("decode_us", "decode µs", "{:.0f}", False),
+    Column("encode_batch_us", "encode µs a chunk, batch 1024", "{:.2f}", False),
+    Column("decode_batch_us", "decode µs a chunk, batch 1024", "{:.2f}", False),
+)
 
 Rows = dict[str, list[tuple[float, ...]]]
+
+
+@dataclass(frozen=True)
+class ActionData(DataFile):
+    """Which episodes a suite measures on.
+
+    Args:
+        file: Name of the file in the library's data cache.
+        sha256: Of the file that the published figures are of.
+        made_by: The command that makes it.
+        fit_split: Episodes that variants are fitted on.
+        test_split: Episodes that everything is measured on.
+    """
+
+    fit_split: str
+    test_split: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A tokenizer that is fitted for the comparison: a family with settings."""
+
+    name: str
+    family: str
+    config: dict
+
+
+@dataclass(frozen=True)
+class ActionSuite:
+    """A suite for action tokenizers.
+
+    Args:
+        kind: Which suite this is.
+        title: For people.
+        data: What to measure on.
+        gripper: Degrees of freedom that switch, 0 being their threshold.
+        models: Registered names or folders, loaded as they are.
+        variants: What is fitted here.
+        bootstrap: How intervals are made.
+        latency_seconds: Seconds spent on each latency figure.
+    """
+
+    kind: Literal["action"]
+    title: str
+    data: ActionData
+    gripper: tuple[int, ...]
+    models: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    bootstrap: Bootstrap
+    latency_seconds: float
 
 
 def measure(suite: ActionSuite, models: Sequence[str] | None, path: Path, progress: Progress) -> Report:
@@ -236,3 +307,6 @@ def _times(call: Callable[[], Any], seconds: float) -> NDArray[np.float64]:
         call()
         times.append(time.perf_counter() - start)
     return np.array(times)
+
+
+ACTION = SuiteKind(ActionSuite, measure, _COLUMNS)

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +18,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.data.audio import read_audio
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.errors import InputError
 from zoo.evaluation.items import Bootstrap
-from zoo.evaluation.report import Figure, Report
-from zoo.evaluation.suite import Progress, environment
-from zoo.evaluation.suites.noise import choose
+from zoo.evaluation.kinds import Progress, SuiteKind
+from zoo.evaluation.report import Column, Figure, Report
+from zoo.evaluation.suite import environment
 from zoo.evaluation.suites.resynthesis.config import GROUPS, Clips, ResynthesisSuite
 from zoo.evaluation.suites.resynthesis.judges import TEXT_RATES, Judges, text_counts
 from zoo.evaluation.suites.resynthesis.systems import Recording, System, systems
+from zoo.evaluation.utterances import choose, read_wave
 from zoo.metrics.bootstrap import bootstrap_interval
 
-__all__ = ["measure"]
+__all__ = ["RESYNTHESIS", "measure"]
 
 _NUM_EXAMPLES = 5
+
+_HEARD = (
+    Column("wer", "word errors %", "{:.1f}"),
+    Column("cer", "character errors %", "{:.1f}"),
+    Column("mel_distance", "log-mel distance, dB", "{:.2f}"),
+    Column("cepstral_distortion", "mel-cepstral distortion, dB", "{:.2f}"),
+    Column("stoi", "STOI", "{:.3f}"),
+    Column("pesq", "PESQ, wide band", "{:.2f}"),
+    Column("dnsmos", "DNSMOS, overall", "{:.2f}"),
+    Column("distill_mos", "DistillMOS", "{:.2f}"),
+    Column("real_time_factor", "real-time factor", "{:.3f}"),
+)
+
+_COLUMNS = _HEARD + tuple(
+    replace(column, key=f"unheard_{column.key}", title=f"{column.title}; voices never trained on") for column in _HEARD
+)
 
 
 @dataclass
@@ -55,14 +71,14 @@ def measure(suite: ResynthesisSuite, models: Sequence[str] | None, path: Path, p
     clips = _clips(suite, path)
     for system in makers[1:]:
         # Untimed: weights may be read when a decoder is first called.
-        system(_read(clips[0][1], suite.data.sample_rate)[: suite.data.sample_rate], suite.data.sample_rate)
+        system(read_wave(clips[0][1], suite.data.sample_rate)[: suite.data.sample_rate], suite.data.sample_rate)
     judges = Judges(suite)
 
     tallies = {system.name: _Tally() for system in makers}
     digest = hashlib.sha256()
     seconds = dict.fromkeys(GROUPS, 0.0)
     for number, (group, utterance) in enumerate(clips):
-        recording = _read(utterance, suite.data.sample_rate)
+        recording = read_wave(utterance, suite.data.sample_rate)
         digest.update(recording.numpy().tobytes() + utterance.text.encode())
         seconds[group] += len(recording) / suite.data.sample_rate
         for place, system in enumerate(makers):
@@ -125,16 +141,6 @@ def _clips(suite: ResynthesisSuite, path: Path) -> list[tuple[str, Utterance]]:
             )
         chosen += [(group, utterance) for utterance in choose(members, path, wanted.max_items)]
     return chosen
-
-
-def _read(utterance: Utterance, sample_rate: int) -> Tensor:
-    channels, rate = read_audio(utterance.path)
-    if rate != sample_rate or len(channels) != 1:
-        raise InputError(
-            f"{utterance.path} has {len(channels)} channel(s) at {rate} Hz: the suite's data must be mono at "
-            f"{sample_rate} Hz. Convert it first."
-        )
-    return channels[0]
 
 
 def _add(
@@ -212,3 +218,6 @@ def _protocol(suite: ResynthesisSuite, judges: Judges) -> str:
             " Not measured: " + "; ".join(f"{name} ({why.rstrip('.')})" for name, why in judges.missing.items()) + "."
         )
     return text
+
+
+RESYNTHESIS = SuiteKind(ResynthesisSuite, measure, _COLUMNS)
