@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.errors import InputError
+from zoo.evaluation.figures import Row, mean_of, ratio, row_interval
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Column, Figure, Report
@@ -28,7 +27,6 @@ from zoo.evaluation.suites.resynthesis.config import GROUPS, Clips, ResynthesisS
 from zoo.evaluation.suites.resynthesis.judges import TEXT_RATES, Judges, text_counts
 from zoo.evaluation.suites.resynthesis.systems import Recording, System, systems
 from zoo.evaluation.utterances import choose, read_wave
-from zoo.metrics.bootstrap import bootstrap_interval
 
 __all__ = ["RESYNTHESIS", "measure"]
 
@@ -60,7 +58,7 @@ class _Tally:
         heard: What the recogniser read in the first clips.
     """
 
-    rows: dict[str, list[dict[str, float]]] = field(default_factory=lambda: {group: [] for group in GROUPS})
+    rows: dict[str, list[Row]] = field(default_factory=lambda: {group: [] for group in GROUPS})
     heard: list[str] = field(default_factory=list)
 
 
@@ -159,12 +157,12 @@ def _add(
     tally.rows[group].append(row)
 
 
-def _figures(rows: list[dict[str, float]], group: str, judges: Judges, boot: Bootstrap) -> dict[str, Figure]:
+def _figures(rows: list[Row], group: str, judges: Judges, boot: Bootstrap) -> dict[str, Figure]:
     """Return the figures of one system and group."""
     if not rows:
         return {}
     before = "" if group == GROUPS[0] else f"{group}_"
-    figures = {name: _mean([row[name] for row in rows], boot) for name in judges.names}
+    figures = {name: _mean(rows, name, boot) for name in judges.names}
     for name, (edits, length) in TEXT_RATES.items():
         if edits in rows[0]:
             figures[name] = _rate(rows, edits, length, 100.0, boot)
@@ -176,32 +174,16 @@ def _figures(rows: list[dict[str, float]], group: str, judges: Judges, boot: Boo
     return {before + name: figure for name, figure in figures.items()}
 
 
-def _mean(values: list[float], boot: Bootstrap) -> Figure:
+def _mean(rows: list[Row], name: str, boot: Bootstrap) -> Figure:
     """Return the mean of the clips that a measure is defined for."""
-    defined = [value for value in values if not math.isnan(value)]
-    if not defined:
-        return Figure.missing(f"it is not defined for any of the {len(values)} clips.")
-    return _interval(np.array(defined), np.mean, boot)
+    defined = [row for row in rows if not math.isnan(row[name])]
+    return row_interval(defined, mean_of(name), boot, f"it is not defined for any of the {len(rows)} clips.")
 
 
-def _rate(rows: list[dict[str, float]], above: str, below: str, scale: float, boot: Bootstrap) -> Figure:
+def _rate(rows: list[Row], above: str, below: str, scale: float, boot: Bootstrap) -> Figure:
     """Return a ratio of sums over clips."""
-    pairs = np.array([(row[above], row[below]) for row in rows], dtype=np.float64)
-    if not pairs[:, 1].sum():
-        return Figure.missing(f"the transcripts of the {len(rows)} clips have no {below}.")
-
-    def ratio(drawn: NDArray[np.float64]) -> float:
-        total = drawn[:, 1].sum()
-        return scale * float(drawn[:, 0].sum() / total) if total else math.nan
-
-    return _interval(pairs, ratio, boot)
-
-
-def _interval(
-    values: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float], boot: Bootstrap
-) -> Figure:
-    found = bootstrap_interval(values, statistic, boot.confidence, boot.seed, boot.num_resamples)
-    return Figure(*found) if math.isfinite(found.low) else Figure(found.estimate)
+    reason = f"the transcripts of the {len(rows)} clips have no {below}."
+    return row_interval(rows, ratio(above, below, scale), boot, reason)
 
 
 def _protocol(suite: ResynthesisSuite, judges: Judges) -> str:
