@@ -27,7 +27,9 @@ def main(arguments: Sequence[str]) -> None:
         "actions (error, tokens, smoothness, joins, latency), eval/noise.yaml for speech (how\n"
         "many tokens change in noise, codebook usage), eval/stab.yaml, too (STAB-style: invariance\n"
         "to speaker, context and language, robustness, compressibility, vocabulary use), and\n"
-        "eval/resynthesis.yaml for what decoded speech sounds like (word errors, STOI, PESQ, MOS).",
+        "eval/resynthesis.yaml for what decoded speech sounds like (word errors, STOI, PESQ, MOS).\n"
+        "eval/invariance.yaml is for all: ids that change with batch, padding, threads, and in fast\n"
+        "mode.",
         """
         zoo eval eval/action.yaml                               # what the cards show
         zoo eval eval/action.yaml --models beast ./my-beast     # yours beside another
@@ -77,7 +79,7 @@ def evaluate(
     with _bar() as progress:
         report = run(wanted, models=models, data=None if data is None else Path(data), progress=progress)
     if not report.data["is_reference"]:
-        note(f"the data is not what the published figures are of (SHA-256 {wanted.data.sha256[:16]}…).")
+        note(f"the data is not what the published figures are of (its SHA-256 is {report.data['sha256'][:16]}…).")
     if out is not None:
         write_report(report, Path(out))
     if markdown is not None:

@@ -43,6 +43,7 @@ KINDS = MappingProxyType(
         "action": "zoo.evaluation.suites.action:ACTION",
         "speech": "zoo.evaluation.suites.noise:SPEECH",
         "resynthesis": "zoo.evaluation.suites.resynthesis.runner:RESYNTHESIS",
+        "invariance": "zoo.evaluation.suites.invariance.runner:INVARIANCE",
         "stab": "zoo.evaluation.suites.stab.runner:STAB",
     }
 )

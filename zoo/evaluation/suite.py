@@ -17,7 +17,7 @@ from zoo.evaluation.items import cache
 from zoo.evaluation.kinds import KINDS, Progress, suite_kind
 from zoo.evaluation.report import Report
 
-__all__ = ["DataFile", "DataFolder", "Suite", "environment", "read_suite", "run"]
+__all__ = ["DataFile", "DataFolder", "Suite", "SuiteData", "environment", "read_suite", "run"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,13 @@ class DataFolder:
         return path
 
 
+class SuiteData(Protocol):
+    """What a suite measures on, as far as all suites know it."""
+
+    def locate(self, override: Path | None) -> Path:
+        """Return where it is."""
+
+
 class Suite(Protocol):
     """A suite that was read: the dataclass of its kind, of which this is what all have."""
 
@@ -99,7 +106,7 @@ class Suite(Protocol):
         """What it is called, for people."""
 
     @property
-    def data(self) -> DataFile | DataFolder:
+    def data(self) -> SuiteData:
         """What it measures on."""
 
 
