@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ import zoo
 from zoo.cli import cards
 from zoo.data.actions import read_actions
 from zoo.errors import ConfigError, InputError
-from zoo.evaluation import card_section, read_report, read_suite, run, table, write_report
+from zoo.evaluation import card_section, read_report, read_suite, run, suite_kind, table, write_report
+from zoo.evaluation.kinds import KINDS
 from zoo.hub.card import write_card
 
 ROOT = Path(__file__).parents[1]
@@ -138,6 +140,19 @@ def test_a_bad_suite_is_refused(tmp_path, text, message):
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_suite(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_one_registration(name):
+    kind = suite_kind(name)
+    assert get_args(get_type_hints(kind.config)["kind"]) == (name,)
+    keys = [column.key for column in kind.columns]
+    assert keys
+    assert len(set(keys)) == len(keys)
+
+
+def test_every_shipped_suite_is_of_a_kind_and_every_kind_has_one():
+    assert {read_suite(path).kind for path in (ROOT / "eval").glob("*.yaml")} == set(KINDS)
 
 
 # ------------------------------------------------------------------------------------------------------------- cards

@@ -24,7 +24,8 @@ from zoo.data.perturbations.noise import EVALUATION_VALUES, BitCrush
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation import card_section, read_report, read_suite, run, table, write_report
 from zoo.evaluation.report import Figure
-from zoo.evaluation.suites.noise import _Views, choose
+from zoo.evaluation.suites.noise import _Views
+from zoo.evaluation.utterances import choose
 from zoo.families.stabletoken import StableTokenConfig, StableTokenTokenizer
 from zoo.metrics.tokens.edits import unit_edit_distance
 from zoo.tokens import Tokens
@@ -298,7 +299,7 @@ def test_a_report_survives_its_file_and_is_shown(report, models, tmp_path):
     console = Console(width=300, file=io.StringIO())
     console.print(table(report))
     assert "the same less the first model's" in console.file.getvalue()
-    with pytest.raises(ConfigError, match="unknown kind 'taste'"):
+    with pytest.raises(ConfigError, match="no kind of suite 'taste'"):
         card_section(dataclasses.replace(report, suite="taste"))
 
 

@@ -101,10 +101,24 @@ def test_commands_and_suites_ask_tokenizers_and_know_no_family():
                 where = f"{path}:{getattr(node, 'lineno', 0)}"
                 if isinstance(node, ast.Call):
                     called = ast.unparse(node.func)
-                    assert called.rpartition(".")[2] != "signature", where
+                    assert called.rpartition(".")[2] != "signature" or "load" in ast.unparse(node), where
                     assert called not in ("getattr", "hasattr") or "tokenizer" not in ast.unparse(node.args[0]), where
                 if isinstance(node, (ast.Compare, ast.Dict, ast.Subscript, ast.Match)):
                     parts = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
                     assert not families & {part for part in parts if isinstance(part, str)}, where
                 if isinstance(node, ast.ImportFrom):
                     assert not (node.module or "").startswith("zoo.families"), where
+
+
+def test_what_suites_share_knows_no_suite():
+    """Suites are registered in `zoo.evaluation.kinds` by name, and imported when one is asked for."""
+    known = modules()
+    inside = "zoo.evaluation.suites."
+    found = {m: [name for name, _ in imported(path, known) if name.startswith(inside)] for m, path in known.items()}
+    assert found["zoo.evaluation.suites.stab.runner"], "suites import their own parts"
+    for module, names in found.items():
+        if module.startswith(inside):
+            own = inside + module.removeprefix(inside).split(".")[0]
+            assert all(name == own or name.startswith(f"{own}.") for name in names), module
+        else:
+            assert not names, module

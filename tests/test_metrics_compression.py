@@ -20,7 +20,6 @@ from zoo.metrics.tokens.byte_pairs import (
     BytePairEfficiency,
     apply_merges,
     byte_pair_efficiency,
-    expand_merges,
     learn_merges,
 )
 from zoo.metrics.tokens.compression import (
@@ -251,12 +250,6 @@ class TestBytePairs:
         assert learn_merges(corpus, 3, max_merges) == merges
         assert [apply_merges(stream, 3, merges) for stream in corpus] == joined
 
-    @given(corpus=corpora, other=st.lists(st.integers(0, 2), max_size=12))
-    @few
-    def test_expanding_restores(self, corpus, other):
-        merges = learn_merges(corpus, 3, 9)
-        assert expand_merges(apply_merges(other, 3, merges), 3, merges) == other
-
     @given(corpus=corpora)
     @few
     def test_more_merges_leave_no_more_tokens(self, corpus):
@@ -295,8 +288,6 @@ class TestBytePairs:
             learn_merges([[1]], 2, -1)
         with pytest.raises(TokenError, match=r"0\.\.1"):
             learn_merges([[2]], 2, 1)
-        with pytest.raises(TokenError, match=r"0\.\.2, got 3"):
-            expand_merges([3], 2, [(0, 1)])
         with pytest.raises(InputError, match="token_rate"):
             byte_pair_efficiency([[0]], [[0]], vocab_size=2, token_rate=0)
 

@@ -16,7 +16,7 @@ from zoo.errors import InputError, TokenError
 from zoo.metrics.bootstrap import bootstrap_interval
 from zoo.metrics.tokens import language
 from zoo.metrics.tokens.language import LanguageInvariance, bag_similarity, language_invariance, retrieval
-from zoo.metrics.tokens.similarity import equal_positions, normalized_edit_distance
+from zoo.metrics.tokens.similarity import normalized_edit_distance
 from zoo.metrics.tokens.speaker import SpeakerInvariance, speaker_invariance, speaker_similarities
 
 few = settings(max_examples=30, deadline=None)
@@ -60,7 +60,6 @@ class TestSpeaker:
             for text, speaker in NUMBERS
         ]
         assert normalized_edit_distance(units[0], units[1]) == 0.5
-        assert equal_positions(units[0], units[1]) == 0.5
         assert self.measure(units)["similarity_raw"] == 0.5
 
     def test_texts_weigh_alike(self):

@@ -17,7 +17,6 @@ from zoo.metrics.tokens import similarity, streams
 from zoo.metrics.tokens.edits import edit_distance, unit_edit_distance
 from zoo.metrics.tokens.similarity import (
     chance_corrected,
-    equal_positions,
     ngram_f_score,
     normalized_edit_distance,
     similarities,
@@ -104,12 +103,6 @@ class TestEditDistance:
 
 
 class TestOthers:
-    def test_equal_positions(self):
-        assert equal_positions([1, 2, 3, 4], [1, 0, 3, 0]) == 0.5
-        assert math.isnan(equal_positions([], []))
-        with pytest.raises(InputError, match="lengths 1 and 2"):
-            equal_positions([1], [1, 2])
-
     def test_ngrams_by_hand(self):
         assert ngram_f_score([1, 2, 3], [1, 2, 4], max_order=2) == pytest.approx(0.583333, abs=1e-6)
         assert ngram_f_score([1, 2, 3, 4], [1, 2, 3, 5]) == pytest.approx(0.479167, abs=1e-6)

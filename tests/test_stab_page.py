@@ -17,10 +17,10 @@ import yaml
 from zoo.cli import main
 from zoo.errors import ConfigError
 from zoo.evaluation import Report, card_section, read_report, table
-from zoo.evaluation.page.charts import bars, curves, tokens
-from zoo.evaluation.page.page import page
+from zoo.evaluation.charts import bars, curves, tokens
 from zoo.evaluation.report import Figure
-from zoo.evaluation.suites.stab.rows import ROWS
+from zoo.evaluation.suites.stab.columns import COLUMNS
+from zoo.evaluation.suites.stab.page import page
 
 SUITE = Path(__file__).parents[1] / "eval" / "stab.yaml"
 
@@ -115,17 +115,17 @@ def test_markdown_and_table_have_a_row_for_each_figure(results):
     assert text == card_section(report) + "\n"
     assert f"| | {' | '.join(NAMES)} |" in text
     known = {key for figures in report.models.values() for key in figures}
-    for key, title, _, _ in ROWS:
+    for key, title in ((column.key, column.title) for column in COLUMNS):
         assert (f"| {title} |" in text) == (key in known)
     assert "| speaker invariance, index | " in text
     assert "nan" not in text
-    assert table(report).row_count == sum(key in known for key, *_ in ROWS)
+    assert table(report).row_count == sum(column.key in known for column in COLUMNS)
 
 
 def test_every_row_of_the_table_is_measured_by_the_shipped_suite(results):
     """The tiny suite lacks only strengths."""
     known = set(read_report(results / "results.json").models[NAMES[0]])
-    lacking = {key for key, *_ in ROWS} - known
+    lacking = {column.key for column in COLUMNS} - known
     assert all(key.startswith(("curve@", "ued")) for key in lacking), lacking
 
 
@@ -146,7 +146,7 @@ def test_the_bar_is_told_every_step(results, monkeypatch, capsys):
 
 def test_pages_are_of_this_suite_only(capsys):
     assert main(["eval", "noise", "--html", "page.html"]) == 1
-    assert "--html is for eval/stab.yaml" in capsys.readouterr().err
+    assert "--html is for suites that have a page" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="one of the kind 'action'"):
         page(Report("action", "", "", {}, {}))
 

@@ -215,7 +215,7 @@ def list_models(pattern: str | None = None, family: str | None = None, *, modali
     """Return the names of all models, those that ship and those that would be downloaded, sorted.
 
     Args:
-        pattern: What the names look like, with `*`, `?` and `[...]` as in a shell; or a name; or a family or a modality,
+        pattern: What the names look like, with `*`, `?` and `[...]` as in a shell; a name; or a family or modality,
             which means all its models. All if None.
         family: Only those of one family.
         modality: Only those for speech, image, video or action.

@@ -12,7 +12,7 @@ from zoo.cli._output import note, print_json
 from zoo.cli._parser import Parser
 
 if TYPE_CHECKING:
-    from zoo.evaluation.suite import Progress
+    from zoo.evaluation.kinds import Progress
 
 __all__ = ["evaluate", "main"]
 
@@ -27,7 +27,9 @@ def main(arguments: Sequence[str]) -> None:
         "actions (error, tokens, smoothness, joins, latency), eval/noise.yaml for speech (how\n"
         "many tokens change in noise, codebook usage), eval/stab.yaml, too (STAB-style: invariance\n"
         "to speaker, context and language, robustness, compressibility, vocabulary use), and\n"
-        "eval/resynthesis.yaml for what decoded speech sounds like (word errors, STOI, PESQ, MOS).",
+        "eval/resynthesis.yaml for what decoded speech sounds like (word errors, STOI, PESQ, MOS).\n"
+        "eval/invariance.yaml is for all: ids that change with batch, padding, threads, and in fast\n"
+        "mode.",
         """
         zoo eval eval/action.yaml                               # what the cards show
         zoo eval eval/action.yaml --models beast ./my-beast     # yours beside another
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data", metavar="PATH", help="the suite's data (file or folder), if it is not in the cache")
     parser.add_argument("--out", metavar="FILE", help="also write the results as JSON")
     parser.add_argument("--markdown", metavar="FILE", help="also write the table as Markdown")
-    parser.add_argument("--html", metavar="FILE", help="also write a page with charts; of stab only")
+    parser.add_argument("--html", metavar="FILE", help="also write a page with charts, if the suite has one: stab does")
     parser.add_json()
     evaluate(**parser.values(arguments))
 
@@ -59,30 +61,32 @@ def evaluate(
     """Run a suite, and print the figures."""
     from zoo import resources
     from zoo.errors import ConfigError
-    from zoo.evaluation import as_json, card_section, read_suite, run, table, write_report
+    from zoo.evaluation import as_json, card_section, read_suite, run, suite_kind, table, write_report
 
     path = Path(suite)
     if not path.exists() and not path.suffix:
         path = resources.path("eval", f"{suite}.yaml")
     wanted = read_suite(path)
-    if wanted.kind == "stab" and models is not None:
+    page = suite_kind(wanted.kind).page
+    if models is not None:
         models = [name for given in models for name in ([given] if Path(given).exists() else given.split(",")) if name]
-    if wanted.kind != "stab" and html is not None:
-        raise ConfigError("--html is for eval/stab.yaml; other suites are shown as a table, --markdown writes it.")
+    if html is not None and page is None:
+        raise ConfigError(
+            f"--html is for suites that have a page, such as eval/stab.yaml, and {path} has none: "
+            "--markdown writes its table."
+        )
 
     with _bar() as progress:
         report = run(wanted, models=models, data=None if data is None else Path(data), progress=progress)
     if not report.data["is_reference"]:
-        note(f"the data is not what the published figures are of (SHA-256 {wanted.data.sha256[:16]}…).")
+        note(f"the data is not what the published figures are of (its SHA-256 is {report.data['sha256'][:16]}…).")
     if out is not None:
         write_report(report, Path(out))
     if markdown is not None:
         Path(markdown).parent.mkdir(parents=True, exist_ok=True)
         Path(markdown).write_text(card_section(report) + "\n", encoding="utf-8")
-    if html is not None:
-        from zoo.evaluation.page.page import write_page
-
-        write_page(report, Path(html))
+    if html is not None and page is not None:
+        page(report, Path(html))
     if json:
         print_json(as_json(report))
         return

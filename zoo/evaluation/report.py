@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.evaluation.suites.stab.rows import ROWS
+from zoo.evaluation.kinds import suite_kind
 
 __all__ = [
-    "COLUMNS",
     "Column",
     "Figure",
     "Report",
@@ -84,64 +83,6 @@ class Column:
     has_interval: bool = True
 
 
-_ACTION = (
-    Column("tokens_per_chunk", "tokens a chunk", "{:.1f}"),
-    Column("bits_per_second", "bit/s", "{:.0f}"),
-    Column("compression", "values a token", "{:.2f}"),
-    Column("mse", "MSE", "{:.2e}"),
-    Column("q99", "99 % of errors below", "{:.3f}"),
-    Column("jerk_ratio", "jerk, decoded / data", "{:.2f}"),
-    Column("join_jump", "jump at joins / step", "{:.2f}"),
-    Column("repeated", "repeated commands at joins", "{:.3f}"),
-    Column("repeated_data", "the same in the data", "{:.3f}"),
-    Column("gripper_accuracy", "gripper side right", "{:.3f}"),
-    Column("decodes", "decodes with a token changed", "{:.2f}"),
-    Column("damage", "mean change by that token", "{:.3f}"),
-    Column("encode_us", "encode µs", "{:.0f}", False),
-    Column("decode_us", "decode µs", "{:.0f}", False),
-    Column("encode_batch_us", "encode µs a chunk, batch 1024", "{:.2f}", False),
-    Column("decode_batch_us", "decode µs a chunk, batch 1024", "{:.2f}", False),
-)
-
-_SPEECH = (
-    Column("ued_gaussian", "UED %, Gaussian noise", "{:.2f}"),
-    Column("ued_pink", "UED %, pink noise", "{:.2f}"),
-    Column("ued_brown", "UED %, brown noise", "{:.2f}"),
-    Column("ued_bit_crush", "UED %, bit crush", "{:.2f}"),
-    Column("ued_real", "UED %, real noise", "{:.2f}"),
-    Column("ued_real_ood", "UED %, real noise of other kinds", "{:.2f}"),
-    Column("ued_mean", "UED %, mean of the six", "{:.2f}"),
-    Column("ued_difference", "the same less the first model's", "{:+.2f}"),
-    Column("usage", "codebook used, clean", "{:.3f}", False),
-    Column("perplexity", "perplexity, clean", "{:.0f}", False),
-    Column("tokens", "clean tokens", "{:.0f}", False),
-    Column("tokens_per_second", "tokens/s", "{:.1f}", False),
-    Column("bits_per_second", "bit/s", "{:.0f}", False),
-)
-
-_RESYNTHESIS_FIGURES = (
-    Column("wer", "word errors %", "{:.1f}"),
-    Column("cer", "character errors %", "{:.1f}"),
-    Column("mel_distance", "log-mel distance, dB", "{:.2f}"),
-    Column("cepstral_distortion", "mel-cepstral distortion, dB", "{:.2f}"),
-    Column("stoi", "STOI", "{:.3f}"),
-    Column("pesq", "PESQ, wide band", "{:.2f}"),
-    Column("dnsmos", "DNSMOS, overall", "{:.2f}"),
-    Column("distill_mos", "DistillMOS", "{:.2f}"),
-    Column("real_time_factor", "real-time factor", "{:.3f}"),
-)
-
-_RESYNTHESIS = _RESYNTHESIS_FIGURES + tuple(
-    replace(column, key=f"unheard_{column.key}", title=f"{column.title}; voices never trained on")
-    for column in _RESYNTHESIS_FIGURES
-)
-
-_STAB = tuple(Column(*row) for row in ROWS)
-
-COLUMNS = {"action": _ACTION, "speech": _SPEECH, "resynthesis": _RESYNTHESIS, "stab": _STAB}
-"""The rows of the table, by kind of suite."""
-
-
 def as_json(report: Report) -> dict[str, Any]:
     """Return a report as plain values: a figure is a number, or estimate, low and high of its interval, or a reason."""
     values = {
@@ -197,12 +138,14 @@ def read_report(path: Path) -> Report:
 
 
 def _rows(report: Report, gap: str) -> list[tuple[str, list[str]]]:
-    """Return the title and the cells of each figure that any model has."""
-    if report.suite not in COLUMNS:
-        raise ConfigError(f"a report of the unknown kind {report.suite!r} cannot be shown.")
+    """Return the title and the cells of each figure that any model has.
+
+    Raises:
+        ConfigError: The report is of an unknown kind.
+    """
     return [
         (column.title, [cell(figures.get(column.key), column, gap) for figures in report.models.values()])
-        for column in COLUMNS[report.suite]
+        for column in suite_kind(report.suite).columns
         if any(column.key in figures for figures in report.models.values())
     ]
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -36,7 +36,6 @@ from zoo import config
 from zoo.checkpoint.fingerprint import fingerprint
 from zoo.data.audio import change_rate
 from zoo.errors import ConfigError, InputError, TokenError, near_matches, shown
-from zoo.evaluation.suites.stab.corpus import batches
 from zoo.metrics.tokens.streams import joint_stream
 from zoo.tokenizer import Tokenizer
 
@@ -154,7 +153,7 @@ def _from_tokenizer(tokenizer: Tokenizer, sample_rate: int) -> Subject:
 
     def encode(waves: Sequence[Tensor]) -> list[Tensor]:
         found: list[Tensor] = []
-        for batch in batches(waves, _BATCH_SECONDS * sample_rate):
+        for batch in _batches(waves, _BATCH_SECONDS * sample_rate):
             if rate != sample_rate:  # resampling overshoots
                 batch = [change_rate(wave, sample_rate, rate).clamp(-1.5, 1.5) for wave in batch]
             tokens = tokenizer.encode(batch)
@@ -178,6 +177,18 @@ def _from_tokenizer(tokenizer: Tokenizer, sample_rate: int) -> Subject:
             "config": config.to_dict(tokenizer.config),
         },
     )
+
+
+def _batches(waves: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
+    """Yield consecutive waves of at most so many samples together, at least one at a time."""
+    group: list[Tensor] = []
+    for wave in waves:
+        if group and sum(map(len, group)) + len(wave) > most:
+            yield group
+            group = []
+        group.append(wave)
+    if group:
+        yield group
 
 
 def _from_callable(name: str, sample_rate: int, waves: Callable[[], list[Tensor]], seed: int) -> Subject:

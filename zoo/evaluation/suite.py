@@ -1,64 +1,41 @@
-"""Suites: what is measured on what, as YAML read strictly."""
+"""What suites of all kinds share: reading the YAML, where data lies, running."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 from zoo import config
-from zoo.errors import ConfigError, InputError, near_matches, shown
-from zoo.evaluation.items import Bootstrap, cache
+from zoo.errors import ConfigError, InputError
+from zoo.evaluation.items import cache
+from zoo.evaluation.kinds import KINDS, Progress, suite_kind
 from zoo.evaluation.report import Report
-from zoo.evaluation.suites.resynthesis.config import ResynthesisSuite
-from zoo.evaluation.suites.stab.config import StabSuite
 
-__all__ = [
-    "ActionSuite",
-    "Bootstrap",
-    "NoiseLevels",
-    "ResynthesisSuite",
-    "SpeechFiles",
-    "SpeechSuite",
-    "StabSuite",
-    "Suite",
-    "SuiteData",
-    "Variant",
-    "environment",
-    "read_suite",
-    "run",
-]
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, and how many of how many steps are done."""
+__all__ = ["DataFile", "DataFolder", "Suite", "SuiteData", "environment", "read_suite", "run"]
 
 
 @dataclass(frozen=True)
-class SuiteData:
-    """Which data a suite measures on.
+class DataFile:
+    """A file that a suite measures on.
 
     Args:
-        file: Name of the file in the library's data cache.
+        file: Its name in the library's data cache.
         sha256: Of the file that the published figures are of.
         made_by: The command that makes it.
-        fit_split: Episodes that variants are fitted on.
-        test_split: Episodes that everything is measured on.
     """
 
     file: str
     sha256: str
     made_by: str
-    fit_split: str
-    test_split: str
 
     def locate(self, override: Path | None) -> Path:
-        """Return the path of the data.
+        """Return the path of the file.
 
         Raises:
             InputError: It is not there; the message says how to make it.
@@ -76,129 +53,61 @@ class SuiteData:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A tokenizer that is fitted for the comparison: a family with settings."""
-
-    name: str
-    family: str
-    config: dict
-
-
-@dataclass(frozen=True)
-class ActionSuite:
-    """A suite for action tokenizers.
+class DataFolder:
+    """A folder that a suite measures on.
 
     Args:
-        kind: Which suite this is.
-        title: For people.
-        data: What to measure on.
-        gripper: Degrees of freedom that switch, 0 being their threshold.
-        models: Registered names or folders, loaded as they are.
-        variants: What is fitted here.
-        bootstrap: How intervals are made.
-        latency_seconds: Seconds spent on each latency figure.
-    """
-
-    kind: Literal["action"]
-    title: str
-    data: SuiteData
-    gripper: tuple[int, ...]
-    models: tuple[str, ...]
-    variants: tuple[Variant, ...]
-    bootstrap: Bootstrap
-    latency_seconds: float
-
-
-@dataclass(frozen=True)
-class SpeechFiles:
-    """Which data a speech suite measures on.
-
-    Args:
-        file: Name of the folder in the library's data cache.
-        sha256: Of the sound that the published figures are of.
-        made_by: The command that makes the folder.
-        test: The manifest of what is disturbed.
-        noise: The manifest of noise of the kinds that training has.
-        noise_ood: The manifest of noise of other kinds.
-        sample_rate: Of all files, in Hz.
+        file: Its name in the library's data cache.
+        sha256: Of what was read when the published figures were made.
+        made_by: The command that makes it.
     """
 
     file: str
     sha256: str
     made_by: str
-    test: str = "test.jsonl"
-    noise: str = "noise-test.jsonl"
-    noise_ood: str = "noise-ood.jsonl"
-    sample_rate: int = 16000
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Files that must lie in it."""
+        return ()
 
     def locate(self, override: Path | None) -> Path:
         """Return the path of the folder.
 
         Raises:
-            InputError: It lacks a manifest; the message says how to make it.
+            InputError: It lacks a file; the message says how to make it.
         """
         path = override or cache() / self.file
-        for name in (self.test, self.noise, self.noise_ood):
-            if not (path / name).is_file():
-                raise InputError(
-                    f"{path / name} does not exist: make the folder with `{self.made_by}`, or point --data at one."
-                )
+        lacking = [path / name for name in self.needed if not (path / name).is_file()]
+        if lacking or not path.is_dir():
+            raise InputError(
+                f"{lacking[0] if lacking else path} does not exist: make the folder with `{self.made_by}`, or point "
+                "--data at one."
+            )
         return path
 
 
-@dataclass(frozen=True)
-class NoiseLevels:
-    """How strong each disturbance is: the depth of `bit_crush` in bits, else an SNR in dB."""
+class SuiteData(Protocol):
+    """What a suite measures on, as far as all suites know it."""
 
-    gaussian: float
-    pink: float
-    brown: float
-    bit_crush: float
-    real: float
-    real_ood: float
+    def locate(self, override: Path | None) -> Path:
+        """Return where it is."""
 
 
-@dataclass(frozen=True)
-class SpeechSuite:
-    """A suite for speech tokenizers.
+class Suite(Protocol):
+    """A suite that was read: the dataclass of its kind, of which this is what all have."""
 
-    Args:
-        kind: Which suite this is.
-        title: For people.
-        data: What to measure on.
-        noises: What utterances are disturbed by.
-        average: What a distance is the mean of: all utterances together, or languages, each of all its utterances. The
-            latter is the paper's, whose two languages have much data each.
-        models: Registered names or folders.
-        max_items: Utterances to measure on, as many of each source as there are; all if None.
-        seed: Of the noise.
-        bootstrap: How intervals are made.
-    """
+    @property
+    def kind(self) -> str:
+        """Which kind it is of."""
 
-    kind: Literal["speech"]
-    title: str
-    data: SpeechFiles
-    noises: NoiseLevels
-    average: Literal["utterances", "languages"]
-    models: tuple[str, ...]
-    max_items: int | None
-    seed: int
-    bootstrap: Bootstrap
+    @property
+    def title(self) -> str:
+        """What it is called, for people."""
 
-    def __post_init__(self) -> None:
-        if self.max_items is not None and self.max_items < 1:
-            raise ConfigError(f"max_items must be at least 1, or null for all, got {self.max_items}.")
-
-
-Suite = ActionSuite | SpeechSuite | ResynthesisSuite | StabSuite
-
-# How each kind is written and which module measures it; report.COLUMNS says how it is shown.
-_KINDS: dict[str, tuple[type[Suite], str]] = {
-    "action": (ActionSuite, "zoo.evaluation.suites.action"),
-    "speech": (SpeechSuite, "zoo.evaluation.suites.noise"),
-    "resynthesis": (ResynthesisSuite, "zoo.evaluation.suites.resynthesis.runner"),
-    "stab": (StabSuite, "zoo.evaluation.suites.stab.runner"),
-}
+    @property
+    def data(self) -> SuiteData:
+        """What it measures on."""
 
 
 def read_suite(path: str | Path) -> Suite:
@@ -215,11 +124,13 @@ def read_suite(path: str | Path) -> Suite:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the suite {path}: {error}.") from error
     if not isinstance(values, dict) or "kind" not in values:
-        raise ConfigError(f"{path} must be a mapping with a kind: {' or '.join(_KINDS)}.")
-    kind = values["kind"]
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise ConfigError(f"{path} is of the unknown kind {shown(kind)}; {near_matches(str(kind)[:80], _KINDS)}")
-    return config.from_dict(_KINDS[kind][0], values, str(path))
+        raise ConfigError(f"{path} must be a mapping with a kind: {' or '.join(KINDS)}.")
+    try:
+        kind = suite_kind(values["kind"])
+    except ConfigError as error:
+        raise ConfigError(f"cannot read the suite {path}: {error}") from error
+    suite: Suite = config.from_dict(kind.config, values, str(path))
+    return suite
 
 
 def run(
@@ -240,11 +151,8 @@ def run(
     Raises:
         InputError: The data is not there, or a model does not fit it.
     """
-    module = importlib.import_module(_KINDS[suite.kind][1])
-    report: Report = module.measure(
-        suite, models, suite.data.locate(data), progress or (lambda text, done, total: None)
-    )
-    return report
+    located = suite.data.locate(data)
+    return suite_kind(suite.kind).measure(suite, models, located, progress or (lambda text, done, total: None))
 
 
 def environment() -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,15 +20,86 @@ from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
 from zoo.data.actions import ActionEpisodes, read_actions
 from zoo.errors import InputError, TokenError
-from zoo.evaluation.report import Figure, Report
-from zoo.evaluation.suite import ActionSuite, Progress, environment
-from zoo.metrics.action import motion as _motion
-from zoo.metrics.bootstrap import bootstrap_interval
+from zoo.evaluation.figures import Columns, Row, interval, ratio, row_interval
+from zoo.evaluation.items import Bootstrap
+from zoo.evaluation.kinds import Progress, SuiteKind
+from zoo.evaluation.report import Column, Figure, Report
+from zoo.evaluation.suite import DataFile, environment
+from zoo.metrics.action import motion
 from zoo.modalities.action import ActionTokenizer, split
 
-__all__ = ["measure"]
+__all__ = ["ACTION", "ActionData", "ActionSuite", "Variant", "measure"]
 
-Rows = dict[str, list[tuple[float, ...]]]
+_COLUMNS = (
+    Column("tokens_per_chunk", "tokens a chunk", "{:.1f}"),
+    Column("bits_per_second", "bit/s", "{:.0f}"),
+    Column("compression", "values a token", "{:.2f}"),
+    Column("mse", "MSE", "{:.2e}"),
+    Column("q99", "99 % of errors below", "{:.3f}"),
+    Column("jerk_ratio", "jerk, decoded / data", "{:.2f}"),
+    Column("join_jump", "jump at joins / step", "{:.2f}"),
+    Column("repeated", "repeated commands at joins", "{:.3f}"),
+    Column("repeated_data", "the same in the data", "{:.3f}"),
+    Column("gripper_accuracy", "gripper side right", "{:.3f}"),
+    Column("decodes", "decodes with a token changed", "{:.2f}"),
+    Column("damage", "mean change by that token", "{:.3f}"),
+    Column("encode_us", "encode µs", "{:.0f}", False),
+    Column("decode_us", "decode µs", "{:.0f}", False),
+    Column("encode_batch_us", "encode µs a chunk, batch 1024", "{:.2f}", False),
+    Column("decode_batch_us", "decode µs a chunk, batch 1024", "{:.2f}", False),
+)
+
+_NO_STEPS = "there is nothing to measure on"
+
+
+@dataclass(frozen=True)
+class ActionData(DataFile):
+    """Which episodes a suite measures on.
+
+    Args:
+        file: Name of the file in the library's data cache.
+        sha256: Of the file that the published figures are of.
+        made_by: The command that makes it.
+        fit_split: Episodes that variants are fitted on.
+        test_split: Episodes that everything is measured on.
+    """
+
+    fit_split: str
+    test_split: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A tokenizer that is fitted for the comparison: a family with settings."""
+
+    name: str
+    family: str
+    config: dict
+
+
+@dataclass(frozen=True)
+class ActionSuite:
+    """A suite for action tokenizers.
+
+    Args:
+        kind: Which suite this is.
+        title: For people.
+        data: What to measure on.
+        gripper: Degrees of freedom that switch, 0 being their threshold.
+        models: Registered names or folders, loaded as they are.
+        variants: What is fitted here.
+        bootstrap: How intervals are made.
+        latency_seconds: Seconds spent on each latency figure.
+    """
+
+    kind: Literal["action"]
+    title: str
+    data: ActionData
+    gripper: tuple[int, ...]
+    models: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    bootstrap: Bootstrap
+    latency_seconds: float
 
 
 def measure(suite: ActionSuite, models: Sequence[str] | None, path: Path, progress: Progress) -> Report:
@@ -83,48 +154,59 @@ def _tokenizers(suite: ActionSuite, models: Sequence[str] | None, fit_data: Acti
 def _quality(
     tokenizer: ActionTokenizer, data: ActionEpisodes, normalizer: RangeNormalizer, suite: ActionSuite
 ) -> dict[str, Figure]:
-    rate = data.control_rate or 1.0
-    rows: Rows = {"size": [], "error": [], "jerk": [], "joins": [], "gripper": []}
+    rows: list[Row] = []
     errors: list[NDArray[np.float64]] = []
     for episode in data.episodes:
         x = torch.from_numpy(episode)[None]
-        tokens, decoded = _round_trip(tokenizer, x)
+        num_tokens, decoded = _round_trip(tokenizer, x)
         target, result = normalizer(x), normalizer(decoded)
         difference = (result - target).abs()
         errors.append(np.sort(difference.flatten().numpy()))
-        rows["error"].append((float(difference.square().sum()), difference.numel()))
-        bits = tokens * math.log2(tokenizer.spec.require_codebook())
-        chunks = tokenizer.num_chunks(x.shape[1])
-        rows["size"].append((tokens, chunks, bits, x.shape[1] / rate, x.numel()))
-        rows["jerk"].append(tuple(float(y.diff(n=3, dim=1).square().sum()) for y in (result, target)))
-        rows["joins"].append(_joins(tokenizer, result, target))
+        row = {
+            "tokens": num_tokens,
+            "chunks": tokenizer.num_chunks(x.shape[1]),
+            "bits": num_tokens * math.log2(tokenizer.spec.require_codebook()),
+            "seconds": x.shape[1] / (data.control_rate or 1.0),
+            "values": x.numel(),
+            "squared_error": float(difference.square().sum()),
+            "squared_jerk": float(result.diff(n=3, dim=1).square().sum()),
+            "squared_jerk_data": float(target.diff(n=3, dim=1).square().sum()),
+            **_joins(tokenizer, result, target),
+        }
         if suite.gripper:
             agree = (decoded[..., list(suite.gripper)] > 0) == (x[..., list(suite.gripper)] > 0)
-            rows["gripper"].append((float(agree.sum()), agree.numel()))
+            row |= {"gripper_agreed": float(agree.sum()), "gripper_values": agree.numel()}
+        rows.append(row)
 
-    def interval(key: str, statistic: Callable[[NDArray[np.float64]], Any]) -> Figure:
-        boot = suite.bootstrap
-        return Figure(
-            *bootstrap_interval(np.array(rows[key]), statistic, boot.confidence, boot.seed, boot.num_resamples)
-        )
+    def of_rows(statistic: Callable[[Columns], float], reason: str) -> Figure:
+        return row_interval(rows, statistic, suite.bootstrap, reason)
 
-    def ratio(over: int, under: int) -> Callable[[NDArray[np.float64]], float]:
-        return lambda r: float(r[:, over].sum() / r[:, under].sum()) if r[:, under].sum() else math.nan
-
+    no_joins = "no episode has more than one chunk"
     figures = {
-        "tokens_per_chunk": interval("size", ratio(0, 1)),
-        "bits_per_second": interval("size", ratio(2, 3)),
-        "compression": interval("size", ratio(4, 0)),
-        "mse": interval("error", ratio(0, 1)),
+        "tokens_per_chunk": of_rows(ratio("tokens", "chunks"), _NO_STEPS),
+        "bits_per_second": of_rows(ratio("bits", "seconds"), _NO_STEPS),
+        "compression": of_rows(ratio("values", "tokens"), _NO_STEPS),
+        "mse": of_rows(ratio("squared_error", "values"), _NO_STEPS),
         "q99": _quantile(errors, 0.99, suite),
-        "jerk_ratio": interval("jerk", lambda r: math.sqrt(r[:, 0].sum() / r[:, 1].sum())),
-        "join_jump": interval("joins", lambda r: (r[:, 0].sum() / r[:, 1].sum()) / (r[:, 2].sum() / r[:, 3].sum())),
-        "repeated": interval("joins", ratio(4, 1)),
-        "repeated_data": interval("joins", ratio(5, 1)),
+        "jerk_ratio": of_rows(_jerk_ratio, "the data does not jerk"),
+        "join_jump": of_rows(_join_jump, no_joins),
+        "repeated": of_rows(ratio("repeated", "joins"), no_joins),
+        "repeated_data": of_rows(ratio("repeated_data", "joins"), no_joins),
     }
     if suite.gripper:
-        figures["gripper_accuracy"] = interval("gripper", ratio(0, 1))
+        figures["gripper_accuracy"] = of_rows(ratio("gripper_agreed", "gripper_values"), _NO_STEPS)
     return figures
+
+
+def _jerk_ratio(columns: Columns) -> float:
+    """Return how many times as much decoded motion jerks as the data, in the root mean square."""
+    return math.sqrt(ratio("squared_jerk", "squared_jerk_data")(columns))
+
+
+def _join_jump(columns: Columns) -> float:
+    """Return the mean jump at a join that the data does not have, in steps of the data."""
+    step = ratio("step", "steps")(columns)
+    return ratio("jump", "joins")(columns) / step if step else math.nan
 
 
 def _round_trip(tokenizer: ActionTokenizer, x: Tensor) -> tuple[int, Tensor]:
@@ -142,20 +224,20 @@ def _start_options(tokenizer: ActionTokenizer, x: Tensor) -> dict[str, Tensor]:
     return {"start": x[:, 0] if fixed == 1 else x[:, :1].expand(-1, fixed, -1)}
 
 
-def _joins(tokenizer: ActionTokenizer, result: Tensor, target: Tensor) -> tuple[float, ...]:
-    """Return (Σ jump error, joins, Σ data's steps, steps, repeated commands, of them in the data)."""
+def _joins(tokenizer: ActionTokenizer, result: Tensor, target: Tensor) -> dict[str, float]:
+    """Return jumps at joins, steps of the data, and commands that are repeated at joins, all with their counts."""
     chunks = split(target, None, tokenizer.horizon)
     decoded = split(result, None, tokenizer.horizon)
-    sums = _motion.joins_sums(decoded.values[0], chunks.values[0], 1.0, chunks.valid[0], None, 1e-6)
+    sums = motion.joins_sums(decoded.values[0], chunks.values[0], 1.0, chunks.valid[0], None, 1e-6)
     dofs = target.shape[2]
-    return (
-        float(sums["value"].sum()),
-        float(sums["num_joins"]) * dofs,
-        float(sums["step"].sum()),
-        float(sums["num_steps"]) * dofs,
-        float(sums["repeated"].sum()),
-        float(sums["repeated_target"].sum()),
-    )
+    return {
+        "jump": float(sums["value"].sum()),
+        "joins": float(sums["num_joins"]) * dofs,
+        "step": float(sums["step"].sum()),
+        "steps": float(sums["num_steps"]) * dofs,
+        "repeated": float(sums["repeated"].sum()),
+        "repeated_data": float(sums["repeated_target"].sum()),
+    }
 
 
 def _quantile(errors: list[NDArray[np.float64]], q: float, suite: ActionSuite) -> Figure:
@@ -192,11 +274,9 @@ def _robustness(
             continue
         valid.append(1.0)
         damage.append(float((decoded - intact).abs().mean()))
-    boot = suite.bootstrap
-    figures = {"decodes": Figure(*bootstrap_interval(valid, np.mean, boot.confidence, boot.seed, boot.num_resamples))}
+    figures = {"decodes": interval(valid, suite.bootstrap, _NO_STEPS)}
     if damage:
-        interval = bootstrap_interval(damage, np.mean, boot.confidence, boot.seed, boot.num_resamples)
-        figures["damage"] = Figure(*interval)
+        figures["damage"] = interval(damage, suite.bootstrap, _NO_STEPS)
     return figures
 
 
@@ -236,3 +316,6 @@ def _times(call: Callable[[], Any], seconds: float) -> NDArray[np.float64]:
         call()
         times.append(time.perf_counter() - start)
     return np.array(times)
+
+
+ACTION = SuiteKind(ActionSuite, measure, _COLUMNS)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,20 +22,108 @@ from torch import Tensor
 import zoo
 from zoo import config
 from zoo._random import derive_seed
-from zoo.data.audio import change_rate, read_audio
+from zoo.data.audio import change_rate
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.data.perturbations.noise import NoiseBank, Perturbation, RealNoise, perturbation
-from zoo.errors import InputError
-from zoo.evaluation.report import Figure, Report
-from zoo.evaluation.suite import Bootstrap, Progress, SpeechSuite, environment
+from zoo.errors import ConfigError, InputError
+from zoo.evaluation.items import Bootstrap
+from zoo.evaluation.kinds import Progress, SuiteKind
+from zoo.evaluation.report import Column, Figure, Report
+from zoo.evaluation.suite import DataFolder, environment
+from zoo.evaluation.utterances import choose, key, read_wave
 from zoo.metrics.bootstrap import bootstrap_interval
 from zoo.metrics.tokens.edits import unit_edits
 from zoo.tokenizer import Tokenizer
 
-__all__ = ["choose", "measure"]
+__all__ = ["SPEECH", "NoiseLevels", "SpeechFiles", "SpeechSuite", "measure"]
 
 # `Tokenizer.encode` refuses louder samples, which are integers that were not scaled more often than they are sound.
 _PEAK = 1.5
+
+_COLUMNS = (
+    Column("ued_gaussian", "UED %, Gaussian noise", "{:.2f}"),
+    Column("ued_pink", "UED %, pink noise", "{:.2f}"),
+    Column("ued_brown", "UED %, brown noise", "{:.2f}"),
+    Column("ued_bit_crush", "UED %, bit crush", "{:.2f}"),
+    Column("ued_real", "UED %, real noise", "{:.2f}"),
+    Column("ued_real_ood", "UED %, real noise of other kinds", "{:.2f}"),
+    Column("ued_mean", "UED %, mean of the six", "{:.2f}"),
+    Column("ued_difference", "the same less the first model's", "{:+.2f}"),
+    Column("usage", "codebook used, clean", "{:.3f}", False),
+    Column("perplexity", "perplexity, clean", "{:.0f}", False),
+    Column("tokens", "clean tokens", "{:.0f}", False),
+    Column("tokens_per_second", "tokens/s", "{:.1f}", False),
+    Column("bits_per_second", "bit/s", "{:.0f}", False),
+)
+
+
+@dataclass(frozen=True)
+class SpeechFiles(DataFolder):
+    """Which data a speech suite measures on.
+
+    Args:
+        file: Name of the folder in the library's data cache.
+        sha256: Of the sound that the published figures are of.
+        made_by: The command that makes the folder.
+        test: The manifest of what is disturbed.
+        noise: The manifest of noise of the kinds that training has.
+        noise_ood: The manifest of noise of other kinds.
+        sample_rate: Of all files, in Hz.
+    """
+
+    test: str = "test.jsonl"
+    noise: str = "noise-test.jsonl"
+    noise_ood: str = "noise-ood.jsonl"
+    sample_rate: int = 16000
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The manifests."""
+        return self.test, self.noise, self.noise_ood
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """How strong each disturbance is: the depth of `bit_crush` in bits, else an SNR in dB."""
+
+    gaussian: float
+    pink: float
+    brown: float
+    bit_crush: float
+    real: float
+    real_ood: float
+
+
+@dataclass(frozen=True)
+class SpeechSuite:
+    """A suite for speech tokenizers.
+
+    Args:
+        kind: Which suite this is.
+        title: For people.
+        data: What to measure on.
+        noises: What utterances are disturbed by.
+        average: What a distance is the mean of: all utterances together, or languages, each of all its utterances. The
+            latter is the paper's, whose two languages have much data each.
+        models: Registered names or folders.
+        max_items: Utterances to measure on, as many of each source as there are; all if None.
+        seed: Of the noise.
+        bootstrap: How intervals are made.
+    """
+
+    kind: Literal["speech"]
+    title: str
+    data: SpeechFiles
+    noises: NoiseLevels
+    average: Literal["utterances", "languages"]
+    models: tuple[str, ...]
+    max_items: int | None
+    seed: int
+    bootstrap: Bootstrap
+
+    def __post_init__(self) -> None:
+        if self.max_items is not None and self.max_items < 1:
+            raise ConfigError(f"max_items must be at least 1, or null for all, got {self.max_items}.")
 
 
 @dataclass
@@ -98,22 +187,6 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
     return report
 
 
-def choose(utterances: Sequence[Utterance], folder: Path, max_items: int | None) -> list[Utterance]:
-    """Return up to `max_items` utterances, as many of each source as there are, whatever order they are given in.
-
-    Args:
-        utterances: What to choose from.
-        folder: Where their paths start; what lies in it under the same name is the same utterance elsewhere.
-        max_items: None is all.
-    """
-    by_source: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in sorted(utterances, key=lambda utterance: _key(utterance, folder)):
-        by_source[utterance.source].append(utterance)
-    ranked = sorted((rank, source) for source, members in by_source.items() for rank in range(len(members)))
-    taken = [by_source[source][rank] for rank, source in ranked[:max_items]]
-    return sorted(taken, key=lambda utterance: _key(utterance, folder))
-
-
 class _Views:
     """Makes the disturbed views of utterances.
 
@@ -131,11 +204,11 @@ class _Views:
 
     def of(self, utterance: Utterance) -> Tensor:
         """Return an utterance undisturbed and under each noise, (1 + noises, samples)."""
-        clean = _read(utterance, self._suite.data.sample_rate)
+        clean = read_wave(utterance, self._suite.data.sample_rate)
         self.heard.update(clean.numpy().tobytes())
         waves = [clean]
         for number, noise in enumerate(self._noises.values()):
-            seed = derive_seed(self._suite.seed, _key(utterance, self._folder), number)
+            seed = derive_seed(self._suite.seed, key(utterance, self._folder), number)
             if isinstance(noise, RealNoise):
                 self.heard.update(noise.bank.draw(len(clean), torch.Generator().manual_seed(seed)).numpy().tobytes())
             wave = noise(clean, torch.Generator().manual_seed(seed))
@@ -153,12 +226,6 @@ def _load(name: str) -> Tokenizer:
     return tokenizer
 
 
-def _key(utterance: Utterance, folder: Path) -> int:
-    """Return a number that stands for an utterance, wherever its folder is."""
-    path = utterance.path.relative_to(folder) if utterance.path.is_relative_to(folder) else utterance.path
-    return int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:8])
-
-
 def _noises(suite: SpeechSuite, folder: Path) -> Mapping[str, Perturbation]:
     rate = suite.data.sample_rate
     banks = {
@@ -169,16 +236,6 @@ def _noises(suite: SpeechSuite, folder: Path) -> Mapping[str, Perturbation]:
         name: perturbation("real" if name in banks else name, level, banks.get(name))
         for name, level in asdict(suite.noises).items()
     }
-
-
-def _read(utterance: Utterance, sample_rate: int) -> Tensor:
-    channels, rate = read_audio(utterance.path)
-    if rate != sample_rate or len(channels) != 1:
-        raise InputError(
-            f"{utterance.path} has {len(channels)} channel(s) at {rate} Hz: the suite's data must be mono at "
-            f"{sample_rate} Hz. Convert it first."
-        )
-    return channels[0]
 
 
 def _add(tally: _Tally, tokenizer: Tokenizer, waves: Tensor, sample_rate: int) -> None:
@@ -253,3 +310,6 @@ def _protocol(suite: SpeechSuite, languages: Sequence[str]) -> str:
         f"{levels.real:g} and {levels.real_ood:g}, amplitudes of {levels.bit_crush:g} bits; intervals of "
         f"{suite.bootstrap.confidence:.0%} from resampling utterances."
     )
+
+
+SPEECH = SuiteKind(SpeechSuite, measure, _COLUMNS)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from zoo.errors import InputError, TokenError
+from zoo.errors import InputError
 from zoo.metrics.tokens.compression import check_split
 from zoo.metrics.tokens.corpus import TokenCorpus
 from zoo.metrics.tokens.streams import Units, one_stream
@@ -29,7 +29,6 @@ __all__ = [
     "apply_merges",
     "byte_pair_costs",
     "byte_pair_efficiency",
-    "expand_merges",
     "learn_merges",
 ]
 
@@ -103,25 +102,6 @@ def apply_merges(ids: Sequence[int], vocab_size: int, merges: Sequence[Pair]) ->
         if rank == len(merges):
             return ids
         ids = _merge(ids, merges[rank], vocab_size + rank)
-
-
-def expand_merges(ids: Sequence[int], vocab_size: int, merges: Sequence[Pair]) -> list[int]:
-    """Return what `apply_merges` was given.
-
-    Raises:
-        TokenError: An id is neither of the vocabulary nor of a merge.
-    """
-    expanded: list[int] = []
-    left = list(reversed(ids))
-    while left:
-        token = left.pop()
-        if not 0 <= token < vocab_size + len(merges):
-            raise TokenError(f"ids must lie in 0..{vocab_size + len(merges) - 1}, got {token}.")
-        if token < vocab_size:
-            expanded.append(token)
-        else:
-            left.extend(reversed(merges[token - vocab_size]))
-    return expanded
 
 
 def byte_pair_efficiency(

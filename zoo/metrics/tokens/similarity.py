@@ -1,7 +1,7 @@
 """How alike two token sequences are: the distances and similarities that the STAB-style metrics are made of.
 
 Source: specification of STAB (arXiv 2409.02384), section 2. The paper's normalisation is unknown; chosen are the edit
-distance over the longer length, the share of equal positions, and an F-score of n-grams (chrF, Popović 2015, on ids).
+distance over the longer length, and an F-score of n-grams (chrF, Popović 2015, on ids).
 All are fractions in 0..1. Raw values depend on vocabulary and token rate; `chance_corrected` makes them comparable.
 """
 
@@ -18,7 +18,6 @@ from zoo.metrics.tokens.streams import collapse_runs
 __all__ = [
     "MEASURES",
     "chance_corrected",
-    "equal_positions",
     "ngram_f_score",
     "normalized_edit_distance",
     "similarities",
@@ -39,17 +38,6 @@ def normalized_edit_distance(a: Sequence[int], b: Sequence[int]) -> float:
     """
     longer = max(len(a), len(b))
     return edit_distance(a, b) / longer if longer else 0.0
-
-
-def equal_positions(a: Sequence[int], b: Sequence[int]) -> float:
-    """Return the share of positions where two aligned sequences of one length agree; NaN if they are empty.
-
-    Raises:
-        InputError: The lengths differ: such sequences are not aligned.
-    """
-    if len(a) != len(b):
-        raise InputError(f"only sequences of one length have equal positions, got lengths {len(a)} and {len(b)}.")
-    return sum(x == y for x, y in zip(a, b, strict=True)) / len(a) if len(a) else math.nan
 
 
 def ngram_f_score(hypothesis: Sequence[int], reference: Sequence[int], max_order: int = 4, beta: float = 1.0) -> float:

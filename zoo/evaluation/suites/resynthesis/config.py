@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from zoo.errors import ConfigError, InputError
+from zoo.errors import ConfigError
 from zoo.evaluation.items import Bootstrap, cache
+from zoo.evaluation.suite import DataFolder
 
 __all__ = ["GROUPS", "Clips", "Recognizer", "ResynthesisSuite", "SpokenFiles"]
 
@@ -16,7 +17,7 @@ GROUPS = ("heard", "unheard")
 
 
 @dataclass(frozen=True)
-class SpokenFiles:
+class SpokenFiles(DataFolder):
     """Which recordings a suite is about.
 
     Args:
@@ -27,24 +28,13 @@ class SpokenFiles:
         sample_rate: Of all files, in Hz. Every measure is made at it.
     """
 
-    file: str
-    sha256: str
-    made_by: str
     test: str = "test.jsonl"
     sample_rate: int = 16000
 
-    def locate(self, override: Path | None) -> Path:
-        """Return the path of the folder.
-
-        Raises:
-            InputError: It has no manifest; the message says how to make it.
-        """
-        path = override or cache() / self.file
-        if not (path / self.test).is_file():
-            raise InputError(
-                f"{path / self.test} does not exist: make the folder with `{self.made_by}`, or point --data at one."
-            )
-        return path
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The manifest."""
+        return (self.test,)
 
 
 @dataclass(frozen=True)

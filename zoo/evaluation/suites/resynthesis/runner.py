@@ -9,30 +9,44 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.data.audio import read_audio
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.errors import InputError
+from zoo.evaluation.figures import Row, mean_of, ratio, row_interval
 from zoo.evaluation.items import Bootstrap
-from zoo.evaluation.report import Figure, Report
-from zoo.evaluation.suite import Progress, environment
-from zoo.evaluation.suites.noise import choose
+from zoo.evaluation.kinds import Progress, SuiteKind
+from zoo.evaluation.report import Column, Figure, Report
+from zoo.evaluation.suite import environment
 from zoo.evaluation.suites.resynthesis.config import GROUPS, Clips, ResynthesisSuite
 from zoo.evaluation.suites.resynthesis.judges import TEXT_RATES, Judges, text_counts
 from zoo.evaluation.suites.resynthesis.systems import Recording, System, systems
-from zoo.metrics.bootstrap import bootstrap_interval
+from zoo.evaluation.utterances import choose, read_wave
 
-__all__ = ["measure"]
+__all__ = ["RESYNTHESIS", "measure"]
 
 _NUM_EXAMPLES = 5
+
+_HEARD = (
+    Column("wer", "word errors %", "{:.1f}"),
+    Column("cer", "character errors %", "{:.1f}"),
+    Column("mel_distance", "log-mel distance, dB", "{:.2f}"),
+    Column("cepstral_distortion", "mel-cepstral distortion, dB", "{:.2f}"),
+    Column("stoi", "STOI", "{:.3f}"),
+    Column("pesq", "PESQ, wide band", "{:.2f}"),
+    Column("dnsmos", "DNSMOS, overall", "{:.2f}"),
+    Column("distill_mos", "DistillMOS", "{:.2f}"),
+    Column("real_time_factor", "real-time factor", "{:.3f}"),
+)
+
+_COLUMNS = _HEARD + tuple(
+    replace(column, key=f"unheard_{column.key}", title=f"{column.title}; voices never trained on") for column in _HEARD
+)
 
 
 @dataclass
@@ -44,7 +58,7 @@ class _Tally:
         heard: What the recogniser read in the first clips.
     """
 
-    rows: dict[str, list[dict[str, float]]] = field(default_factory=lambda: {group: [] for group in GROUPS})
+    rows: dict[str, list[Row]] = field(default_factory=lambda: {group: [] for group in GROUPS})
     heard: list[str] = field(default_factory=list)
 
 
@@ -55,14 +69,14 @@ def measure(suite: ResynthesisSuite, models: Sequence[str] | None, path: Path, p
     clips = _clips(suite, path)
     for system in makers[1:]:
         # Untimed: weights may be read when a decoder is first called.
-        system(_read(clips[0][1], suite.data.sample_rate)[: suite.data.sample_rate], suite.data.sample_rate)
+        system(read_wave(clips[0][1], suite.data.sample_rate)[: suite.data.sample_rate], suite.data.sample_rate)
     judges = Judges(suite)
 
     tallies = {system.name: _Tally() for system in makers}
     digest = hashlib.sha256()
     seconds = dict.fromkeys(GROUPS, 0.0)
     for number, (group, utterance) in enumerate(clips):
-        recording = _read(utterance, suite.data.sample_rate)
+        recording = read_wave(utterance, suite.data.sample_rate)
         digest.update(recording.numpy().tobytes() + utterance.text.encode())
         seconds[group] += len(recording) / suite.data.sample_rate
         for place, system in enumerate(makers):
@@ -127,16 +141,6 @@ def _clips(suite: ResynthesisSuite, path: Path) -> list[tuple[str, Utterance]]:
     return chosen
 
 
-def _read(utterance: Utterance, sample_rate: int) -> Tensor:
-    channels, rate = read_audio(utterance.path)
-    if rate != sample_rate or len(channels) != 1:
-        raise InputError(
-            f"{utterance.path} has {len(channels)} channel(s) at {rate} Hz: the suite's data must be mono at "
-            f"{sample_rate} Hz. Convert it first."
-        )
-    return channels[0]
-
-
 def _add(
     tally: _Tally, system: System, judges: Judges, group: str, text: str, recording: Tensor, sample_rate: int
 ) -> None:
@@ -153,12 +157,12 @@ def _add(
     tally.rows[group].append(row)
 
 
-def _figures(rows: list[dict[str, float]], group: str, judges: Judges, boot: Bootstrap) -> dict[str, Figure]:
+def _figures(rows: list[Row], group: str, judges: Judges, boot: Bootstrap) -> dict[str, Figure]:
     """Return the figures of one system and group."""
     if not rows:
         return {}
     before = "" if group == GROUPS[0] else f"{group}_"
-    figures = {name: _mean([row[name] for row in rows], boot) for name in judges.names}
+    figures = {name: _mean(rows, name, boot) for name in judges.names}
     for name, (edits, length) in TEXT_RATES.items():
         if edits in rows[0]:
             figures[name] = _rate(rows, edits, length, 100.0, boot)
@@ -170,32 +174,16 @@ def _figures(rows: list[dict[str, float]], group: str, judges: Judges, boot: Boo
     return {before + name: figure for name, figure in figures.items()}
 
 
-def _mean(values: list[float], boot: Bootstrap) -> Figure:
+def _mean(rows: list[Row], name: str, boot: Bootstrap) -> Figure:
     """Return the mean of the clips that a measure is defined for."""
-    defined = [value for value in values if not math.isnan(value)]
-    if not defined:
-        return Figure.missing(f"it is not defined for any of the {len(values)} clips.")
-    return _interval(np.array(defined), np.mean, boot)
+    defined = [row for row in rows if not math.isnan(row[name])]
+    return row_interval(defined, mean_of(name), boot, f"it is not defined for any of the {len(rows)} clips.")
 
 
-def _rate(rows: list[dict[str, float]], above: str, below: str, scale: float, boot: Bootstrap) -> Figure:
+def _rate(rows: list[Row], above: str, below: str, scale: float, boot: Bootstrap) -> Figure:
     """Return a ratio of sums over clips."""
-    pairs = np.array([(row[above], row[below]) for row in rows], dtype=np.float64)
-    if not pairs[:, 1].sum():
-        return Figure.missing(f"the transcripts of the {len(rows)} clips have no {below}.")
-
-    def ratio(drawn: NDArray[np.float64]) -> float:
-        total = drawn[:, 1].sum()
-        return scale * float(drawn[:, 0].sum() / total) if total else math.nan
-
-    return _interval(pairs, ratio, boot)
-
-
-def _interval(
-    values: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float], boot: Bootstrap
-) -> Figure:
-    found = bootstrap_interval(values, statistic, boot.confidence, boot.seed, boot.num_resamples)
-    return Figure(*found) if math.isfinite(found.low) else Figure(found.estimate)
+    reason = f"the transcripts of the {len(rows)} clips have no {below}."
+    return row_interval(rows, ratio(above, below, scale), boot, reason)
 
 
 def _protocol(suite: ResynthesisSuite, judges: Judges) -> str:
@@ -212,3 +200,6 @@ def _protocol(suite: ResynthesisSuite, judges: Judges) -> str:
             " Not measured: " + "; ".join(f"{name} ({why.rstrip('.')})" for name, why in judges.missing.items()) + "."
         )
     return text
+
+
+RESYNTHESIS = SuiteKind(ResynthesisSuite, measure, _COLUMNS)

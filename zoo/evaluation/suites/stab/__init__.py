@@ -6,7 +6,6 @@ results are "STAB-style" and never STAB scores.
 
 * `config` says what is measured, as YAML
 * `corpus` reads the recordings and disturbs them, once for all tokenizers
-* `subject` makes one thing of a tokenizer of the zoo and of any `module:function`
 * `runner` measures, with `invariance`, `robustness` and `codes`
-* `page` writes what came out as HTML
+* `columns` is its table, `page` writes what came out as HTML
 """

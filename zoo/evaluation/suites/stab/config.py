@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Literal
 
-from zoo.errors import ConfigError, InputError
-from zoo.evaluation.items import Bootstrap, cache
+from zoo.errors import ConfigError
+from zoo.evaluation.items import Bootstrap
+from zoo.evaluation.suite import DataFolder
 
 __all__ = ["DIMENSIONS", "KINDS", "StabFiles", "StabSuite", "Strengths"]
 
 
 @dataclass(frozen=True)
-class StabFiles:
+class StabFiles(DataFolder):
     """Which recordings a suite compares.
 
     Args:
@@ -26,24 +26,13 @@ class StabFiles:
         sample_rate: Of all files, in Hz.
     """
 
-    file: str
-    sha256: str
-    made_by: str
     manifest: str = "stab.jsonl"
     sample_rate: int = 16000
 
-    def locate(self, override: Path | None) -> Path:
-        """Return the path of the folder.
-
-        Raises:
-            InputError: It has no manifest; the message says how to make it.
-        """
-        path = override or cache() / self.file
-        if not (path / self.manifest).is_file():
-            raise InputError(
-                f"{path / self.manifest} does not exist: make the folder with `{self.made_by}`, or point --data at one."
-            )
-        return path
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The manifest."""
+        return (self.manifest,)
 
 
 @dataclass(frozen=True)

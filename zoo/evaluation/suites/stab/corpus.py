@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,18 +199,6 @@ class Disturber:
             waves.append(wave.clamp(-_PEAK, _PEAK))
             self.digest.update(waves[-1].numpy().tobytes())
         return waves
-
-
-def batches(waves: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
-    """Yield consecutive waves of at most so many samples together, at least one at a time."""
-    group: list[Tensor] = []
-    for wave in waves:
-        if group and sum(map(len, group)) + len(wave) > most:
-            yield group
-            group = []
-        group.append(wave)
-    if group:
-        yield group
 
 
 def _perturbation(kind: str, strength: float, sample_rate: int, bank: NoiseBank | None) -> Perturbation:

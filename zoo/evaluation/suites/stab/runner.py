@@ -14,17 +14,20 @@ from torch import Tensor
 
 from zoo.errors import ConfigError
 from zoo.evaluation.figures import Sheet
+from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Report
 from zoo.evaluation.subject import Stream, Subject, read_subject
-from zoo.evaluation.suite import Progress, environment
+from zoo.evaluation.suite import environment
 from zoo.evaluation.suites.stab.codes import codes
+from zoo.evaluation.suites.stab.columns import COLUMNS
 from zoo.evaluation.suites.stab.config import StabSuite
 from zoo.evaluation.suites.stab.corpus import Corpus, Disturber, Recording, read_corpus
 from zoo.evaluation.suites.stab.invariance import ContextTally, language, speaker
+from zoo.evaluation.suites.stab.page import write_page
 from zoo.evaluation.suites.stab.robustness import robustness
 from zoo.metrics.tokens.robustness import robustness_rows
 
-__all__ = ["EXAMPLE", "measure"]
+__all__ = ["EXAMPLE", "STAB", "measure"]
 
 EXAMPLE = ("real", 20.0)
 """The disturbance that is drawn, if the suite has it; else its last."""
@@ -253,3 +256,6 @@ def _protocol(suite: StabSuite) -> str:
         f"Intervals of {boot.confidence:.0%} from {boot.num_resamples} resamples of sentences or clips; floors, and "
         "figures of all tokens together, have none."
     )
+
+
+STAB = SuiteKind(StabSuite, measure, COLUMNS, page=write_page)

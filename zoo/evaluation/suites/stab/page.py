@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.evaluation.page.charts import COLOURS, bars, curves, tokens
-from zoo.evaluation.report import COLUMNS, Figure, Report, cell
+from zoo.evaluation.charts import COLOURS, bars, curves, tokens
+from zoo.evaluation.report import Figure, Report, cell
+from zoo.evaluation.suites.stab.columns import COLUMNS
 
 __all__ = ["page", "write_page"]
 
@@ -206,7 +207,7 @@ def _pictures(report: Report) -> str:
 def _table(report: Report) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in report.models)
     rows = []
-    for column in COLUMNS["stab"]:
+    for column in COLUMNS:
         figures = _row(report, column.key)
         if any(found is not None for found in figures):
             cells = "".join(_cell(found, cell(found, column, "<br>")) for found in figures)

@@ -1,0 +1,109 @@
+"""The items that a tokenizer encodes in several ways: files or episodes of its modality."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.data.actions import read_actions
+from zoo.data.manifest import Utterance, read_manifest
+from zoo.errors import InputError
+from zoo.evaluation.suites.invariance.config import InvarianceSuite
+from zoo.evaluation.utterances import choose
+from zoo.tokenizer import Tokenizer
+
+__all__ = ["Items", "has_lengths", "padded_batches", "read_items"]
+
+
+@dataclass(frozen=True)
+class Items:
+    """What there is of a modality.
+
+    Args:
+        file: Name of the data.
+        made_by: The command that makes it.
+        sources: Paths of files, or arrays (T, D).
+        sha256: Of their contents.
+        is_reference: Whether the published figures are of these.
+        utterances: All that the manifest lists, not only what was chosen; none of other data.
+    """
+
+    file: str
+    made_by: str
+    sources: tuple[Any, ...]
+    sha256: str
+    is_reference: bool
+    utterances: tuple[Utterance, ...] = ()
+
+    def tensors(self, tokenizer: Tokenizer) -> list[Tensor]:
+        """Return each item as the tokenizer takes it, without the batch dimension."""
+        return [tokenizer.as_batch([source], resample=True)[0][0] for source in self.sources]
+
+
+def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
+    """Choose the items of a modality.
+
+    Raises:
+        ConfigError: The suite names no data of this modality.
+        InputError: There are none, or they cannot be read.
+    """
+    source, path = suite.data.of(modality, path)
+    utterances: list[Utterance] = []
+    found: Sequence[Any]
+    if modality == "action":
+        found = read_actions(path, split=source.split or None).episodes
+    elif modality == "speech" and (path / source.manifest).is_file():
+        utterances = read_manifest(path / source.manifest)
+        found = [utterance.path for utterance in choose(utterances, path, suite.max_items)]
+    else:
+        found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if not found:
+        raise InputError(f"{path} holds nothing to encode: point --data at a folder of {modality} files.")
+    step = max(1.0, len(found) / (suite.max_items or len(found)))
+    sources = tuple(found[int(number * step)] for number in range(min(len(found), suite.max_items or len(found))))
+    digest = hashlib.sha256()
+    for item in sources:
+        digest.update(item.read_bytes() if isinstance(item, Path) else item.tobytes())
+    found_digest = digest.hexdigest()
+    is_reference = found_digest == source.sha256
+    return Items(source.file, source.made_by, sources, found_digest, is_reference, tuple(utterances))
+
+
+def has_lengths(tokenizer: Tokenizer) -> bool:
+    """Return whether items of one batch may differ in length and are padded."""
+    return tokenizer.spec.modality in ("speech", "action")
+
+
+def padded_batches(
+    items: Sequence[Tensor], size: int, *, lengths: bool, padding: bool, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield consecutive items as batches of a size.
+
+    Args:
+        items: Without the batch dimension.
+        size: Items a batch. Where they have no lengths, a batch also ends where their shape changes.
+        lengths: Whether items are padded to the longest, with noise, since what it holds must not matter.
+        padding: Whether there is as much padding again as the longest is long.
+        generator: Of the noise.
+    """
+    start = 0
+    while start < len(items):
+        batch = list(items[start : start + size])
+        if not lengths:
+            same = next((n for n, item in enumerate(batch) if item.shape != batch[0].shape), len(batch))
+            batch = batch[:same]
+            yield torch.stack(batch), None
+        else:
+            longest = max(map(len, batch)) * (2 if padding else 1)
+            noise = torch.randn(len(batch), longest, *batch[0].shape[1:], generator=generator)
+            values = (0.3 * noise).clamp(-1, 1).to(batch[0].device)
+            for row, item in zip(values, batch, strict=True):
+                row[: len(item)] = item
+            yield values, torch.tensor([len(item) for item in batch])
+        start += len(batch)
