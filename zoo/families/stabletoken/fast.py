@@ -80,7 +80,7 @@ def _vectors(features: LogMel, encoder: SpeechEncoder, waves: list[Tensor], coun
     for row, wave in zip(padded, waves, strict=True):
         row[: len(wave)] = wave
     lengths = torch.tensor([len(wave) for wave in waves], device=device)
-    with full_precision(padded):  # a tenth of the work, and half of the digits would be lost
+    with full_precision(padded):  # a small part of the work, and the logarithm would lose most digits
         mel = features.together(padded, torch.tensor(counts, device=device) * features.token_samples)
     hidden, mask = encoder(mel.to(encoder.conv1.weight.dtype), features.num_frames(lengths))
     return hidden, mask
