@@ -32,6 +32,7 @@ def load(
     revision: str | None = None,
     token: str | None = None,
     decoder: bool = True,
+    exact: bool = True,
 ) -> Tokenizer:
     """Load a tokenizer, in evaluation mode.
 
@@ -40,11 +41,14 @@ def load(
             `hf://owner/repo[@revision]`. A folder may also hold an author's released files as they are.
         family: Which family reads the checkpoint; found out from the files if None.
         device: Where to put it; the CPU if None.
-        dtype: Floating dtype of the weights; that of the family if None.
+        dtype: Floating dtype of the weights; that of the family if None. Exact ids allow few, fast mode any.
         revision: Commit, tag or branch of a Hub repository; the registry's pinned one, or `main`, if None.
         token: Hub access token; the one that `hf auth login` stored if None.
         decoder: False for one that only encodes: where a family keeps its decoder in a file of its own, that is neither
             downloaded nor read.
+        exact: False for fast mode, for accelerators and large corpora: whole batches in one kernel, half precision,
+            autocast and TF32 as the caller likes. A few ids then depend on the batch they are in. A family whose
+            arithmetic is exact at no price has no fast mode, and is loaded as ever; `tokenizer.is_exact` tells.
 
     Returns:
         The tokenizer. `tokenizer.source` says where it came from, a Hub address with its commit. A licence that
@@ -53,7 +57,8 @@ def load(
     Raises:
         UnknownNameError: No such model or family; the message lists near matches.
         CheckpointError: The checkpoint is missing, incomplete, damaged or of another family.
-        ConfigError: Its config has unknown keys, `dtype` would change the ids, or `revision` is given for a folder.
+        ConfigError: Its config has unknown keys, `dtype` would change the ids and `exact` is not False, or `revision`
+            is given for a folder.
         HubError: The Hub cannot be reached or refuses, or the model is not in the cache in offline mode.
     """
     place = _device(device)
@@ -66,6 +71,7 @@ def load(
         tokenizer = _from_hub(text, family, revision, token, decoder)
     else:
         tokenizer = _from_name(text, family, revision, token, decoder)
+    tokenizer.is_exact = exact or not tokenizer.fast_modules
     if dtype is not None:
         tokenizer = tokenizer.to_dtype(dtype)
     return tokenizer if place is None else tokenizer.to(place)

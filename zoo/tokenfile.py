@@ -36,6 +36,8 @@ Keys of `facts`:
 * `captions`, list of B strings, or null or absent: what each item is decoded with. What a text encoder made of them, if
   it is kept, is two tensors more: `condition_states`, F32 (sum of condition_lengths, D), and `condition_lengths`, I64
   (B,).
+* `fast_dtype`, string, or null or absent: "bfloat16" and the like, of the weights of a tokenizer in fast mode
+  (`zoo.load(…, exact=False)`), whose ids may depend in a few places on the batch they were in. Absent in exact mode.
 """
 
 from __future__ import annotations
@@ -44,7 +46,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,9 @@ from safetensors import numpy, safe_open
 
 from zoo import config as configs
 from zoo import registry
-from zoo.checkpoint.fingerprint import fingerprint
+from zoo.checkpoint.atomic import write_whole
+from zoo.checkpoint.fingerprint import fingerprint, fingerprint_in
+from zoo.components.exact.modes import FAST_DTYPES
 from zoo.errors import CheckpointError, ConfigError, TokenError, ZooError
 from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
@@ -71,6 +74,7 @@ SUFFIX = ".zoo"
 _TENSORS = ("ids", "lengths", "signal_lengths", "condition_states", "condition_lengths")
 _MAX_NAME_BYTES = 1024
 _MAX_HEADER_BYTES = 100_000_000  # what readers of safetensors accept
+_FAST_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FAST_DTYPES}
 # Padding is not in the file, so its size is bounded by nothing else: 2 GiB, or 16 times what the file holds.
 _MAX_PADDED = 2**28
 _MAX_PADDING_FACTOR = 16
@@ -92,6 +96,7 @@ class _Facts:
     names: tuple[str, ...]
     rates: tuple[float | None, ...] | None
     captions: tuple[str, ...] | None = None
+    fast_dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ class TokenFile:
         spec: Facts about its tokens.
         names: One relative path an item.
         rates: Samples, frames or commands a second of each signal, None where unknown.
+        fast_dtype: Of the weights of a tokenizer in fast mode; None if the ids are exact.
     """
 
     tokens: Tokens
@@ -115,14 +121,21 @@ class TokenFile:
     spec: TokenSpec
     names: tuple[str, ...]
     rates: tuple[float | None, ...]
+    fast_dtype: torch.dtype | None = None
 
     def require_made_by(self, tokenizer: Tokenizer) -> None:
         """Raise `TokenError` if a tokenizer has other weights or settings than the one that made the tokens.
 
-        One that made them without its decoder has said nothing of that, and any decoder of its ids will do.
+        One that made them without its decoder has said nothing of that, and any decoder of its ids will do. Ids are
+        ids: in which mode they were made does not matter.
         """
-        found = fingerprint(tokenizer)
-        if self.fingerprint not in (found, fingerprint(tokenizer, decoder=False)):
+        if tokenizer.fast_dtype not in (None, torch.float32, self.fast_dtype):
+            raise TokenError(
+                f"{tokenizer.name} has weights rounded to {tokenizer.fast_dtype} for fast mode, and nobody can tell "
+                "whether they are those that made these tokens: load it without dtype."
+            )
+        found = fingerprint_in(tokenizer, self.fast_dtype)
+        if self.fingerprint not in (found, fingerprint_in(tokenizer, self.fast_dtype, decoder=False)):
             raise TokenError(
                 f"these tokens were made by {self.model} with the fingerprint {self.fingerprint[:12]}, and "
                 f"{tokenizer.name} from {tokenizer.source or 'memory'} has {found[:12]}: its weights or settings "
@@ -178,6 +191,7 @@ def save(
         names=tuple(names),
         rates=None if rates is None else tuple(rates),
         captions=None if tokens.conditions is None else tokens.conditions.captions,
+        fast_dtype=None if tokenizer.is_exact else str(tokenizer.fast_dtype).removeprefix("torch."),
     )
     lengths = tokens.lengths.numpy()
     arrays = {"ids": bits.shrink(tokens.ids[tokens.mask].numpy(), tokens.codebook_size), "lengths": lengths}
@@ -187,11 +201,12 @@ def save(
         arrays |= tokens.conditions.to_arrays()
     _require_consistent(facts, len(lengths), int(lengths.max()))
     stated = configs.to_dict(facts)
-    if facts.captions is None:
-        del stated["captions"]  # so that versions of the library that know none can read it
+    for late in ("captions", "fast_dtype"):
+        if stated[late] is None:
+            del stated[late]  # so that versions of the library that do not know it can read the file
     text = json.dumps(stated, allow_nan=False, separators=(",", ":"))
     content = _ordered(numpy.save(arrays, {"facts": text, "sha256": _digest(text, arrays)}))
-    _write(target, content, overwrite)
+    write_whole(target, content, overwrite)
     return target
 
 
@@ -221,7 +236,8 @@ def load(path: str | os.PathLike[str]) -> TokenFile:
     except TokenError as error:
         raise TokenError(f"{source}: {error}") from error
     rates = facts.rates or (None,) * len(tokens)
-    return TokenFile(tokens, facts.model, facts.source, facts.fingerprint, facts.spec, facts.names, rates)
+    fast = None if facts.fast_dtype is None else _FAST_DTYPES[facts.fast_dtype]
+    return TokenFile(tokens, facts.model, facts.source, facts.fingerprint, facts.spec, facts.names, rates, fast)
 
 
 def check_name(name: Any) -> None:
@@ -272,35 +288,6 @@ def _ordered(content: bytes) -> bytes:
         raise TokenError(f"the names of so many items take {len(text)} bytes, more than can be read again: split them.")
     text += b" " * (-len(text) % 8)  # the format aligns the values
     return len(text).to_bytes(8, "little") + text + content[8 + size :]
-
-
-def _write(target: Path, content: bytes, overwrite: bool) -> None:
-    try:
-        if os.path.lexists(target) and not overwrite:
-            raise CheckpointError(f"{target} exists already: choose another path, or pass overwrite=True.")
-        # In the same folder, since only there the last step is atomic.
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            staged = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                staged.chmod(0o666 & ~_umask())
-                staged.replace(target)
-            except BaseException:
-                staged.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        if isinstance(error, ZooError):
-            raise
-        raise CheckpointError(f"{target} cannot be written: {error.strerror or error}.") from error
-
-
-def _umask() -> int:
-    """Return the permissions that new files lack, which temporary files, private to their owner, do not follow."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _read(source: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -359,6 +346,8 @@ def _tokens(arrays: dict[str, np.ndarray], facts: _Facts) -> Tokens:
         raise TokenError(f"the lengths add up to {total}, but there are {len(ids)} ids.")
     if ids.size and int(ids.max()) >= size:
         raise TokenError(f"ids must be in 0 … {size - 1}, got {int(ids.max())}.")
+    if facts.fast_dtype not in (None, *_FAST_DTYPES):
+        raise TokenError(f"fast_dtype must be one of {', '.join(_FAST_DTYPES)}, got {facts.fast_dtype!r:.80}.")
     if facts.base != 0:
         raise TokenError(f"base must be 0, got {facts.base}.")
     longest = int(lengths.max())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import config as configs
+from zoo.components.exact.modes import convert, dtype_of
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.options import NoOptions
 from zoo.spec import TokenSpec
@@ -39,6 +40,7 @@ class Tokenizer(nn.Module, ABC):
         family: The registry name of the family.
         config_class: Dataclass of plain values; the constructor's only required argument is one of these.
         float_dtypes: Floating dtypes in which the ids are still those of float32, and so the ones `to_dtype` accepts.
+        fast_modules: Parts whose weights fast mode takes in any floating dtype; there is no fast mode if it is empty.
         asset_names: Files that a checkpoint of this family has beside its config and weights.
         decoder_file: Whether a checkpoint has the decoder's weights in a file of their own, so that encoding does
             without. The constructor of such a family takes `decoder=False` and then sets `self.decoder = NoDecoder()`.
@@ -50,12 +52,14 @@ class Tokenizer(nn.Module, ABC):
         spec: Facts about the tokens.
         source: Where it was loaded from, `hf://owner/repo@commit` or a folder, "" if it was built in memory.
         trained_on: What the weights or statistics were made from.
+        is_exact: False in fast mode, see `zoo.load`: rounding depends on the batch then, and with it a few ids.
         is_whole: False if it was loaded without its decoder: it encodes, and can neither decode nor be saved.
     """
 
     family: ClassVar[str]
     config_class: ClassVar[type]
     float_dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32,)
+    fast_modules: ClassVar[tuple[str, ...]] = ()
     asset_names: ClassVar[tuple[str, ...]] = ()
     decoder_file: ClassVar[bool] = False
     official: ClassVar[str] = ""
@@ -77,13 +81,15 @@ class Tokenizer(nn.Module, ABC):
         self.source = ""
         self.trained_on = ""
         self.is_whole = decoder
+        self.is_exact = True
 
     @abstractmethod
     def encode(self, x: Any, lengths: Any = None) -> Tokens:
         """Turn signals into tokens.
 
         A pure function of each item alone: neither the rest of the batch, nor padding, nor the number of threads
-        changes an id. It changes no state, draws no random numbers and records no gradients.
+        changes an id, unless it is in fast mode (`is_exact`). It changes no state, draws no random numbers and records
+        no gradients.
 
         Args:
             x: A batch tensor as `design.md` lists them by modality, one item without the batch dimension, or a path,
@@ -192,17 +198,28 @@ class Tokenizer(nn.Module, ABC):
         return sum(p.numel() for p in self.parameters())
 
     def to_dtype(self, dtype: torch.dtype) -> Self:
-        """Convert the floating weights, if the ids survive it.
+        """Convert the floating weights, if the ids survive it; in fast mode those of `fast_modules`, to any dtype.
 
         Raises:
-            ConfigError: The ids of this family would change in `dtype`.
+            ConfigError: The ids of this family would change in `dtype`, or fast mode cannot compute in it.
         """
+        if not self.is_exact:
+            convert(self, self.fast_modules, dtype)
+            return self
         if dtype not in self.float_dtypes:
+            remedy = (
+                ", or load it with exact=False, for fast mode, in which a few ids differ" if self.fast_modules else ""
+            )
             raise ConfigError(
                 f"{self.family} gives the same ids only in {', '.join(map(str, self.float_dtypes))}, not in {dtype}: "
-                "leave dtype out."
+                f"leave dtype out{remedy}."
             )
         return self.to(dtype=dtype)
+
+    @property
+    def fast_dtype(self) -> torch.dtype | None:
+        """Dtype of the weights of `fast_modules` in fast mode, None in exact mode."""
+        return None if self.is_exact else dtype_of(self, self.fast_modules)
 
     def as_tokens(self, tokens: Any, lengths: Any = None) -> Tokens:
         """Check what a caller hands to `decode`, and return it as `Tokens` on this tokenizer's device.

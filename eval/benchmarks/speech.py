@@ -4,6 +4,7 @@
     python eval/benchmarks/speech.py
     python eval/benchmarks/speech.py --threads 2 --models stabletoken.nano
     python eval/benchmarks/speech.py --models stabletoken.large --seconds 30 --turns 2   # minutes; 3 GB
+    python eval/benchmarks/speech.py --fast --models stabletoken.nano --turns 3          # fast mode against exact mode
 
 * bare: the encoder's own layers on a mel spectrum that is there already, called as one usual batched forward pass: no
   features, no vote, no promise about ids.
@@ -13,11 +14,15 @@
 
 Random waves of 5 and 30 s, if not of others; best of several calls, taking turns. Memory is what a call adds to the
 peak of a process of its own.
+
+With --fast, `exact=False` against exact mode instead, on 32 clips of 5 s at once, on one thread and on two: time, and
+the share of ids that differ. The clips are the sample that ships, begun at 32 places.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import os
 import platform
@@ -25,7 +30,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +38,13 @@ import torch
 from torch import Tensor
 
 import zoo
+from zoo.data.media import read_audio
 from zoo.families.stabletoken import PRESETS, StableTokenTokenizer
 
 Calls = dict[str, Callable[[], object]]
+
+SAMPLE = Path(zoo.__file__).parent / "data/samples/austen.flac"
+FAST_BATCH = (32, 5)  # clips, and seconds of each
 
 
 def load(name: str, layers: int | None = None) -> StableTokenTokenizer:
@@ -128,6 +137,30 @@ def _wave(tokenizer: StableTokenTokenizer, seconds: float) -> Tensor:
     return 0.1 * torch.randn(round(seconds * tokenizer.config.sample_rate), generator=generator)
 
 
+def fast_rows(name: str, tokenizer: StableTokenTokenizer, turns: int) -> Iterator[str]:
+    """Yield lines that compare fast mode with exact mode, by threads and dtype."""
+    wave = read_audio(SAMPLE)[0][0]
+    count, size = FAST_BATCH
+    places = range(0, len(wave), -(-len(wave) // count))
+    clips = torch.stack([wave.roll(-place)[: size * tokenizer.config.sample_rate] for place in places])
+    modes = {"exact float32": tokenizer}
+    for dtype in (torch.float32, torch.bfloat16):
+        other = copy.deepcopy(tokenizer)
+        other.is_exact = False
+        modes[f"fast {str(dtype).removeprefix('torch.')}"] = other.to_dtype(dtype)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        took = best({mode: lambda one=one: one.encode(clips) for mode, one in modes.items()}, turns)
+        exact = tokenizer.encode(clips).ids
+        for mode, one in modes.items():
+            seconds = took[mode]
+            changed = (one.encode(clips).ids != exact).float().mean()
+            yield (
+                f"{name:18} {threads:7} {mode:14} {seconds:8.3f} {seconds / took['exact float32']:8.2f} "
+                f"{clips.numel() / tokenizer.config.sample_rate / seconds:11.1f} {changed:11.2%}"
+            )
+
+
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -136,6 +169,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5, help="calls of each, after one more (%(default)s)")
     parser.add_argument("--seconds", nargs="+", type=float, default=[5.0, 30.0], help="of speech (5 30)")
     parser.add_argument("--layers", type=int, help="cut the networks to so many layers; memory hardly depends on it")
+    parser.add_argument("--fast", action="store_true", help="compare fast mode with exact mode instead")
     parser.add_argument("--probe", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -144,9 +178,20 @@ def main() -> None:
         return
     print(
         f"tokenizer-zoo {zoo.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores, {arguments.threads} thread(s), float32, batch 1"
+        f"{os.cpu_count()} cores, "
+        + (
+            "batch {} of {} s".format(*FAST_BATCH)
+            if arguments.fast
+            else f"{arguments.threads} thread(s), float32, batch 1"
+        )
         + ("" if arguments.layers is None else f", {arguments.layers} layers of each network")
     )
+    if arguments.fast:
+        print(f"{'':18} threads {'':14}  seconds  / exact × real time ids changed")
+        for name in arguments.models:
+            for row in fast_rows(name, load(name, arguments.layers), arguments.turns):
+                print(row, flush=True)
+        return
     titles = f"{'bare s':>8} {'lib. s':>8} {'ours s':>8} {'ours/bare':>10} {'ours/lib.':>10} {'× real time':>12}"
     titles += f" {'MiB bare':>9} {'lib.':>6} {'ours':>6}"
     print(f"{'':18} {'speech':>7} {titles}")

@@ -77,13 +77,15 @@ def save(
     Raises:
         CheckpointError: The folder already has such files and `overwrite` is not set, or it cannot be written, or the
             weights could not be loaded again: NaN, or another shape or dtype than the config says.
-        ConfigError: The config has values that do not survive JSON, or the name is not one of the family.
+        ConfigError: The config has values that do not survive JSON, the name is not one of the family, or fast mode has
+            rounded the weights.
         NotFittedError: The tokenizer is not usable yet.
     """
     from zoo import __version__
 
     tokenizer.require_ready()
     tokenizer.require_decoder("be saved")
+    _require_unrounded(tokenizer)
     cls = type(tokenizer)
     assets = tokenizer.assets()
     tensors = _weights.collect(tokenizer)
@@ -214,6 +216,16 @@ def _round(tensors: dict[str, Tensor], names: set[str], dtype: torch.dtype) -> N
         if tensors[name].dtype == torch.float32:
             tensors[name] = tensors[name].to(dtype)
     _weights.require_finite(tensors, f"what {dtype} can hold of these weights")
+
+
+def _require_unrounded(tokenizer: Tokenizer) -> None:
+    """Raise `ConfigError` if a checkpoint would hold what fast mode has left of the weights."""
+    if tokenizer.fast_dtype not in (None, *tokenizer.float_dtypes):
+        raise ConfigError(
+            f"{tokenizer.name} has weights converted to {tokenizer.fast_dtype} for fast mode, and a checkpoint of them "
+            "would pass for the model: load it again without dtype, and save that; for a smaller file, by "
+            "zoo.save(…, dtype=torch.float16)."
+        )
 
 
 def _require_name(name: str, family: str, where: str) -> None:

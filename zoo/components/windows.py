@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zoo.errors import ConfigError, InputError, shown
 
-__all__ = ["Chunking", "Piece", "cut", "in_chunks", "whole_tokens"]
+__all__ = ["Chunking", "Piece", "cut", "groups", "in_chunks", "whole_tokens"]
 
 
 class Piece(NamedTuple):
@@ -129,6 +129,17 @@ def in_chunks(
     num_tokens = -(-arrived // token_samples)
     while number * chunking.size < num_tokens:
         yield made(num_tokens)
+
+
+def groups(waves: list[Tensor], budget: int) -> Iterator[list[Tensor]]:
+    """Yield consecutive waves of at most `budget` samples together, at least one at a time."""
+    group: list[Tensor] = []
+    for wave in waves:
+        if group and sum(map(len, group)) + len(wave) > budget:
+            yield group
+            group = []
+        group.append(wave)
+    yield group
 
 
 def whole_tokens(name: str, seconds: float, token_rate: float) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from zoo.components.exact.precision import KeepsPrecision
 
 __all__ = ["LogMel", "mel_filters"]
 
@@ -13,7 +15,7 @@ _FLOOR = 1e-10
 _RANGE = 8.0  # decades under the loudest value of the item
 
 
-class LogMel(nn.Module):
+class LogMel(KeepsPrecision):
     """Waves → log-mel spectra (B, M, F) at one frame per hop.
 
     The power spectrum of Hann windows, centred on multiples of the hop and mirrored at both ends, in mel bands; its
@@ -75,6 +77,32 @@ class LogMel(nn.Module):
         decades = (self.filters @ power).clamp(min=_FLOOR).log10()
         decades = torch.maximum(decades, decades.max() - _RANGE)
         return ((decades + 4.0) / 4.0).unsqueeze(0)
+
+    def together(self, waves: Tensor, lengths: Tensor) -> Tensor:
+        """Return the spectra of a padded batch, computed at once; they agree with those of `alone` to rounding errors.
+
+        Args:
+            waves: (B, samples) float32, whole tokens, 0 past the end of each item.
+            lengths: (B,) samples of each item up to the end of its last token.
+
+        Returns:
+            (B, M, F); past the end of an item it means nothing.
+        """
+        margin = self.n_fft // 2
+        padded = F.pad(waves, (margin, margin))
+        padded[:, :margin] = waves[:, 1 : margin + 1].flip(1)
+        # Each item is mirrored at its own end, not at that of the batch.
+        steps = torch.arange(1, margin + 1, device=waves.device)
+        last = lengths[:, None] - 1
+        padded.scatter_(1, last + steps + margin, waves.gather(1, last - steps))
+        spectrum = torch.stft(
+            padded, self.n_fft, self.hop_length, window=self.window, center=False, return_complex=True
+        )
+        power = spectrum[:, :, :-1].abs() ** 2
+        decades = (self.filters @ power).clamp(min=_FLOOR).log10()
+        inside = torch.arange(decades.shape[2], device=waves.device) < lengths[:, None, None] // self.hop_length
+        loudest = decades.masked_fill(~inside, -torch.inf).amax((1, 2), keepdim=True)
+        return (torch.maximum(decades, loudest - _RANGE) + 4.0) / 4.0
 
     def num_frames(self, lengths: Tensor) -> Tensor:
         """Return how many frames begin within each item's samples, (B,) int64."""

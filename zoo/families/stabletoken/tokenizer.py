@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.components.audio.log_mel import LogMel
 from zoo.components.exact.one_by_one import canonical
 from zoo.components.quantizers import Quantizer, build
-from zoo.components.windows import Chunking, cut, in_chunks, whole_tokens
+from zoo.components.windows import Chunking, cut, groups, in_chunks, whole_tokens
 from zoo.errors import ConfigError, InputError, TokenError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.encoder import SpeechEncoder
+from zoo.families.stabletoken.fast import encode_together
 from zoo.families.stabletoken.options import DecodeOptions, EncodeOptions
 from zoo.modalities.speech import SpeechTokenizer
 from zoo.spec import TokenSpec
@@ -60,6 +61,7 @@ class StableTokenTokenizer(SpeechTokenizer):
     family: ClassVar[str] = "stabletoken"
     config_class: ClassVar[type] = StableTokenConfig
     decoder_file: ClassVar[bool] = True
+    fast_modules: ClassVar[tuple[str, ...]] = ("encoder",)
     encode_options: ClassVar[type] = EncodeOptions
     decode_options: ClassVar[type] = DecodeOptions
     official: ClassVar[str] = "zoo.families.stabletoken.official.folder"
@@ -102,7 +104,8 @@ class StableTokenTokenizer(SpeechTokenizer):
 
         The ids are a function of the item alone, since every kernel computes on one item, one thread and in float32
         (see `canonical`). Shapes, and so the speed, are those of items encoded one after another; on the CPU, the
-        threads that `torch.get_num_threads()` allows share the work.
+        threads that `torch.get_num_threads()` allows share the work. In fast mode, what is about as long is computed
+        together, in the encoder's dtype or that of an autocast.
 
         Args:
             x: (B, samples) or (samples,) in -1…1 at `spec.sample_rate`, a path, an array, `(wave, rate)`, or a list.
@@ -116,7 +119,7 @@ class StableTokenTokenizer(SpeechTokenizer):
 
         Raises:
             InputError: NaN, wrong rank or rate, several channels, empty, out of range, or an unreadable file.
-            ConfigError: The weights are not in float32, or the overlap is no part of a segment.
+            ConfigError: The weights are not in float32 in exact mode, or the overlap is no part of a segment.
         """
         with torch.no_grad():
             ids, counts, samples = self._encode(x, lengths, overlap, self.quantizer.ids, resample, mix_down)
@@ -140,7 +143,6 @@ class StableTokenTokenizer(SpeechTokenizer):
         mix_down: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what `finish` makes of the vectors, (B, T, …) and 0 past an item's end; its tokens; its samples."""
-        self._require_float32()
         longest = self._longest
         shared = self._tokens_of("overlap", overlap, longest - 1)
         waves, valid = self.as_batch(x, lengths, resample=resample, mix_down=mix_down)
@@ -167,8 +169,8 @@ class StableTokenTokenizer(SpeechTokenizer):
         """Turn a long file or a stream into tokens, chunk by chunk.
 
         StableToken is no streaming model: a token depends on all of its 30 s segment, and here on its chunk with
-        declared surroundings, so these are not the tokens of `encode`; `eval/chunked.py` measures how many differ. They
-        are as many, and depend on the speech and on these options alone, not on the blocks it arrives in.
+        declared surroundings, so these are not the tokens of `encode` (`eval/invariance.yaml` measures how many
+        differ). They are as many, and depend on the speech and on these options alone, not on the blocks it arrives in.
 
         Args:
             x: The path of a file that libsndfile reads, which is then never in memory as a whole; a wave (samples,); or
@@ -185,9 +187,9 @@ class StableTokenTokenizer(SpeechTokenizer):
 
         Raises:
             InputError: As for `encode`, perhaps only once what is wrong is reached.
-            ConfigError: The weights are not in float32, or the seconds are not multiples of 0.04, or 30 s in all.
+            ConfigError: The weights are not in float32 in exact mode, or the seconds are not multiples of 0.04, or more
+                than 30 s in all.
         """
-        self._require_float32()
         chunking = Chunking(
             self._tokens_of("chunk", chunk), self._tokens_of("left", left), self._tokens_of("right", right)
         )
@@ -314,11 +316,14 @@ class StableTokenTokenizer(SpeechTokenizer):
         return samples if sample_rate is None else -(-samples * sample_rate // own_rate)
 
     def _encode_segments(self, segments: list[Tensor], finish: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """Return what `finish` makes of the vectors (1, T, D) of each wave of at most one segment, (T, …)."""
+        """Return what `finish` makes of the vectors of each wave of at most one segment, (T, …)."""
+        if not self.is_exact:
+            return encode_together(self.features, self.encoder, segments, finish)
+        self._require_float32(self)
         done = []
         pieces = sum(self.encoder.num_pieces(self._num_frames(wave)) for wave in segments)
         with canonical(self.device, pieces) as run:
-            for group in _groups(segments, self.config.segment_samples * torch.get_num_threads()):
+            for group in groups(segments, self.config.segment_samples * torch.get_num_threads()):
                 mels = run(self.features.alone, group)
                 hidden = self.encoder.apart(mels, [self._num_frames(wave) for wave in group], run)
                 done += run(finish, hidden)
@@ -358,11 +363,11 @@ class StableTokenTokenizer(SpeechTokenizer):
                 f"{self.name} turns speech into tokens only: this checkpoint has no waveform decoder. Use the ids as "
                 "they are, or tokenizer.quantizer.codes(ids), the vectors they stand for."
             )
-        self._require_float32()
+        self._require_float32(self.decoder)
         return cast("SpeechDecoder", self.decoder)
 
-    def _require_float32(self) -> None:
-        dtypes = {p.dtype for p in self.parameters()} - {torch.float32}
+    def _require_float32(self, part: nn.Module) -> None:
+        dtypes = {p.dtype for p in part.parameters()} - {torch.float32}
         if dtypes:
             raise ConfigError(
                 f"{self.name} gives the same ids only in float32, and has weights in {', '.join(map(str, dtypes))}: "
@@ -394,14 +399,3 @@ def _resampled(wave: Tensor, rate: int, new_rate: int) -> Tensor:
     from zoo.data.audio import change_rate
 
     return change_rate(wave, rate, new_rate)
-
-
-def _groups(waves: list[Tensor], budget: int) -> Iterator[list[Tensor]]:
-    """Yield consecutive waves of at most `budget` samples together, at least one at a time; only memory feels it."""
-    group: list[Tensor] = []
-    for wave in waves:
-        if group and sum(map(len, group)) + len(wave) > budget:
-            yield group
-            group = []
-        group.append(wave)
-    yield group
