@@ -94,8 +94,6 @@ class BeastTokenizer(ActionTokenizer):
         self.register_load_state_dict_post_hook(refresh_after_load)  # type: ignore[no-untyped-call]
         self.reset_fit()
 
-    # ------------------------------------------------------------------------------------------------- discrete tokens
-
     def encode(self, x: Any, lengths: Any = None, *, start: Any = None) -> Tokens:
         """Turn actions into tokens.
 
@@ -199,8 +197,6 @@ class BeastTokenizer(ActionTokenizer):
             points, chunks = self._chunk_points(x, lengths, self._before(start, len(x)))
             return self.quantizer.is_clipped(points[chunks.valid > 0]).sum(0)
 
-    # -------------------------------------------------------------------------------------------------------- latents
-
     def encode_latents(self, x: Any, lengths: Any = None, *, start: Any = None, clamp: bool = True) -> Latents:
         """Turn whole chunks into control points in [-1, 1], differentiably.
 
@@ -250,8 +246,6 @@ class BeastTokenizer(ActionTokenizer):
         z = z.to(arguments.precision(z))
         points = self.point_low + (z + 1) * (self.point_step * ((self.config.codebook_size - 1) / 2))
         return self._curve(points, len(z), start, self._bases(times, 0))
-
-    # --------------------------------------------------------------------------------------------------------- fitting
 
     @property
     def num_fixed(self) -> int:
@@ -355,8 +349,6 @@ class BeastTokenizer(ActionTokenizer):
         self.decoder.set_range(self.action_low, self.action_high)
         self.point_low = (self.quantizer.low * half + centre).float()
         self.point_step = (self.quantizer.step * half).float()
-
-    # ----------------------------------------------------------------------------------------------------------- parts
 
     def _points(self, x: Tensor, before: Tensor | None) -> Tensor:
         """Return the normalised control points (B, F, D) of whole chunks (B, T, D)."""

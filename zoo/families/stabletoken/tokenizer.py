@@ -85,7 +85,7 @@ class StableTokenTokenizer(SpeechTokenizer):
         self.quantizer = quantizer
         self.decoder = NoDecoder()
         if config.decoder is not None:
-            _require_alike(config.decoder, quantizer)
+            config.decoder.require_codebooks(quantizer.codebook_size, quantizer.num_codebooks)
             if decoder:
                 self.decoder = _build_decoder(config.decoder)
         self.spec = TokenSpec(
@@ -373,14 +373,6 @@ class StableTokenTokenizer(SpeechTokenizer):
                 f"{self.name} gives the same ids only in float32, and has weights in {', '.join(map(str, dtypes))}: "
                 "call tokenizer.float(), or better load it again without dtype, for the digits that are lost."
             )
-
-
-def _require_alike(config: DecoderConfig, quantizer: Quantizer) -> None:
-    if (quantizer.codebook_size, quantizer.num_codebooks) != (config.codebook_size, 1):
-        raise ConfigError(
-            f"StableToken: the decoder is for one codebook of {config.codebook_size} ids, and the quantizer has "
-            f"{quantizer.num_codebooks} of {quantizer.codebook_size}: decoder.codebook_size must say the same."
-        )
 
 
 def _build_decoder(config: DecoderConfig) -> SpeechDecoder:

@@ -122,6 +122,14 @@ class DecoderConfig:
             f"{self.token_rate} tokens a second at {self.sample_rate} Hz do not",
         )
 
+    def require_codebooks(self, codebook_size: int, num_codebooks: int) -> None:
+        """Raise `ConfigError` if a quantizer's ids are not those that are decoded."""
+        if (codebook_size, num_codebooks) != (self.codebook_size, 1):
+            raise ConfigError(
+                f"StableToken: the decoder is for one codebook of {self.codebook_size} ids, and the quantizer has "
+                f"{num_codebooks} of {codebook_size}: decoder.codebook_size must say the same."
+            )
+
     @property
     def mel(self) -> tuple[int, int, int]:
         """Bands, rate in Hz and samples in a frame of the spectra, as `MelSpectrum` takes them."""
