@@ -15,7 +15,7 @@ import zoo
 from zoo import registry
 from zoo.checkpoint.fingerprint import fingerprint
 from zoo.errors import ConfigError, InputError, TokenError
-from zoo.options import NoOptions, option_names
+from zoo.spec import NoOptions, option_names
 from zoo.tokens import Latents
 
 

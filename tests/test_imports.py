@@ -13,9 +13,10 @@ ROOT = Path(__file__).parents[1]
 ORDER = """
 errors
 config resources _random
-spec options
+spec
 tokens
 data components
+stored
 tokenizer
 modalities pictures
 metrics

@@ -1,14 +1,14 @@
-"""`TokenSpec`: the facts that a token model needs from its tokenizer."""
+"""What a tokenizer says of itself: `TokenSpec`, the facts that a token model needs, and the options that it takes."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from zoo.errors import ConfigError
 
-__all__ = ["MODALITIES", "Modality", "TokenSpec"]
+__all__ = ["MODALITIES", "Modality", "NoOptions", "TokenSpec", "option_names"]
 
 Modality = Literal["speech", "image", "video", "action"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
@@ -93,3 +93,13 @@ class TokenSpec:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain["input_size"] = None if self.input_size is None else list(self.input_size)
         return {**plain, "bits_per_token": self.bits_per_token, "bit_rate": self.bit_rate}
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Nothing is taken beside the signal."""
+
+
+def option_names(options: type) -> frozenset[str]:
+    """Return the names of the options that a dataclass declares, such as `option_names(tokenizer.decode_options)`."""
+    return frozenset(field.name for field in fields(options))

@@ -16,7 +16,7 @@ from zoo.cli._models import DEVICE_HELP, load_model
 from zoo.cli._output import count, note, print_facts, print_json, ticking
 from zoo.cli._parser import Parser, positive, positive_int
 from zoo.errors import CheckpointError, InputError, TokenError, ZooError
-from zoo.options import option_names
+from zoo.spec import option_names
 
 if TYPE_CHECKING:
     from torch import Tensor

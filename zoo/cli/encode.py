@@ -15,7 +15,7 @@ from zoo.cli._models import DEVICE_HELP, MODEL_HELP, load_model
 from zoo.cli._output import count, number, print_facts, print_json, print_table, size, ticking
 from zoo.cli._parser import Parser, positive_int
 from zoo.errors import CheckpointError, ConfigError, InputError, ZooError
-from zoo.options import option_names
+from zoo.spec import option_names
 
 if TYPE_CHECKING:
     from torch import Tensor

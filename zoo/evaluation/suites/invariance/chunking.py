@@ -20,7 +20,7 @@ from zoo.evaluation.figures import Row, ratio, row_interval
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.report import Figure
 from zoo.evaluation.suites.invariance.config import Chunking
-from zoo.options import option_names
+from zoo.spec import option_names
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
 
