@@ -7,9 +7,8 @@ from dataclasses import fields
 
 import pytest
 import torch
-from test_stabletoken import make as make_stabletoken
-from test_stabletoken import speech
-from test_stabletoken_decoder import TINY_DECODER
+from tiny_stabletoken import TINY_DECODER, speech
+from tiny_stabletoken import make as make_stabletoken
 
 import zoo
 from zoo import registry

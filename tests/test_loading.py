@@ -297,7 +297,7 @@ USE = """
 
 
 def test_another_package_brings_a_family(tmp_path):
-    (tmp_path / "plug_package.py").write_text(textwrap.dedent(PLUGIN.format(tests=str(Path(__file__).parent))))
+    (tmp_path / "plug_package.py").write_text(textwrap.dedent(PLUGIN.format(tests=str(Path(toy.__file__).parent))))
     (tmp_path / "broken_package.py").write_text("raise RuntimeError('it does not work')")
     info = tmp_path / "plug-1.0.dist-info"
     info.mkdir()

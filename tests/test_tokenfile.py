@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 import toy
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from token_files import UNSAFE, made, read, rewrite
 
 import zoo
 from zoo import registry, tokenfile
@@ -20,50 +21,12 @@ from zoo.tokens import Tokens
 MODALITIES = tuple(toy.CLASSES)
 
 
-def made(modality="speech", batch=3):
-    """A toy and tokens of it; those of speech differ in length."""
-    tok, x = toy.make(modality), toy.signals(modality, batch)
-    lengths = torch.tensor([37, 10, 1][:batch]) if modality == "speech" else None
-    return tok, tok.encode(x, lengths)
-
-
 @pytest.fixture
 def stored(tmp_path):
     """A token file of speech, and what is in it."""
     tok, tokens = made()
     path = tokenfile.save(tmp_path / "talks.zoo", tokens, tok, ["a.wav", "b.wav", "c/d.wav"], rates=[16000, None, 1.5])
     return path, tok, tokens
-
-
-def rewrite(path, arrays=None, metadata=None, **facts):
-    """Write the file anew with other contents and a right digest, as a stranger's writer would."""
-    old, held = read(path)
-    arrays = {**old, **(arrays or {})}
-    arrays = {name: array for name, array in arrays.items() if array is not None}
-    text = json.dumps({name: value for name, value in {**held, **facts}.items() if value is not ...})
-    digest = hashlib.sha256(text.encode())
-    for name in ("ids", "lengths", "signal_lengths"):
-        if name in arrays:
-            digest.update(arrays[name].tobytes())
-    save_file(arrays, path, {"facts": text, "sha256": digest.hexdigest(), **(metadata or {})})
-
-
-def read(path):
-    """Read a token file as its documentation says, without the library."""
-    content = path.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    metadata = header.pop("__metadata__")
-    kinds = {"U8": "<u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8"}
-    arrays, digest = {}, hashlib.sha256(metadata["facts"].encode())
-    for name in ("ids", "lengths", "signal_lengths"):
-        if name in header:
-            start, end = header[name]["data_offsets"]
-            values = content[8 + size + start : 8 + size + end]
-            digest.update(values)
-            arrays[name] = np.frombuffer(values, kinds[header[name]["dtype"]]).reshape(header[name]["shape"])
-    assert digest.hexdigest() == metadata["sha256"]
-    return arrays, json.loads(metadata["facts"])
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -248,10 +211,6 @@ def test_save_refuses_what_could_not_be_decoded(tmp_path):
         with pytest.raises(TokenError, match="rates"):
             tokenfile.save(path, tokens, tok, rates=rates)
     assert list(tmp_path.iterdir()) == []
-
-
-UNSAFE = ["", "/etc/passwd", "../x", "a/../../x", "a//b", ".", "a/.", "a\\b", "a\0b", "a\nb", "a\x1b[2J", "x" * 1025]
-UNSAFE += ["\udcff.wav"]
 
 
 def test_odd_names_of_real_files_are_fine(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import toy
 from safetensors.numpy import save_file
-from test_tokenfile import UNSAFE, made, read, rewrite
+from token_files import UNSAFE, made, read, rewrite
 
 from zoo import tokenfile
 from zoo.errors import CheckpointError, TokenError

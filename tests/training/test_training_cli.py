@@ -1,0 +1,196 @@
+"""`zoo fit`, `validate`, `test` and `export`: a YAML file in, a model that `zoo.load` reads out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import toy_training
+import training_runs as runs
+
+import zoo
+from zoo import _random, registry
+from zoo.cli import cards, main
+from zoo.errors import ConfigError
+
+# As in training_runs: what Lightning calls of torch will change, and its advice about speed.
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in runs.ADVICE]
+
+RECIPE = """\
+trainer:
+  default_root_dir: ROOT
+  accelerator: cpu
+  max_steps: 12
+  logger: false
+  enable_progress_bar: false
+  enable_model_summary: false
+  callbacks:
+    - class_path: zoo.training.EMA
+      init_args: {decay: 0.9}
+checkpoints:
+  every_n_steps: 5
+model:
+  class_path: toy_training.ToyTraining
+  init_args:
+    config:
+      quantizer: {kind: fsq, levels: [5, 5, 5]}
+    optimizer: {lr: 0.01, schedule: one_cycle, warmup_steps: 3}
+data:
+  class_path: toy_training.ToyData
+  init_args: {batch_size: 16}
+"""
+
+
+@pytest.fixture(autouse=True)
+def family(monkeypatch):
+    """The toy family is registered, and random numbers and what seeding leaves are given back."""
+    families = dict(registry._added_families)
+    registry.register(toy_training.ToyChunks)
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")
+    # Lightning calls something of jsonargparse that has another name now.
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    with _random.preserved():
+        yield
+    registry._added_families.clear()
+    registry._added_families.update(families)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A function that writes the recipe, changed, and returns its path."""
+
+    def write(*changes):
+        text = RECIPE.replace("ROOT", str(tmp_path / "run"))
+        for before, after in changes:
+            assert before in text
+            text = text.replace(before, after)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def fails(capsys, code, arguments, *parts):
+    capsys.readouterr()
+    assert main(arguments) == code
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown
+    for part in parts:
+        assert part in shown
+
+
+def test_a_recipe_becomes_a_model(recipe, tmp_path, capsys):
+    file, last = recipe(), tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert main(["fit", "--config", file, "--ckpt_path", "last"]) == 0
+    assert "starting from the beginning" in capsys.readouterr().err
+    assert runs.read(tmp_path / "run")["global_step"] == 12
+    assert main(["fit", "--config", file, "--ckpt_path", "last", "--trainer.max_steps", "14"]) == 0
+    assert runs.read(tmp_path / "run")["global_step"] == 14
+    for command, name in {"validate": "val/loss", "test": "test/loss"}.items():
+        results = tmp_path / "results" / f"{command}.json"
+        assert main([command, "--config", file, "--ckpt_path", "last", "--results", str(results)]) == 0
+        assert name in capsys.readouterr().out
+        written = json.loads(results.read_text())
+        assert (written["command"], written["steps"]) == (command, 14)
+        shown = cards.metrics(written)
+        assert f"| loss | {written['metrics']['loss']:.4g} |" in shown
+        assert "After 14 steps" in shown
+    with pytest.raises(ConfigError, match="zoo test --results"):
+        cards.metrics({"format": "other"})
+    model = tmp_path / "model"
+    facts = ["--name", "toy_chunks.mine", "--licence", "MIT", "--trained-on", "four episodes"]
+    assert main(["export", str(last), "-o", str(model), *facts, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "toy_chunks.mine"
+    tok = zoo.load(model)
+    assert (tok.name, tok.spec.licence, tok.trained_on) == ("toy_chunks.mine", "MIT", "four episodes")
+    average = runs.read(tmp_path / "run")["callbacks"]["zoo_ema"]["average"]
+    assert all(torch.equal(tensor, average[name]) for name, tensor in tok.named_parameters())
+    trained = tmp_path / "trained"
+    assert main(["export", str(last), "-o", str(trained), "--weights", "trained"]) == 0
+    assert not torch.equal(zoo.load(trained).decoder[1].weight, tok.decoder[1].weight)
+
+
+def test_a_quantizer_is_swapped_by_one_line(recipe, tmp_path):
+    file = recipe(("{kind: fsq, levels: [5, 5, 5]}", "{kind: lfq, num_bits: 7}"))
+    assert main(["fit", "--config", file]) == 0
+    assert main(["export", str(tmp_path / "run" / "checkpoints" / "last.ckpt"), "-o", str(tmp_path / "model")]) == 0
+    assert zoo.load(tmp_path / "model").spec.codebook_size == 128
+
+
+def test_mistakes_are_told_in_a_line(recipe, capsys):
+    cases = [
+        (2, ("max_steps", "max_step"), "'max_step'"),
+        (2, ("batch_size: 16", "batchsize: 16"), "zoo fit: error: ", "'batchsize' is not accepted"),
+        (2, ("ToyTraining", "ToyTrain"), "no attribute 'ToyTrain'"),
+        (2, ("lr: 0.01", "lr: fast"), "fast"),
+        (
+            1,
+            ("kind: fsq", "kind: fqs"),
+            "zoo: error: quantizer has the unknown kind 'fqs'; did you mean 'lfq' or 'fsq'",
+        ),
+        (1, ("decay: 0.9", "decay: 9.0"), "zoo: error: EMA: decay must be at least 0 and below 1, got 9.0"),
+        (1, ("batch_size: 16", "batch_size: 0"), "zoo: error: data: batch_size must be at least 1"),
+    ]
+    for code, change, *parts in cases:
+        fails(capsys, code, ["fit", "--config", recipe(change)], *parts)
+    file = recipe()
+    fails(capsys, 2, ["fit"], "--config FILE must be given")
+    fails(capsys, 2, ["fit", "--config", "no.yaml"], "zoo fit: error: ", "no.yaml")
+    fails(capsys, 1, ["fit", "--config", file, "--ckpt_path", "no.ckpt"], "there is no training checkpoint no.ckpt")
+    fails(capsys, 1, ["fit", "--config", file, "--ckpt_path", file], "is no training checkpoint")
+
+
+def test_the_full_help_and_the_resulting_file_are_there(recipe, capsys):
+    assert main(["fit", "--full-help"]) == 0
+    assert "--checkpoints.every_n_steps" in capsys.readouterr().out
+    assert main(["fit", "--config", recipe(), "--print_config"]) == 0
+    assert "warmup_steps: 3" in capsys.readouterr().out
+
+
+def test_export_refuses_what_is_no_training_checkpoint(tmp_path, capsys):
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "hacked"),)
+
+    path, out = tmp_path / "x.ckpt", ["-o", str(tmp_path / "model")]
+    fails(capsys, 1, ["export", str(path), *out], "there is no training checkpoint")
+    torch.save({"state_dict": {}, "zoo_tokenizer": {"family": "beast"}}, path)
+    fails(capsys, 1, ["export", str(path), *out], "does not name a family and its config")
+    settings = {"family": "toy_chunks", "config": {"quantizer": {"kind": "fsq", "levels": [5, 5, 5]}}}
+    torch.save({"state_dict": {}, "zoo_tokenizer": settings}, path)
+    fails(capsys, 1, ["export", str(path), *out], "the weights in", "do not fit the config")
+    fails(capsys, 1, ["export", str(path), *out, "--weights", "averaged"], "has no averaged weights")
+    torch.save({"state_dict": Hostile()}, path)
+    fails(capsys, 1, ["export", str(path), *out], "is no training checkpoint")
+    assert not (tmp_path / "hacked").exists()
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_command_saves_and_stops_when_it_is_told_to(recipe, tmp_path):
+    (tmp_path / "toy.dist-info").mkdir()
+    (tmp_path / "toy.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toychunks\nVersion: 1.0\n")
+    points = "[zoo.families]\ntoy_chunks = toy_training:ToyChunks\n"
+    (tmp_path / "toy.dist-info" / "entry_points.txt").write_text(points)
+    paths = [str(Path(zoo.__file__).parents[1]), str(Path(toy_training.__file__).parent), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    file = recipe(("max_steps: 12", "max_steps: 1000000"))
+    command = [sys.executable, "-m", "zoo.cli", "fit", "--config", file]
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not last.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, shown = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert b"Traceback" not in shown
+    assert runs.read(tmp_path / "run")["global_step"] > 5
