@@ -26,7 +26,8 @@ from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Column, Figure, Report
 from zoo.evaluation.suite import DataFile, environment
 from zoo.metrics.action import motion
-from zoo.modalities.action import ActionTokenizer, split
+from zoo.modalities.action import ActionTokenizer
+from zoo.modalities.chunks import split
 
 __all__ = ["ACTION", "ActionData", "ActionSuite", "Variant", "measure"]
 
@@ -228,7 +229,7 @@ def _joins(tokenizer: ActionTokenizer, result: Tensor, target: Tensor) -> dict[s
     """Return jumps at joins, steps of the data, and commands that are repeated at joins, all with their counts."""
     chunks = split(target, None, tokenizer.horizon)
     decoded = split(result, None, tokenizer.horizon)
-    sums = motion.joins_sums(decoded.values[0], chunks.values[0], 1.0, chunks.valid[0], None, 1e-6)
+    sums = motion.joins_sums(decoded.values, chunks.values, 1.0, chunks.valid, None, 1e-6)
     dofs = target.shape[2]
     return {
         "jump": float(sums["value"].sum()),
