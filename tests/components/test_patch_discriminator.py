@@ -45,7 +45,7 @@ def test_weights_start_small_and_biases_at_zero():
     torch.manual_seed(0)
     judge = PatchDiscriminator(PatchDiscriminatorConfig(channels=32))
     first, last = judge.layers[0], judge.layers[-1]
-    assert abs(float(first.weight.std()) - 0.02) < 0.002
+    assert abs(first.weight.std().item() - 0.02) < 0.002
     assert not first.bias.any()
     assert not last.bias.any()
 
