@@ -23,7 +23,7 @@ class FileSignal(Signal):
     """A modality of which a file holds one item."""
 
     @abstractmethod
-    def read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
+    def _read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
         """Read an item that fits `spec`, without a batch dimension, and its rate if it has one.
 
         Raises:
@@ -31,18 +31,12 @@ class FileSignal(Signal):
         """
 
     def find(
-        self,
-        inputs: Sequence[str],
-        spec: TokenSpec,
-        reading: Reading,
-        keep_folders: bool,
-        note: Callable[[str], None],
-        **selection: str | None,
+        self, inputs: Sequence[str], spec: TokenSpec, reading: Reading, note: Callable[[str], None]
     ) -> list[Recording]:
         """Return the files that are named, and those of the modality in folders that are, in natural order."""
         files = [file for text in inputs for file in self._files(text, note)]
         names = [file.name for file in files]
-        if keep_folders:
+        if reading.keep_folders:
             paths = [file.absolute() for file in files]
             common = os.path.commonpath([path.parent for path in paths])
             names = [path.relative_to(common).as_posix() for path in paths]
@@ -72,7 +66,7 @@ class FileSignal(Signal):
 
     def _read_named(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
         try:
-            return self.read_file(file, spec, reading)
+            return self._read_file(file, spec, reading)
         except InputError as error:
             if str(file) in str(error):
                 raise
