@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from zoo.errors import InputError
 from zoo.spec import TokenSpec
 
 __all__ = ["FLOATS", "Item", "Options", "Reading", "Recording", "Signal", "is_array"]
+
+_NUMBERS = re.compile(r"([0-9]+)")
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -99,6 +103,7 @@ class Signal(ABC):
     dtypes: ClassVar[tuple[str, ...]]  # of tensors and arrays
     dtype_advice: ClassVar[str]  # what to pass instead of another dtype
     value_range: ClassVar[tuple[float, float] | None]  # None in physical units
+    range_advice: ClassVar[str] = "scale it"  # what to do about values out of it
     slack: ClassVar[float] = 0.0  # how far outside of it values may lie
     # What stands past an item's end in a batch; None if all items of a batch have one size, and no lengths.
     padding: ClassVar[Literal["zeros", "last"] | None] = None
@@ -241,16 +246,15 @@ class Signal(ABC):
         return math.isfinite(low) and math.isfinite(high) and in_range
 
     def _range_advice(self, low: float, high: float) -> str:
-        """Return what is wrong with values that go from `low` to `high`, and what to do."""
-        raise NotImplementedError
+        least, most = self.value_range or (-math.inf, math.inf)
+        return f"{self.noun} is in {least:g}…{most:g}, this goes from {low:g} to {high:g}: {self.range_advice}."
 
     # From files, as a command line names them, and back.
 
-    @abstractmethod
     def find(
         self, inputs: Sequence[str], spec: TokenSpec, reading: Reading, note: Callable[[str], None]
     ) -> list[Recording]:
-        """Return what the inputs hold, in order.
+        """Return what the inputs hold: the files that are named, and those in folders that are, in natural order.
 
         Args:
             inputs: Paths of files and folders.
@@ -261,12 +265,56 @@ class Signal(ABC):
         Raises:
             InputError: An input does not exist, or holds nothing of the modality.
         """
+        files = [file for text in inputs for file in self._files(text, note)]
+        names = [file.name for file in files]
+        if reading.keep_folders:
+            paths = [file.absolute() for file in files]
+            common = os.path.commonpath([path.parent for path in paths])
+            names = [path.relative_to(common).as_posix() for path in paths]
+        return [
+            Recording(name, lambda file=file: self._read_named(file, spec, reading))  # type: ignore[misc]
+            for name, file in zip(names, files, strict=True)
+        ]
+
+    def _files(self, text: str, note: Callable[[str], None]) -> list[Path]:
+        path = Path(text).expanduser()
+        if not path.is_dir():
+            if not path.exists():
+                raise InputError(f"{text!r} does not exist.")
+            return [path]
+        found = sorted(
+            (Path(folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith(".")),
+            key=lambda file: [(int(part), "") if part.isdigit() else (-1, part) for part in _NUMBERS.split(str(file))],
+        )
+        wanted = [file for file in found if file.suffix.lower() in self.suffixes]
+        if not wanted:
+            raise InputError(f"the folder {text!r} has no files of {self.name} ({', '.join(self.suffixes)}).")
+        if others := set(found) - set(wanted):
+            suffixes = sorted({file.suffix.lower() or "no suffix" for file in others})
+            left_out = f"{len(others):,} file{'s' * (len(others) > 1)}"
+            note(f"left out {left_out} of {text}, since only files of {self.name} are taken: {', '.join(suffixes)}.")
+        return wanted
+
+    def _read_named(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
+        try:
+            return self._read_file(file, spec, reading)
+        except InputError as error:
+            if str(file) in str(error):
+                raise
+            raise InputError(f"{file}: {error}") from error
+
+    def _read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
+        """Read an item that fits `spec`, without a batch dimension, and its rate if it has one.
+
+        Raises:
+            InputError: It cannot be read, or only fits if `reading` allows what it does not.
+        """
+        raise NotImplementedError
 
     def cut(self, values: Tensor, length: int) -> Tensor:
         """Return the first `length` samples, frames or commands of an item."""
-        return (
-            values if self.time_axis is None else values.movedim(self.time_axis, 0)[:length].movedim(0, self.time_axis)
-        )
+        axis = self.time_axis
+        return values if axis is None else values.narrow(axis, 0, min(length, values.shape[axis]))
 
     def seconds(self, values: Tensor, rate: float | None) -> float | None:
         """Return how long an item is, if it has time and a known rate."""

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.data._image import from_8_bit, from_pil, read_image, write_png
-from zoo.data.signals.base import FLOATS, Item, Options, Reading
-from zoo.data.signals.files import FileSignal
+from zoo.data.signals.base import FLOATS, Item, Options, Reading, Signal
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
 
@@ -21,7 +20,7 @@ __all__ = ["ImageSignal", "PixelSignal", "is_pil"]
 _SUFFIXES = ".png .jpg .jpeg .jpe .jfif .webp .bmp .tif .tiff .ppm .pgm .avif"
 
 
-class PixelSignal(FileSignal):
+class PixelSignal(Signal):
     """What images and videos have in common: three channels in front, colours in 0…1, one size.
 
     Attributes:

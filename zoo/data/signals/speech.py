@@ -11,8 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from zoo.data.audio import change_rate, read_audio, write_wav
-from zoo.data.signals.base import FLOATS, Item, Options, Reading, is_array
-from zoo.data.signals.files import FileSignal
+from zoo.data.signals.base import FLOATS, Item, Options, Reading, Signal, is_array
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
 
@@ -22,7 +21,7 @@ _SUFFIXES = ".wav .flac .mp3 .ogg .oga .opus .m4a .aac .aif .aiff .aifc .au .caf
 _MOST_CHANNELS = 32
 
 
-class SpeechSignal(FileSignal):
+class SpeechSignal(Signal):
     """(samples,) in -1…1 at a rate."""
 
     name = "speech"
@@ -32,6 +31,7 @@ class SpeechSignal(FileSignal):
     dtypes = (*FLOATS, "int16", "int32", "uint8")
     dtype_advice = "pass floats in -1…1, or PCM as int16, int32 or uint8"
     value_range = (-1.0, 1.0)
+    range_advice = "divide integer PCM by its full scale (16 bits by 32768), or scale it down"
     # Lossy codecs, resampling and filters overshoot full scale a little; integer PCM taken for floats does by far.
     slack = 0.5
     padding: ClassVar[Literal["zeros", "last"] | None] = "zeros"
@@ -100,12 +100,6 @@ class SpeechSignal(FileSignal):
                 f"a batch of speech is (B, samples), got {shape}, which looks like (samples, channels): pass "
                 "(wave.T, rate) with mix_down=True, or choose a channel."
             )
-
-    def _range_advice(self, low: float, high: float) -> str:
-        return (
-            f"speech is in -1…1, this goes from {low:g} to {high:g}: divide integer PCM by its full scale (16 bits by "
-            "32768), or scale it down."
-        )
 
     def _read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
         options = Options(**self.needs(spec), resample=reading.resample, mix_down=reading.mix_down)
