@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metric_processes import agree
 
 from zoo.data.perturbations.noise import ColourNoise
 from zoo.errors import InputError
@@ -18,7 +17,6 @@ from zoo.metrics.bootstrap import bootstrap_interval
 from zoo.metrics.tokens import robustness as module
 from zoo.metrics.tokens.edits import unit_edit_distance
 from zoo.metrics.tokens.robustness import (
-    Robustness,
     curve_mean,
     excess_distance,
     length_bound,
@@ -89,10 +87,6 @@ class TestDistances:
     def test_bad_arguments(self):
         with pytest.raises(InputError, match="1 items to compare with 2"):
             robustness([[1]], [[1], [2]])
-        with pytest.raises(InputError, match="as a list"):
-            Robustness("pitch")
-        with pytest.raises(InputError, match="did you mean 'pitch'"):
-            Robustness(["pitch"]).update([[1]], [[1]], "pich")
 
     def test_intervals_come_from_rows(self):
         rows = robustness_rows([[1, 2], [1], [3]], [[1, 1], [1], [4]])
@@ -148,20 +142,6 @@ class TestSummaries:
         assert overall_robustness({"a": [0.0]}) == 1
         assert math.isnan(overall_robustness({}))
         assert math.isnan(overall_robustness({"a": []}))
-
-
-def test_over_a_data_set():
-    clean = [[1, 1, 2], [3], [0, 2], []]
-    noisy = {"a": [[1, 2, 2], [4], [0], []], "b": [[2], [3, 3], [1, 2], [5]]}
-
-    def part(name, start, stop):
-        return lambda metric: metric.update(noisy[name][start:stop], clean[start:stop], name)
-
-    parts = [part("b", 0, 3), part("a", 0, 1), part("a", 1, 4), part("b", 3, 4)]
-    found = agree(lambda **options: Robustness(["a", "b", "c"], **options), parts)
-    for name in ("a", "b"):
-        torch.testing.assert_close(found[name], robustness(noisy[name], clean))
-    assert all(value.isnan() for value in found["c"].values())
 
 
 def test_docstring_examples():

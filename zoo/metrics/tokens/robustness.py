@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from zoo.errors import InputError, near_matches
+from zoo.errors import InputError
 from zoo.metrics.tokens.edits import edit_distance
 from zoo.metrics.tokens.similarity import normalized_edit_distance
 from zoo.metrics.tokens.streams import Units, check_pairs, collapse_runs, one_stream
 
 __all__ = [
-    "Robustness",
     "curve_mean",
     "excess_distance",
     "length_bound",
@@ -149,48 +147,6 @@ def overall_robustness(distances: Mapping[str, Sequence[float]]) -> float:
     """
     means = [math.fsum(values) / len(values) if len(values) else math.nan for values in distances.values()]
     return 1 - math.fsum(means) / len(means) if means else math.nan
-
-
-class Robustness(Metric):
-    """`robustness` over a data set, for each of several disturbances.
-
-    Args:
-        conditions: Names of the disturbances, such as "pitch+1".
-    """
-
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-    sums: Tensor
-    counts: Tensor
-
-    def __init__(self, conditions: Sequence[str], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if not conditions or isinstance(conditions, str):
-            raise InputError(f"give the names of the disturbances as a list, at least one, got {conditions!r}.")
-        self.conditions = tuple(dict.fromkeys(conditions))
-        self.add_state("sums", torch.zeros(len(self.conditions), 7, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("counts", torch.zeros(len(self.conditions), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, noisy: Units, clean: Units, condition: str) -> None:
-        """Add utterances under one of the disturbances; arguments as in `robustness`.
-
-        Raises:
-            InputError: As there, or the disturbance was not declared.
-        """
-        if condition not in self.conditions:
-            raise InputError(f"{condition!r} is not declared: {near_matches(condition, self.conditions)}")
-        rows = robustness_rows(noisy, clean).to(self.sums.device)
-        place = self.conditions.index(condition)
-        self.sums[place] += rows.sum(0)
-        self.counts[place] += len(rows)
-
-    def compute(self) -> dict[str, dict[str, Tensor]]:
-        """Return the result of `robustness` by disturbance."""
-        return {
-            name: _result(sums, int(count))
-            for name, sums, count in zip(self.conditions, self.sums, self.counts, strict=True)
-        }
 
 
 def _result(sums: Tensor, count: int) -> dict[str, Tensor]:

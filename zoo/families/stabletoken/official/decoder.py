@@ -7,6 +7,7 @@ is an error. Weight norms stay a length and a direction, `weight_g` and `weight_
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -64,10 +65,10 @@ def read(decoder: nn.Module, place: Path) -> dict[str, Tensor]:
         path = foreign.weight_file(place, stem)
         found = foreign.read_tensors(path)
         if stem == _VOCODER:
-            spelt = {usual_name(key): value for key, value in found.items()}
-            if len(spelt) < len(found):
-                raise CheckpointError(f"{path} has a tensor twice, under two spellings of its name.")
-            found = spelt
+            twice = [name for name, count in Counter(map(usual_name, found)).items() if count > 1]
+            if twice:
+                raise CheckpointError(f"{path} has {twice[0]} twice, under two spellings.")
+            found = {usual_name(key): value for key, value in found.items()}
         ready |= foreign.fitted(found, names, state, str(path))
     return ready
 
