@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from zoo.components.audio.mel import mel_magnitudes
 from zoo.errors import InputError, shown
 
 __all__ = [
@@ -44,8 +45,9 @@ def log_mel_spectrum(wave: Tensor, sample_rate: int) -> Tensor:
     wave = wave.detach().to("cpu", torch.float32)
     # Zeros, not the mirrored sound: short clips have nothing to mirror.
     wave = pad(wave, (size // 2, size - size // 2 + (hop - len(wave) % hop) % hop))
-    spectrum = torch.stft(wave, size, hop, window=torch.hann_window(size), center=False, return_complex=True)
-    return 20 * (_bands(size, sample_rate) @ spectrum.abs()).clamp(min=1e-10).log10()
+    highest = min(_HIGHEST, sample_rate / 2)
+    bands = mel_magnitudes(wave, sample_rate, num_mel=_NUM_MEL, n_fft=size, hop_length=hop, highest=highest)
+    return 20 * bands.clamp(min=1e-10).log10()
 
 
 def log_mel_distance(decoded: Tensor, recording: Tensor, sample_rate: int) -> float:
@@ -119,16 +121,6 @@ def _both(decoded: Tensor, recording: Tensor, sample_rate: int) -> tuple[Tensor,
     ours, theirs = log_mel_spectrum(decoded, sample_rate), log_mel_spectrum(recording, sample_rate)
     floor = float(theirs.max()) - _RANGE
     return ours.clamp(min=floor), theirs.clamp(min=floor)
-
-
-@lru_cache(4)
-def _bands(size: int, sample_rate: int) -> Tensor:
-    """Return what makes mel bands of a spectrum, (80, 1 + size / 2)."""
-    from torchaudio.functional import melscale_fbanks
-
-    highest = min(_HIGHEST, sample_rate / 2)
-    filters: Tensor = melscale_fbanks(size // 2 + 1, 0.0, highest, _NUM_MEL, sample_rate, "slaney", "slaney")
-    return filters.T.contiguous()
 
 
 @lru_cache(1)
