@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from zoo.data.perturbations.noise import ColourNoise
 from zoo.errors import InputError
-from zoo.metrics.bootstrap import bootstrap_interval
+from zoo.metrics.rows import bootstrap_rows, ratio
 from zoo.metrics.tokens import robustness as module
 from zoo.metrics.tokens.edits import unit_edit_distance
 from zoo.metrics.tokens.robustness import (
@@ -60,7 +60,7 @@ class TestDistances:
         for name in ("ned", "ned_collapsed"):
             assert 0 <= found[name] <= 1 or not corpus
         rows = robustness_rows(noisy, clean)
-        assert bool((rows[:, 6] <= rows[:, 2]).all())
+        assert all(row["bound"] <= row["distance"] for row in rows)
 
     @pytest.mark.parametrize(("rate", "wanted"), [(0.8, 0.2), (0.9, 0.0991), (1.1, 0.09), (1.25, 0.2)])
     def test_speed_changes_a_constant_by_its_bound(self, rate, wanted):
@@ -90,7 +90,7 @@ class TestDistances:
 
     def test_intervals_come_from_rows(self):
         rows = robustness_rows([[1, 2], [1], [3]], [[1, 1], [1], [4]])
-        found = bootstrap_interval(rows, lambda r: 100 * r[:, 0].sum() / r[:, 1].sum(), num_resamples=50)
+        found = bootstrap_rows(rows, ratio("edits", "tokens", 100), num_resamples=50)
         assert found.estimate == measure([[1, 2], [1], [3]], [[1, 1], [1], [4]])["ued"] == 50
         assert found.low < 50 < found.high
 

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from zoo.errors import InputError
+from zoo.metrics.rows import Columns, Statistic, columns, mean_of, ratio
 from zoo.metrics.tokens.edits import edit_distance
 from zoo.metrics.tokens.similarity import normalized_edit_distance
 from zoo.metrics.tokens.streams import Units, check_pairs, collapse_runs, one_stream
 
 __all__ = [
     "curve_mean",
+    "excess",
     "excess_distance",
     "length_bound",
     "overall_robustness",
@@ -29,16 +31,16 @@ __all__ = [
 ]
 
 
-def robustness_rows(noisy: Units, clean: Units) -> Tensor:
-    """Return what `robustness` is made of for each utterance, for `bootstrap_interval`.
+def robustness_rows(noisy: Units, clean: Units) -> list[dict[str, float]]:
+    """Return what `robustness` is made of for each utterance.
 
     Args:
         noisy: Tokens of N disturbed utterances, one codebook.
         clean: Tokens of the same utterances undisturbed.
 
     Returns:
-        float64 [N, 7]: edits, clean tokens and normalised distance of ids as they are; the same three with runs
-        collapsed; and the normalised distance that the numbers of tokens alone make, `length_bound`.
+        N rows: `edits`, clean `tokens` and normalised `distance` of ids as they are; the same with `_collapsed` at the
+        end with runs collapsed; and `bound`, the distance that the numbers of tokens alone make, `length_bound`.
 
     Raises:
         InputError: The numbers of utterances differ.
@@ -48,11 +50,13 @@ def robustness_rows(noisy: Units, clean: Units) -> Tensor:
     check_pairs(disturbed, whole)
     rows = []
     for hypothesis, reference in zip(disturbed, whole, strict=True):
-        row = []
-        for a, b in ((hypothesis, reference), (collapse_runs(hypothesis), collapse_runs(reference))):
-            row += [edit_distance(a, b), len(b), normalized_edit_distance(a, b)]
-        rows.append([*row, length_bound(len(hypothesis), len(reference))])
-    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
+        row = {"bound": length_bound(len(hypothesis), len(reference))}
+        pairs = {"": (hypothesis, reference), "_collapsed": (collapse_runs(hypothesis), collapse_runs(reference))}
+        for ending, (a, b) in pairs.items():
+            row |= {f"edits{ending}": edit_distance(a, b), f"tokens{ending}": len(b)}
+            row[f"distance{ending}"] = normalized_edit_distance(a, b)
+        rows.append(row)
+    return rows
 
 
 def robustness(noisy: Units, clean: Units) -> dict[str, Tensor]:
@@ -73,7 +77,21 @@ def robustness(noisy: Units, clean: Units) -> dict[str, Tensor]:
         TokenError: There are several codebooks, or ids are not integers.
     """
     rows = robustness_rows(noisy, clean)
-    return _result(rows.sum(0), len(rows))
+    found = columns(rows)
+    statistics: dict[str, Statistic] = {"excess": excess}
+    for ending in ("", "_collapsed"):
+        # The edits of nothing are no rate, however many they are.
+        statistics[f"ued{ending}"] = ratio(f"edits{ending}", f"tokens{ending}", 100)
+        statistics[f"ned{ending}"] = mean_of(f"distance{ending}")
+    return {
+        name: torch.tensor(statistic(found) if rows else math.nan, dtype=torch.float64)
+        for name, statistic in statistics.items()
+    }
+
+
+def excess(rows: Columns) -> float:
+    """Return the statistic of `robustness_rows` that is the mean distance above what the change of length makes."""
+    return excess_distance(float(rows["distance"].mean()), float(rows["bound"].mean()))
 
 
 def length_bound(first: int, second: int) -> float:
@@ -147,18 +165,3 @@ def overall_robustness(distances: Mapping[str, Sequence[float]]) -> float:
     """
     means = [math.fsum(values) / len(values) if len(values) else math.nan for values in distances.values()]
     return 1 - math.fsum(means) / len(means) if means else math.nan
-
-
-def _result(sums: Tensor, count: int) -> dict[str, Tensor]:
-    edits, tokens, distance, edits_collapsed, tokens_collapsed, distance_collapsed, bound = sums.unbind()
-    # The edits of nothing are no rate, however many they are.
-    ued = 100 * edits / tokens if tokens else torch.full_like(edits, math.nan)
-    collapsed = 100 * edits_collapsed / tokens_collapsed if tokens_collapsed else torch.full_like(edits, math.nan)
-    ned = distance / count
-    return {
-        "ued": ued,
-        "ned": ned,
-        "ued_collapsed": collapsed,
-        "ned_collapsed": distance_collapsed / count,
-        "excess": sums.new_tensor(excess_distance(float(ned), float(bound / count))) if count else ned,
-    }
