@@ -47,24 +47,23 @@ def robustness(
     names = [name for _, _, name in conditions]
     distances = [dict(zip(names, (row["distance_collapsed"] for row in clip), strict=True)) for clip in rows]
     for kind in kinds:
-        places = [place for place, (name, _, _) in enumerate(conditions) if name == kind]
         curves = [
             curve_mean(
-                [conditions[place][1] for place in places],
-                [clip[names[place]] for place in places],
+                [strength for one, strength, _ in conditions if one == kind],
+                [clip[name] for one, _, name in conditions if one == kind],
                 "log" if kind in _LOGARITHMIC else "linear",
             )
             for clip in distances
         ]
         sheet[f"curve@{kind}"] = interval(curves, suite.bootstrap, none)
     for name, members in DIMENSIONS.items():
-        places = [name for kind, _, name in conditions if kind in members]
+        chosen = [condition for kind, _, condition in conditions if kind in members]
         lacking = [f"{kind}: {missing[kind]}" for kind in members if kind in missing]
         key = f"robustness_{name}"
-        if lacking or not places:
+        if lacking or not chosen:
             sheet[key] = Figure.missing("; ".join(lacking) or f"the suite has no strengths of {' or '.join(members)}")
         else:
-            sheet[key] = measured(distances, _kept({name: places}))
+            sheet[key] = measured(distances, _kept({name: chosen}))
     lacking = [name for name in _CORE if sheet[f"robustness_{name}"].reason]
     by_type = {name: [one for kind, _, one in conditions if kind in DIMENSIONS[name]] for name in _CORE}
     if lacking:

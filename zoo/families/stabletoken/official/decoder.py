@@ -60,7 +60,8 @@ def read(decoder: nn.Module, place: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the settings.
     """
-    state, ready = decoder.state_dict(), {}
+    state = decoder.state_dict()
+    ready: dict[str, Tensor] = {}
     for names, stem in zip(_names(cast("SpeechDecoder", decoder)), (_FLOW, _VOCODER), strict=True):
         path = foreign.weight_file(place, stem)
         found = foreign.read_tensors(path)
