@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -150,6 +150,7 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
         Values are not searched for NaN here: every family does so as part of its arithmetic.
         """
         self.require_ready()
+        self.require_order(getattr(x, "dof_names", None))
         if not (type(x) is Tensor and x.ndim == 3 and lengths is None and x.is_floating_point()):
             x, lengths = self.as_batch(x, lengths)
         if x.shape[2] != self.num_dofs or not x.shape[1] or not x.shape[0]:
@@ -157,6 +158,20 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
                 f"{self.name} takes actions (B, L, {self.num_dofs}) with B and L ≥ 1, got the shape {tuple(x.shape)}."
             )
         return x.detach().to(self.device, torch.float32), lengths
+
+    def require_order(self, dof_names: Sequence[str] | None) -> None:
+        """Raise `InputError` if degrees of freedom are called otherwise than those that the tokenizer was fitted on.
+
+        Args:
+            dof_names: What they are called, in order; None if that is not known, which is no mistake.
+        """
+        known = self.facts.get("dof_names")
+        if dof_names is not None and known is not None and list(dof_names) != list(known):
+            what = "in another order" if sorted(dof_names) == sorted(known) else "others"
+            raise InputError(
+                f"the degrees of freedom are {', '.join(dof_names)}, {what} than those that {self.name} was fitted on: "
+                f"{', '.join(known)}. Bring them into that order, or pass arrays without names if they are the same."
+            )
 
     def require_finite(self, x: Tensor) -> None:
         """Raise `InputError` that names the first NaN or infinity of x (B, L, D), if there is any."""
@@ -199,6 +214,7 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         self.name = f"{self.family}.fitted-{digest.hexdigest()[:12]}"
         self.source = self.trained_on = ""
+        self.facts = {}
 
     def num_chunks(self, length: int) -> int:
         """Return how many chunks a sequence of `length` steps is cut into."""
