@@ -53,6 +53,17 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
         """Commands before a chunk that it continues, which `encode` and `decode` are then given as `start`."""
         return 0
 
+    def at_rest(self, first: Tensor) -> dict[str, Tensor]:
+        """Return the options of `encode` and `decode` for robots at rest, which have sent what they send first.
+
+        Args:
+            first: (B, D) first command of each sequence.
+        """
+        fixed = self.num_fixed
+        if not fixed:
+            return {}
+        return {"start": first if fixed == 1 else first[:, None].expand(-1, fixed, -1)}
+
     @property
     @abstractmethod
     def is_fitted(self) -> bool:
