@@ -40,13 +40,19 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
     for key in values:
         if key not in fields:
             raise ConfigError(f"{where} has the unknown key {shown(key)}; {near_matches(str(key)[:80], fields)}")
+    lacking = [
+        name
+        for name, field in fields.items()
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    if lacking:
+        keys = f"key {lacking[0]!r}" if len(lacking) == 1 else f"keys {', '.join(map(repr, lacking))}"
+        raise ConfigError(f"{where} lacks the {keys}, which ha{'s' if len(lacking) == 1 else 've'} no default.")
     hints = typing.get_type_hints(cls)
     ready = {}
-    for name, field in fields.items():
+    for name in fields:
         if name in values:
             ready[name] = _checked(values[name], hints[name], f"{where}: {name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{where} lacks the key {name!r}, which has no default.")
     return cls(**ready)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli._output import note, print_json
-from zoo.cli._parser import Parser
+from zoo.cli._parser import Parser, indices
 
 if TYPE_CHECKING:
     from zoo.evaluation.kinds import Progress
@@ -41,7 +41,15 @@ def main(arguments: Sequence[str]) -> None:
         "suite", metavar="SUITE", help="suite file; one that ships may be named alone: action, noise, stab, …"
     )
     parser.add_argument("--models", metavar="MODEL", nargs="+", help="measure these instead of the suite's own")
-    parser.add_argument("--data", metavar="PATH", help="the suite's data (file or folder), if it is not in the cache")
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="other data: of actions whatever fit-actions reads, of which a tenth is held out and the rest fitted; or "
+        "the suite's data, if it is not in the cache",
+    )
+    parser.add_argument(
+        "--gripper", metavar="I,J", type=indices, help="degrees of freedom of --data that switch (default: none)"
+    )
     parser.add_argument("--out", metavar="FILE", help="also write the results as JSON")
     parser.add_argument("--markdown", metavar="FILE", help="also write the table as Markdown")
     parser.add_argument("--html", metavar="FILE", help="also write a page with charts, if the suite has one: stab does")
@@ -53,6 +61,7 @@ def evaluate(
     suite: str,
     models: list[str] | None,
     data: str | None,
+    gripper: tuple[int, ...] | None,
     out: str | None,
     markdown: str | None,
     html: str | None,
@@ -77,8 +86,11 @@ def evaluate(
         )
 
     with _bar() as progress:
-        report = run(wanted, models=models, data=None if data is None else Path(data), progress=progress)
-    if not report.data["is_reference"]:
+        report = run(
+            wanted, models=models, data=None if data is None else Path(data), gripper=gripper, progress=progress
+        )
+    is_own = report.title != wanted.title or not getattr(wanted.data, "sha256", "given")
+    if not report.data["is_reference"] and not is_own:
         note(f"the data is not what the published figures are of (its SHA-256 is {report.data['sha256'][:16]}…).")
     if out is not None:
         write_report(report, Path(out))

@@ -6,7 +6,7 @@ import importlib
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -193,6 +193,7 @@ def fit_actions(
     folder = Path(output)
     name = f"{family}.{_variant(folder)}" if name is None else name
     _check_target(name, family, folder, overwrite)
+    from zoo.data.actions import hold_out
     from zoo.data.signals.action import read_episodes
 
     episodes = read_episodes(data, **actions)
@@ -210,7 +211,7 @@ def fit_actions(
     from zoo.cli._advice import advice
     from zoo.cli._report import measure
 
-    chosen, rest = _split(episodes, held_out)
+    chosen, rest = hold_out(episodes, held_out)
     config, candidates = _settled(family, config, rest, threshold)
     tokenizer = _build(family, config).fit(rest)
     report = measure(tokenizer, chosen, rest)
@@ -264,21 +265,6 @@ def _from_start(gripper: tuple[int, ...], num_dofs: int) -> tuple[int, ...]:
         if not -num_dofs <= index < num_dofs:
             raise InputError(f"--gripper counts degrees of freedom from 0 to {num_dofs - 1}, got {index}.")
     return tuple(index % num_dofs for index in gripper)
-
-
-def _split(episodes: ActionEpisodes, held_out: float) -> tuple[ActionEpisodes, ActionEpisodes]:
-    """Return the episodes to measure on, evenly spread, and those to fit before; all for both if there is one only."""
-    total = len(episodes.episodes)
-    wanted = min(max(round(held_out * total), 1), total - 1) if held_out else 0
-    if not wanted:
-        return episodes, episodes
-    chosen = {(2 * i + 1) * total // (2 * wanted) for i in range(wanted)}
-    numbers = sorted(chosen), [number for number in range(total) if number not in chosen]
-    measured, fitted = (
-        replace(episodes, episodes=[episodes.episodes[i] for i in part], names=[episodes.names[i] for i in part])
-        for part in numbers
-    )
-    return measured, fitted
 
 
 def settings_of(family: str) -> frozenset[str]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from zoo.data._parquet import read_parquet
 from zoo.data._source import local_path
 from zoo.errors import InputError
 
-__all__ = ["ActionEpisodes", "chunk_episodes", "chunk_starts", "read_actions"]
+__all__ = ["ActionEpisodes", "chunk_episodes", "chunk_starts", "hold_out", "read_actions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +140,27 @@ def read_actions(
     if source.is_dir():
         return _episodes(_read_folder(source, given))
     return _episodes(_read_file(source, given))
+
+
+def hold_out(episodes: ActionEpisodes, share: float) -> tuple[ActionEpisodes, ActionEpisodes]:
+    """Return the episodes to measure on, evenly spread, and those to fit before.
+
+    Args:
+        episodes: All.
+        share: Of the episodes, to be measured on; at least one is, and one is left. With 0, or if there is one episode
+            only, all are for both.
+    """
+    total = len(episodes.episodes)
+    wanted = min(max(round(share * total), 1), total - 1) if share else 0
+    if not wanted:
+        return episodes, episodes
+    chosen = {(2 * i + 1) * total // (2 * wanted) for i in range(wanted)}
+    numbers = sorted(chosen), [number for number in range(total) if number not in chosen]
+    measured, fitted = (
+        replace(episodes, episodes=[episodes.episodes[i] for i in part], names=[episodes.names[i] for i in part])
+        for part in numbers
+    )
+    return measured, fitted
 
 
 def chunk_starts(lengths: Sequence[int], horizon: int, stride: int | None = None) -> NDArray[np.int64]:

@@ -6,12 +6,13 @@ import hashlib
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from zoo import config
+from zoo.data._found import visible
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation.items import cache
 from zoo.evaluation.kinds import KINDS, Progress, suite_kind
@@ -25,31 +26,39 @@ class DataFile:
     """A file that a suite measures on.
 
     Args:
-        file: Its name in the library's data cache.
-        sha256: Of the file that the published figures are of.
-        made_by: The command that makes it.
+        file: Its name beside the suite or in the library's data cache.
+        sha256: Of the file that the published figures are of, "" if there are none.
+        made_by: The command that makes it, "" if there is none.
     """
 
     file: str
-    sha256: str
-    made_by: str
+    sha256: str = ""
+    made_by: str = ""
 
     def locate(self, override: Path | None) -> Path:
-        """Return the path of the file.
+        """Return the path of the file, or of a folder that is given in its place.
 
         Raises:
             InputError: It is not there; the message says how to make it.
         """
         path = override or cache() / self.file
-        if not path.is_file():
-            raise InputError(f"{path} does not exist: make it with `{self.made_by}`, or point --data at it.")
+        if not (path.is_file() or (path.is_dir() and (override is not None or not self.sha256))):
+            remedy = f"make it with `{self.made_by}`, or point --data at it" if self.made_by else "point --data at it"
+            raise InputError(f"{path} does not exist: {remedy}.")
         return path
 
     def describe(self, path: Path) -> dict[str, Any]:
-        """Return the facts of the data that go into a report."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"file": self.file, "sha256": digest, "is_reference": digest == self.sha256, "made_by": self.made_by}
+        """Return the facts of the data that go into a report; of a folder, its files count with their names."""
+        files = [path] if path.is_file() else visible((each for each in path.rglob("*") if each.is_file()), path)
+        whole = hashlib.sha256()
+        for each in files:
+            with each.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(f"{each.relative_to(path).as_posix()} {digest}\n".encode())
+        found = digest if path.is_file() else whole.hexdigest()
+        is_reference = found == self.sha256
+        made_by = self.made_by if is_reference or not self.sha256 else ""
+        return {"file": path.name, "sha256": found, "is_reference": is_reference, "made_by": made_by}
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,14 @@ class Suite(Protocol):
         """What it measures on."""
 
 
+@runtime_checkable
+class TakesOwnData(Protocol):
+    """A suite that measures on whatever data of its modality somebody points at."""
+
+    def for_own(self, path: Path, gripper: Sequence[int] | None) -> Suite:
+        """Return the suite for this data."""
+
+
 def read_suite(path: str | Path) -> Suite:
     """Read a suite.
 
@@ -129,8 +146,12 @@ def read_suite(path: str | Path) -> Suite:
         kind = suite_kind(values["kind"])
     except ConfigError as error:
         raise ConfigError(f"cannot read the suite {path}: {error}") from error
-    suite: Suite = config.from_dict(kind.config, values, str(path))
-    return suite
+    suite: Any = config.from_dict(kind.config, values, str(path))
+    beside = path.parent / str(getattr(suite.data, "file", ""))
+    if beside != path.parent and beside.exists():  # one's own data beside one's own suite
+        suite = replace(suite, data=replace(suite.data, file=str(beside.absolute())))
+    found: Suite = suite
+    return found
 
 
 def run(
@@ -138,6 +159,7 @@ def run(
     *,
     models: Sequence[str] | None = None,
     data: Path | None = None,
+    gripper: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Measure tokenizers.
@@ -145,13 +167,18 @@ def run(
     Args:
         suite: What to measure.
         models: Measure these (names, folders, Hub addresses) instead of the suite's models and variants.
-        data: Where the data is, if not in the cache.
+        data: Where the data is, if not in the cache; or other data, of one's own.
+        gripper: Of one's own actions, the degrees of freedom that switch.
         progress: Called before each step and at the end.
 
     Raises:
         InputError: The data is not there, or a model does not fit it.
     """
     located = suite.data.locate(data)
+    if data is not None and isinstance(suite, TakesOwnData):
+        suite = suite.for_own(located, gripper)
+    elif gripper is not None:
+        raise ConfigError("--gripper is said of actions that --data points at: leave it out.")
     return suite_kind(suite.kind).measure(suite, models, located, progress or (lambda text, done, total: None))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ import zoo
 from zoo import config, registry
 from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
-from zoo.data.actions import ActionEpisodes, read_actions
+from zoo.data.actions import ActionEpisodes, hold_out, read_actions
 from zoo.errors import InputError, TokenError
 from zoo.evaluation.figures import interval, row_interval
 from zoo.evaluation.items import Bootstrap
@@ -51,6 +51,8 @@ _COLUMNS = (
     Column("decode_batch_us", "decode µs a chunk, batch 1024", "{:.2f}", False),
 )
 
+_HELD_OUT = 0.1
+_LEAST_EPISODES = 2
 _NO_STEPS = "there is nothing to measure on"
 
 
@@ -62,12 +64,12 @@ class ActionData(DataFile):
         file: Name of the file in the library's data cache.
         sha256: Of the file that the published figures are of.
         made_by: The command that makes it.
-        fit_split: Episodes that variants are fitted on.
-        test_split: Episodes that everything is measured on.
+        fit_split: Episodes that variants are fitted on; "" if the data has no splits, and a tenth is held out here.
+        test_split: Episodes that everything is measured on; "" likewise.
     """
 
-    fit_split: str
-    test_split: str
+    fit_split: str = ""
+    test_split: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class ActionSuite:
         kind: Which suite this is.
         title: For people.
         data: What to measure on.
-        gripper: Degrees of freedom that switch, 0 being their threshold.
+        gripper: Degrees of freedom that switch, halfway between the ends of the data being their threshold.
         models: Registered names or folders, loaded as they are.
         variants: What is fitted here.
         bootstrap: How intervals are made.
@@ -97,16 +99,43 @@ class ActionSuite:
     kind: Literal["action"]
     title: str
     data: ActionData
-    gripper: tuple[int, ...]
-    models: tuple[str, ...]
-    variants: tuple[Variant, ...]
-    bootstrap: Bootstrap
-    latency_seconds: float
+    gripper: tuple[int, ...] = ()
+    models: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    latency_seconds: float = 1.0
+
+    def for_own(self, path: Path, gripper: Sequence[int] | None) -> ActionSuite:
+        """Return the suite for data that somebody points at, called by its name; itself if that is the suite's data.
+
+        Args:
+            path: Where it is.
+            gripper: Degrees of freedom of it that switch, from 0 or from the end; None if nobody says.
+        """
+        if self.data.describe(path)["is_reference"] or self._is_alike(path):
+            return self if gripper is None else replace(self, gripper=tuple(gripper))
+        title = f"Robot actions of {path.resolve().name}, a tenth of the episodes held out"
+        data = replace(self.data, fit_split="", test_split="")
+        return replace(self, title=title, gripper=tuple(gripper or ()), data=data)
+
+    def _is_alike(self, path: Path) -> bool:
+        """Whether data has the suite's splits, and says of its grippers that they are such: made as the suite's was."""
+        try:
+            parts = [read_actions(path, split=name) for name in (self.data.fit_split, self.data.test_split)]
+        except InputError:
+            return False
+        names = parts[0].dof_names or ()
+        return all(dof < len(names) and "grip" in names[dof].lower() for dof in self.gripper)
 
 
 def measure(suite: ActionSuite, models: Sequence[str] | None, path: Path, progress: Progress) -> Report:
     """Run an action suite. See `zoo.evaluation.run`."""
-    fit_data, test_data = (read_actions(path, split=name) for name in (suite.data.fit_split, suite.data.test_split))
+    described = suite.data.describe(path)
+    fit_data, test_data = _read(suite.data, path)
+    width = fit_data.num_dofs
+    if wrong := [dof for dof in suite.gripper if not -width <= dof < width]:
+        raise InputError(f"gripper names degree of freedom {wrong[0]}, and the data has 0 to {width - 1}.")
+    suite = replace(suite, gripper=tuple(dof % width for dof in suite.gripper))
     seen = RunningRange()
     for episode in fit_data.episodes:
         seen.update(torch.from_numpy(episode))
@@ -119,7 +148,7 @@ def measure(suite: ActionSuite, models: Sequence[str] | None, path: Path, progre
             "Errors in normalised units (1 % and 99 % quantiles of the training data at ±1), whole episodes; intervals "
             f"of {suite.bootstrap.confidence:.0%} from resampling episodes; latency is the median of single calls."
         ),
-        data={**suite.data.describe(path), "episodes": len(test_data.episodes)},
+        data={**described, "episodes": len(test_data.episodes)},
         environment=environment(),
     )
     total = len(suite.models) + len(suite.variants) if models is None else len(models)
@@ -140,17 +169,46 @@ def measure(suite: ActionSuite, models: Sequence[str] | None, path: Path, progre
     return report
 
 
+def _read(data: ActionData, path: Path) -> tuple[ActionEpisodes, ActionEpisodes]:
+    """Return the episodes to fit on and those to measure on."""
+    if data.fit_split or data.test_split:
+        fit_data, test_data = (read_actions(path, split=name) for name in (data.fit_split, data.test_split))
+        return fit_data, test_data
+    episodes = read_actions(path)
+    if len(episodes.episodes) < _LEAST_EPISODES:
+        raise InputError(
+            f"{path} has {len(episodes.episodes)} episodes, and some have to be held out: at least {_LEAST_EPISODES} "
+            "are needed."
+        )
+    test_data, fit_data = hold_out(episodes, _HELD_OUT)
+    return fit_data, test_data
+
+
 def _tokenizers(suite: ActionSuite, models: Sequence[str] | None, fit_data: ActionEpisodes) -> Any:
     for name in suite.models if models is None else models:
         tokenizer = zoo.load(name)
         if not isinstance(tokenizer, ActionTokenizer):
             raise InputError(f"{name} tokenizes {tokenizer.spec.modality}, this suite is for actions.")
+        if models is None and tokenizer.num_dofs != fit_data.num_dofs:
+            # Of another robot: what its settings give when they are fitted here.
+            values = _reshaped(config.to_dict(tokenizer.config), suite, fit_data)
+            yield f"{name}, fitted here", type(tokenizer).from_config(values).fit(fit_data)
+            continue
         yield name, tokenizer
     for variant in suite.variants if models is None else ():
-        tokenizer = registry.family(variant.family).from_config(variant.config)
+        values = variant.config
+        if values.get("num_dofs", fit_data.num_dofs) != fit_data.num_dofs:
+            values = _reshaped(values, suite, fit_data)
+        tokenizer = registry.family(variant.family).from_config(values)
         if not isinstance(tokenizer, ActionTokenizer):
             raise InputError(f"{variant.name}: {variant.family} does not tokenize actions.")
         yield variant.name, tokenizer.fit(fit_data)
+
+
+def _reshaped(values: dict[str, Any], suite: ActionSuite, data: ActionEpisodes) -> dict[str, Any]:
+    """Return the settings of a tokenizer of another robot for this one's data."""
+    gripper = {"gripper": list(suite.gripper)} if "gripper" in values else {}
+    return {**values, "num_dofs": data.num_dofs, "control_rate": data.control_rate, **gripper}
 
 
 def _quality(
@@ -158,6 +216,7 @@ def _quality(
 ) -> dict[str, Figure]:
     rows: list[Row] = []
     errors: list[NDArray[np.float64]] = []
+    middle = normalizer.centre[list(suite.gripper)].float()
     for episode in data.episodes:
         x = torch.from_numpy(episode)[None]
         num_tokens, decoded = _round_trip(tokenizer, x)
@@ -176,7 +235,8 @@ def _quality(
             **_joins(tokenizer, result, target),
         }
         if suite.gripper:
-            agree = (decoded[..., list(suite.gripper)] > 0) == (x[..., list(suite.gripper)] > 0)
+            grippers = list(suite.gripper)
+            agree = (decoded[..., grippers] > middle) == (x[..., grippers] > middle)
             row |= {"gripper_agreed": float(agree.sum()), "gripper_values": agree.numel()}
         rows.append(row)
 
