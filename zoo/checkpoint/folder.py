@@ -31,6 +31,7 @@ from zoo import registry
 from zoo.checkpoint import building as _building
 from zoo.checkpoint import weights as _weights
 from zoo.checkpoint.manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
+from zoo.components.fresh import fresh
 from zoo.errors import CheckpointError, ConfigError, ZooError
 from zoo.tokenizer import Tokenizer
 
@@ -172,7 +173,7 @@ def load(cls: type[Tokenizer], folder: Path, *, decoder: bool = True) -> Tokeniz
     decoder = decoder or not cls.decoder_file
     try:
         assets = {name: _read(folder / name, files[name]) for name in cls.asset_names}
-        with _building.fresh("cpu"):
+        with fresh():
             # Shapes come first, without data: a config that asks for terabytes is refused before any allocation.
             expected = _by_file(_expected(cls, manifest, assets, where, decoder), is_apart)
             if is_apart and decoder and DECODER not in expected:
@@ -256,7 +257,7 @@ def _expected(
     cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, decoder: bool = True
 ) -> _weights.Kinds:
     """Return shape and dtype of every tensor that a checkpoint of this config has."""
-    with _building.fresh("meta"):
+    with fresh("meta"):
         skeleton = _build(cls, manifest, assets, where, decoder)
     return _weights.kinds_of(skeleton, where)
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zoo.components.fresh import fresh
 from zoo.errors import ConfigError, MissingExtraError, NotFittedError
 
 __all__ = ["EncodecRandom", "MelKMeans", "encodec_random", "mel_kmeans"]
@@ -142,8 +143,7 @@ class EncodecRandom:
             raise MissingExtraError(
                 "encodec_random needs transformers, of the extra 'eval': pip install 'tokenizer-zoo[eval]'."
             ) from error
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with fresh(seed=seed):
             model = EncodecModel(EncodecConfig(sampling_rate=self.sample_rate, target_bandwidths=[1.0])).eval()
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(waves), generator=generator)[:40].tolist()

@@ -40,8 +40,8 @@ class LogMel(KeepsPrecision):
         angles = 2 * np.pi * np.arange(n_fft) / n_fft
         filters = mel_filters(num_mel, n_fft, sample_rate)
         for name, table in (("window", 0.5 - 0.5 * np.cos(angles)), ("filters", filters)):
-            tensor = torch.from_numpy(table.astype(np.float32)).to(torch.get_default_device())
-            self.register_buffer(name, tensor, persistent=False)
+            # `as_tensor`, unlike `from_numpy`, puts it where the caller makes tensors.
+            self.register_buffer(name, torch.as_tensor(table.astype(np.float32)), persistent=False)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the spectra of a batch, each computed alone.

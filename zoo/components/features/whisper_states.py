@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zoo.components.audio.log_mel import mel_filters
 from zoo.components.features.base import FeatureNetwork, captured, require_modules
 from zoo.components.features.files import fill, read_safetensors
+from zoo.components.fresh import fresh
 from zoo.errors import CheckpointError, ConfigError, InputError, MissingExtraError
 
 __all__ = ["WhisperStates"]
@@ -116,7 +117,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _encoder(values: Mapping[str, Any]) -> tuple[nn.Module, int, int]:
-    """Return an encoder without weights, its mel bands and its positions; the global generator is left alone."""
+    """Return an encoder without weights, its mel bands and its positions."""
     try:
         from transformers import WhisperConfig
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -125,6 +126,6 @@ def _encoder(values: Mapping[str, Any]) -> tuple[nn.Module, int, int]:
             "Whisper's states need the package transformers: pip install 'tokenizer-zoo[eval]'."
         ) from error
     config = WhisperConfig(**values)
-    with torch.random.fork_rng(devices=[]):
+    with fresh():
         network: nn.Module = WhisperEncoder(config)
-    return network.float(), int(config.num_mel_bins), int(config.max_source_positions)
+    return network, int(config.num_mel_bins), int(config.max_source_positions)

@@ -185,7 +185,7 @@ def _by_axis(grid: tuple[int, int], width: int, max_period: float) -> list[np.nd
 
 
 def _table(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32)).to(torch.get_default_device())
+    return torch.as_tensor(values.astype(np.float32))  # unlike `from_numpy`, where the caller makes tensors
 
 
 def _require_multiple(width: int, factor: int) -> None:

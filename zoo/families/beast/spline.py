@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.components.exact.precision import ExactTimeMap, KeepsPrecision
+from zoo.components.fresh import fresh
 from zoo.components.layers.bspline import derivative_basis, ordered_product, ridge_projection
 from zoo.families.beast.config import BeastConfig
 
@@ -165,7 +166,7 @@ class SplineEncoder(KeepsPrecision):
 
     def for_tail(self, valid: int) -> SplineEncoder:
         """Return the encoder for chunks of which only the first `valid` steps are data."""
-        with torch.device("cpu"):  # whatever device the caller has made the default: the weights are cached
+        with fresh():  # the weights are cached, whatever the caller's defaults
             shorter = SplineEncoder(self.config, _tail_weights(self.config, valid))
         shorter.to(self.smooth.weight.device).set_scale(*self._scale)
         return shorter

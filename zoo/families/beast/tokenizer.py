@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from zoo.components.fresh import fresh
 from zoo.components.layers.normalization import CONSTANT, RangeNormalizer
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
@@ -67,7 +68,7 @@ class BeastTokenizer(ActionTokenizer):
         slots = (config.num_free, config.num_dofs)
         # Both maps follow from the settings and hold no weights, so they are computed for real even where a caller,
         # such as the shape check before loading, only wants an outline on the meta device.
-        with torch.device("cpu"):
+        with fresh():
             self.encoder = SplineEncoder(config)
             self.decoder = SplineDecoder(config)
         self.quantizer = UniformGrid(slots, config.codebook_size)

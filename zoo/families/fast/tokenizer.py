@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo.components.fresh import fresh
 from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError, InputError, TokenError
@@ -68,7 +69,7 @@ class FastTokenizer(ActionTokenizer):
         else:
             # Both follow from the settings and hold no weights, so they are computed for real even where a caller, such
             # as the shape check before loading, only wants an outline on the meta device.
-            with torch.device("cpu"):
+            with fresh():
                 self.encoder = CosineTransform(steps, dofs)
                 self.decoder = CosineTransform(steps, dofs, is_inverse=True)
                 self.decoder.set_units(torch.full((dofs,), 2.0**8))  # of integers, which thus stay exact

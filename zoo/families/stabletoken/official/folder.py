@@ -23,6 +23,7 @@ from torch import Tensor
 
 from zoo.checkpoint import foreign
 from zoo.checkpoint import weights as _weights
+from zoo.components.fresh import fresh
 from zoo.components.quantizers import VotingLFQConfig, parse
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
@@ -104,7 +105,7 @@ def load(folder: Path, *, decoder: bool = True) -> StableTokenTokenizer:
         if decoder_place is not None:
             config = replace(config, decoder=official_decoder.read_config(decoder_place))
             official_decoder.require_weights(decoder_place)
-    with torch.device("meta"):
+    with fresh("meta"):
         expected = _released(StableTokenTokenizer(config).state_dict(), config)
     ignored = re.compile("|".join([*map(re.escape, _UNUSED), *(rf"layers\.{layer}\..+" for layer in unused_layers)]))
     found: _weights.Kinds = {}
