@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.components.audio.log_mel import LogMel
-from zoo.components.exact.one_by_one import canonical
+from zoo.components.exact.one_by_one import Run, canonical
 from zoo.components.quantizers import Quantizer, build
 from zoo.components.windows import Chunking, cut, groups, in_chunks, whole_tokens
 from zoo.errors import ConfigError, InputError, TokenError, shown
@@ -320,14 +320,18 @@ class StableTokenTokenizer(SpeechTokenizer):
         if not self.is_exact:
             return encode_together(self.features, self.encoder, segments, finish)
         self._require_float32(self)
-        done = []
         pieces = sum(self.encoder.num_pieces(self._num_frames(wave)) for wave in segments)
-        with canonical(self.device, pieces) as run:
-            for group in groups(segments, self.config.segment_samples * torch.get_num_threads()):
+        together = self.config.segment_samples * torch.get_num_threads()
+
+        def encode(run: Run) -> list[Tensor]:
+            done = []
+            for group in groups(segments, together):
                 mels = run(self.features.alone, group)
                 hidden = self.encoder.apart(mels, [self._num_frames(wave) for wave in group], run)
                 done += run(finish, hidden)
-        return [made[0] for made in done]
+            return [made[0] for made in done]
+
+        return canonical(self.device, pieces, encode)
 
     def _ids_of(self, wave: Tensor) -> Tensor:
         return self._encode_segments([wave], self.quantizer.ids)[0]
