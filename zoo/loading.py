@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from zoo import checkpoint, registry
-from zoo.components.fresh import fresh
 from zoo.errors import CheckpointError, ConfigError, LicenceWarning, UnknownNameError, ZooError, near_matches, shown
+from zoo.fresh import fresh
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["load"]

@@ -31,8 +31,8 @@ from zoo import registry
 from zoo.checkpoint import building as _building
 from zoo.checkpoint import weights as _weights
 from zoo.checkpoint.manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
-from zoo.components.fresh import fresh
 from zoo.errors import CheckpointError, ConfigError, ZooError
+from zoo.fresh import fresh
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["CONFIG", "FORMAT", "WEIGHTS", "is_checkpoint", "load", "read_manifest", "save"]

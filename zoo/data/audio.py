@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zoo.data._source import Source, describe, open_source, unreadable
 from zoo.errors import InputError
+from zoo.fresh import fresh
 
 __all__ = ["change_rate", "claimed_seconds", "read_audio", "write_wav"]
 
@@ -68,7 +69,8 @@ def change_rate(wave: Tensor, rate: int, new_rate: int) -> Tensor:
         raise InputError(f"resampling from {rate} Hz to {new_rate} Hz needs too large a filter: use a common rate.")
     from torchaudio.functional import resample
 
-    resampled: Tensor = resample(wave, rate, new_rate)
+    with fresh(wave.device):  # torchaudio makes numbers by the way
+        resampled: Tensor = resample(wave, rate, new_rate)
     return resampled
 
 
@@ -165,5 +167,5 @@ def _read_ffmpeg(data: bytes, source: Source) -> tuple[Tensor, int]:
         claimed = claimed_seconds(container, stream)
         if claimed is not None and end < claimed - 0.1:
             raise InputError(f"{describe(source)} is truncated: {end:.2f} s of sound, its header says {claimed:.2f} s.")
-        wave = torch.cat(pieces, dim=1) if pieces else torch.zeros(1, 0)
+        wave = torch.cat(pieces, dim=1) if pieces else torch.zeros(1, 0, dtype=torch.float32, device="cpu")
         return wave, int(stream.rate)

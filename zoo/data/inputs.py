@@ -164,7 +164,7 @@ def _check_lengths(lengths: Any, batch: Tensor, own_lengths: Tensor | None, sign
         raise InputError(f"{rule}, got {array.dtype if array.size else 'an empty list'}.")
     if array.shape != (len(batch),):
         raise InputError(f"{rule}, got the shape {array.shape}.")
-    longest = torch.full((len(batch),), batch.shape[1]) if own_lengths is None else own_lengths.cpu()
+    longest = torch.full((len(batch),), batch.shape[1], device="cpu") if own_lengths is None else own_lengths.cpu()
     for number, (length, most) in enumerate(zip(array.tolist(), longest.tolist(), strict=True)):
         if not 1 <= length <= most:
             raise InputError(f"lengths[{number}] is {length}, it must be from 1 to {most}, which item {number} has.")

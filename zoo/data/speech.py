@@ -187,7 +187,7 @@ class SpeechData(DataModule):
         waves, noisy, texts, languages, speakers = zip(*items, strict=True)
         pad = torch.nn.utils.rnn.pad_sequence
         clean = pad(list(waves), batch_first=True)
-        lengths = torch.tensor([len(wave) for wave in waves])
+        lengths = torch.tensor([len(wave) for wave in waves], device="cpu")
         disturbed = pad(list(noisy), batch_first=True) if self.noise else clean
         return SpeechBatch(clean, disturbed, lengths, list(texts), list(languages), list(speakers))
 

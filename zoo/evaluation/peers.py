@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.components.fresh import fresh
 from zoo.errors import ConfigError, MissingExtraError, NotFittedError
+from zoo.fresh import fresh
 
 __all__ = ["EncodecRandom", "MelKMeans", "encodec_random", "mel_kmeans"]
 

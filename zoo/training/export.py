@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from zoo import registry
-from zoo.components.fresh import fresh
 from zoo.errors import CheckpointError
+from zoo.fresh import fresh
 from zoo.tokenizer import Tokenizer
 from zoo.training.checkpoint_file import read_weights, tokenizer_part
 

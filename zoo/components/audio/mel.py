@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from zoo.errors import ConfigError
+from zoo.fresh import fresh
 
 __all__ = ["MelSpectrum"]
 
@@ -41,9 +42,11 @@ class MelSpectrum(nn.Module):
         if sample_rate < 2 * _HIGHEST:
             raise ConfigError(f"mel spectra to {_HIGHEST:g} Hz need waves at {2 * _HIGHEST:g} Hz or more.")
         bins = _N_FFT // 2 + 1
-        bands = melscale_fbanks(bins, 0.0, _HIGHEST, num_mel, sample_rate, "slaney", "slaney")
-        self.register_buffer("bands", bands.T.contiguous(), persistent=False)
-        self.register_buffer("window", torch.hann_window(_N_FFT), persistent=False)
+        window = torch.hann_window(_N_FFT, dtype=torch.float32)
+        with fresh():
+            bands = melscale_fbanks(bins, 0.0, _HIGHEST, num_mel, sample_rate, "slaney", "slaney")
+        self.register_buffer("bands", bands.T.contiguous().to(window.device), persistent=False)
+        self.register_buffer("window", window, persistent=False)
 
     def forward(self, wave: Tensor) -> Tensor:
         """Compute the spectra of waves of at least 385 samples."""

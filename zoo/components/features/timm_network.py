@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from zoo.components.features.base import FeatureNetwork, ImageInput, captured, require_modules
 from zoo.components.features.files import fill, read_safetensors
-from zoo.components.fresh import fresh
 from zoo.errors import ConfigError, HubError, InputError, UnknownNameError, near_matches
+from zoo.fresh import fresh
 
 __all__ = ["LOGITS", "POOLED", "TimmNetwork"]
 

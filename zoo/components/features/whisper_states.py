@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from zoo.components.audio.log_mel import mel_filters
 from zoo.components.features.base import FeatureNetwork, captured, require_modules
 from zoo.components.features.files import fill, read_safetensors
-from zoo.components.fresh import fresh
 from zoo.errors import CheckpointError, ConfigError, InputError, MissingExtraError
+from zoo.fresh import fresh
 
 __all__ = ["WhisperStates"]
 
@@ -70,7 +70,7 @@ class WhisperStates(FeatureNetwork):
         fill(network, own, str(folder))
         super().__init__(network, name, licence, layers)
         self.max_samples = positions * _HOP * _STRIDE
-        self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
+        self.register_buffer("window", torch.hann_window(_WINDOW, dtype=torch.float32), persistent=False)
         self.register_buffer("mel", torch.from_numpy(mel_filters(num_mel, _WINDOW, _RATE)).float(), persistent=False)
 
     def _prepared(self, x: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ class ColourNoise(Perturbation):
     def apply(self, wave: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw noise and add it."""
         extra = _NUM_TAPS - 1 if self.slope else 0
-        noise = torch.randn(len(wave) + extra, generator=generator)
+        noise = torch.randn(len(wave) + extra, dtype=torch.float32, device="cpu", generator=generator)
         if self.slope:
             noise = _filter(noise, _draw_taps(self.slope, generator))
         return mix(wave, noise.to(wave.device), self.snr)
@@ -190,7 +190,7 @@ class NoiseBank:
         Raises:
             InputError: The clip is missing, unreadable, of another rate or number of channels, not finite, or silent.
         """
-        clip = self.clips[int(torch.randint(len(self.clips), (), generator=generator))]
+        clip = self.clips[int(torch.randint(len(self.clips), (), device="cpu", generator=generator))]
         name = f"a wave of {len(clip)} samples" if isinstance(clip, Tensor) else str(clip)
         place = float(torch.rand((), generator=generator, dtype=torch.float64))
         if isinstance(clip, Tensor):
@@ -310,7 +310,7 @@ class RandomPerturbation(Perturbation):
 
     def draw(self, generator: torch.Generator | None = None) -> Perturbation:
         """Return the perturbation of one wave."""
-        kind = self.kinds[int(torch.randint(len(self.kinds), (), generator=generator))]
+        kind = self.kinds[int(torch.randint(len(self.kinds), (), device="cpu", generator=generator))]
         low, high = self.ranges[kind]
         share = float(torch.rand((), generator=generator, dtype=torch.float64))
         return perturbation(kind, low + (high - low) * share, self.noise_bank)
@@ -340,7 +340,7 @@ def _draw_taps(slope: float, generator: torch.Generator | None) -> Tensor:
     frequencies = torch.arange(_NUM_TAPS // 2 + 1, dtype=torch.float32)  # in steps of 1/128 of the sample rate
     frequencies[0] = _NUM_TAPS / 16000  # 1 Hz at 16 kHz
     gains = frequencies ** (slope / (20 * math.log10(2)))
-    phases = 2 * math.pi * torch.rand(len(gains), generator=generator)
+    phases = 2 * math.pi * torch.rand(len(gains), dtype=torch.float32, device="cpu", generator=generator)
     spectrum = torch.polar(gains, phases)
     # Taps are real, so that of these two the phase is a factor. Not every FFT ignores an imaginary part there.
     spectrum.imag[0], spectrum.imag[-1] = 0.0, 0.0

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from zoo.components.exact.precision import ExactTimeMap, KeepsPrecision
-from zoo.components.fresh import fresh
 from zoo.components.layers.bspline import derivative_basis, ordered_product, ridge_projection
 from zoo.families.beast.config import BeastConfig
+from zoo.fresh import fresh
 
 __all__ = ["Bases", "SplineDecoder", "SplineEncoder", "episode_windows", "evaluation_points", "fit_weights"]
 
@@ -135,7 +135,7 @@ class SplineEncoder(KeepsPrecision):
         self.smooth = ExactTimeMap(smooth, config.num_dofs)
         self.switching = ExactTimeMap(switching, len(grippers)) if grippers else None
         self.register_buffer("gripper_index", torch.tensor(grippers, dtype=torch.int64), persistent=False)
-        one = torch.ones(config.num_dofs)
+        one = torch.ones(config.num_dofs, dtype=torch.float32)
         self._scale = (one, torch.zeros_like(one), one)
 
     def set_scale(self, largest: Tensor, centre: Tensor, scale: Tensor) -> None:
@@ -206,8 +206,8 @@ class SplineDecoder(KeepsPrecision):
         is_gripper = torch.zeros(config.num_dofs, dtype=torch.bool)
         is_gripper[list(config.gripper)] = True
         self.register_buffer("is_gripper", is_gripper, persistent=False)
-        self.register_buffer("low", torch.full((config.num_dofs,), -_UNLIMITED), persistent=False)
-        self.register_buffer("high", torch.full((config.num_dofs,), _UNLIMITED), persistent=False)
+        self.register_buffer("low", torch.full((config.num_dofs,), -_UNLIMITED, dtype=torch.float32), persistent=False)
+        self.register_buffer("high", torch.full((config.num_dofs,), _UNLIMITED, dtype=torch.float32), persistent=False)
         self.register_buffer("smooth", smooth_basis(config, None, 0).float(), persistent=False)
         self.register_buffer("switching", zero_order_basis(config, None).float(), persistent=False)
         self.register_buffer("fixed", fixed_points(config).float(), persistent=False)

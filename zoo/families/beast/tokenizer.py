@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from zoo.components.fresh import fresh
 from zoo.components.layers.normalization import CONSTANT, RangeNormalizer
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
@@ -22,6 +21,7 @@ from zoo.families.beast import arguments
 from zoo.families.beast.config import BeastConfig
 from zoo.families.beast.options import DecodeOptions, EncodeOptions
 from zoo.families.beast.spline import Bases, SplineDecoder, SplineEncoder, episode_windows
+from zoo.fresh import fresh
 from zoo.modalities.action import ActionTokenizer, Chunks, refresh_after_load, split
 from zoo.spec import TokenSpec
 from zoo.tokens import PAD_ID, Latents, Tokens
@@ -306,7 +306,7 @@ class BeastTokenizer(ActionTokenizer):
             raise InputError(f"bounds must be numbers of the shape {slots}, or broadcast to it: {error}.") from error
         if not (low.isfinite() & high.isfinite() & (high > low)).all():
             raise InputError("bounds must be finite, and every upper bound must exceed its lower bound.")
-        ones = torch.ones(self.num_dofs)
+        ones = torch.ones(self.num_dofs, dtype=torch.float32, device="cpu")
         self.normalizer.set_range(-ones, ones)
         self.quantizer.set_bounds(low, high)
         self.action_low = self.quantizer.low.amin(0).float()

@@ -257,7 +257,7 @@ class StableTokenTokenizer(SpeechTokenizer):
         own_rate = decoder.config.sample_rate
         rate = self.config.sample_rate if sample_rate is None else sample_rate
         counts = self.output_lengths(tokens, rate).tolist()
-        waves = torch.zeros(len(tokens), max(counts, default=0), device=self.device)
+        waves = torch.zeros(len(tokens), max(counts, default=0), dtype=torch.float32, device=self.device)
         seed = None if generator is None else _drawn(generator)
         with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             for row, ids, length, count in zip(waves, tokens.ids, tokens.lengths.tolist(), counts, strict=True):
@@ -341,7 +341,7 @@ class StableTokenTokenizer(SpeechTokenizer):
         if not isinstance(block, (Tensor, np.ndarray)) or block.ndim != 1:
             found = f"the shape {tuple(block.shape)}" if hasattr(block, "shape") else type(block).__name__
             raise InputError(f"a stream is made of consecutive waves (samples,), tensors or arrays, got {found}.")
-        return self.as_batch(block)[0][0] if len(block) else torch.zeros(0, device=self.device)
+        return self.as_batch(block)[0][0] if len(block) else torch.zeros(0, dtype=torch.float32, device=self.device)
 
     @property
     def _longest(self) -> int:

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from torchmetrics import Metric
 
 from zoo.errors import InputError, shown
+from zoo.fresh import fresh
 
 __all__ = [
     "ClipMean",
@@ -198,12 +199,14 @@ def _bands(size: int, sample_rate: int) -> Tensor:
     from torchaudio.functional import melscale_fbanks
 
     highest = min(_HIGHEST, sample_rate / 2)
-    filters: Tensor = melscale_fbanks(size // 2 + 1, 0.0, highest, _NUM_MEL, sample_rate, "slaney", "slaney")
+    with fresh():  # kept for all callers, whatever their defaults
+        filters: Tensor = melscale_fbanks(size // 2 + 1, 0.0, highest, _NUM_MEL, sample_rate, "slaney", "slaney")
     return filters.T.contiguous()
 
 
 @lru_cache(1)
 def _cosines() -> Tensor:
     """Return the cosine transform to the cepstra, (13, 80)."""
-    places = (torch.arange(_NUM_MEL) + 0.5) * (math.pi / _NUM_MEL)
-    return 2 / _NUM_MEL * torch.cos(torch.arange(1, _NUM_CEPSTRA + 1)[:, None] * places)
+    kind: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+    places = (torch.arange(_NUM_MEL, **kind) + 0.5) * (math.pi / _NUM_MEL)
+    return 2 / _NUM_MEL * torch.cos(torch.arange(1, _NUM_CEPSTRA + 1, **kind)[:, None] * places)

@@ -23,13 +23,13 @@ from torch import Tensor
 
 from zoo.checkpoint import foreign
 from zoo.checkpoint import weights as _weights
-from zoo.components.fresh import fresh
 from zoo.components.quantizers import VotingLFQConfig, parse
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.official import decoder as official_decoder
 from zoo.families.stabletoken.official.names import released_name
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
+from zoo.fresh import fresh
 
 if TYPE_CHECKING:
     from zoo.families.stabletoken.decoder.speech import SpeechDecoder
@@ -203,8 +203,11 @@ def write(tokenizer: StableTokenTokenizer, folder: Path) -> Path:
     positions = tokenizer.encoder.positions.detach().cpu()
     tensors["embed_positions.weight"] = positions.clone()
     tensors["embed_positions2.weight"] = positions.clone()
-    tensors["layer_norm.weight"], tensors["layer_norm.bias"] = torch.ones(config.d_model), torch.zeros(config.d_model)
-    tensors["codebook_used"] = torch.zeros(_USAGE_SIZE)
+    tensors["layer_norm.weight"], tensors["layer_norm.bias"] = (
+        torch.ones(config.d_model, dtype=torch.float32),
+        torch.zeros(config.d_model, dtype=torch.float32),
+    )
+    tensors["codebook_used"] = torch.zeros(_USAGE_SIZE, dtype=torch.float32)
     place = folder / _FOLDER
     place.mkdir(parents=True)
     for name, content in ((_CONFIG, values), (_PREPROCESSOR, extractor)):

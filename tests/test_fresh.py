@@ -8,7 +8,7 @@ import torch
 from process_defaults import DTYPES, defaults
 from torch import nn
 
-from zoo.components.fresh import _DRAWING, fresh
+from zoo.fresh import _DRAWING, fresh
 
 
 def drawing_module():
@@ -94,9 +94,8 @@ def test_every_call_that_takes_a_generator_is_known():
 def test_default_dtype(dtype):
     with fresh():
         expected = making_module(), drawing_module()
-    with defaults(dtype):
-        with fresh():
-            found = making_module(), drawing_module()
+    with defaults(dtype), fresh():
+        found = making_module(), drawing_module()
     assert all(map(same, found, expected))
     assert {p.dtype for p in found[1].parameters()} == {torch.float32}
 
@@ -114,8 +113,8 @@ def test_default_device():
 def test_meta_is_an_outline():
     state = torch.get_rng_state()
     with defaults(torch.float64), fresh("meta"):
-        outline, drawn = making_module(), drawing_module()
-    assert all(tensor.is_meta for tensor in (*outline.state_dict().values(), *drawn.state_dict().values()))
+        outline, drawn = making_module(), nn.TransformerEncoderLayer(8, 2, 16)
+    assert all(tensor.is_meta for tensor in (*outline.state_dict().values(), *drawn.parameters()))
     assert torch.equal(torch.get_rng_state(), state)
     with fresh():
         expected = making_module()

@@ -20,12 +20,12 @@ __all__ = ["fresh"]
 # What makes floating tensors unless it is told otherwise …
 _FLOATING = {
     *(torch.empty, torch.empty_permuted, torch.empty_strided, torch.eye, torch.linspace, torch.logspace, torch.ones),
-    *(torch.rand, torch.randn, torch.zeros),
+    *(torch.rand, torch.randn, torch.range, torch.scalar_tensor, torch.zeros),
     *(torch.bartlett_window, torch.blackman_window, torch.hamming_window, torch.hann_window, torch.kaiser_window),
     *(torch.fft.fftfreq, torch.fft.rfftfreq),
 }
 # … and what does if it is given floating Python numbers.
-_INFERRING = {torch.arange, torch.as_tensor, torch.asarray, torch.full, torch.range, torch.scalar_tensor, torch.tensor}
+_INFERRING = {torch.arange, torch.as_tensor, torch.asarray, torch.full, torch.tensor}
 _INTEGER = {torch.randint, torch.randperm, torch.tril_indices, torch.triu_indices}
 _MAKING = _FLOATING | _INFERRING | _INTEGER
 _DRAWING = {
@@ -38,7 +38,7 @@ _DRAWING = {
 
 
 @contextmanager
-def fresh(device: str = "cpu", seed: int = 0) -> Iterator[None]:
+def fresh(device: torch.device | str = "cpu", seed: int = 0) -> Iterator[None]:
     """Build modules as in a fresh process, seeded with `seed`; nobody else is concerned, in no thread.
 
     Tensors that a constructor makes are float32 and on `device` unless it says otherwise, whatever the default dtype
@@ -57,7 +57,7 @@ def fresh(device: str = "cpu", seed: int = 0) -> Iterator[None]:
 
 
 class _Fresh(TorchFunctionMode):  # a stack of these belongs to a thread
-    def __init__(self, device: str, seed: int) -> None:
+    def __init__(self, device: torch.device | str, seed: int) -> None:
         super().__init__()
         self.device = torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
@@ -76,9 +76,12 @@ class _Fresh(TorchFunctionMode):  # a stack of these belongs to a thread
             if func in _FLOATING:
                 arguments["dtype"] = torch.float32
             elif func in _INFERRING and not _brings_dtype(args, arguments):
-                made = func(*args, **arguments)
-                if made.dtype is not torch.get_default_dtype():
-                    return made
+                try:
+                    made = func(*args, **arguments)
+                    if made.dtype is not torch.get_default_dtype():
+                        return made
+                except RuntimeError:  # a number that the default dtype cannot hold
+                    pass
                 arguments["dtype"] = torch.float32
         return func(*args, **arguments)
 
