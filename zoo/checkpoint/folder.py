@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +29,7 @@ from zoo import config as configs
 from zoo import registry
 from zoo.checkpoint import building as _building
 from zoo.checkpoint import weights as _weights
+from zoo.checkpoint.atomic import STAGING, staging
 from zoo.checkpoint.manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
 from zoo.errors import CheckpointError, ConfigError, ZooError
 from zoo.fresh import fresh
@@ -40,7 +40,6 @@ __all__ = ["CONFIG", "FORMAT", "WEIGHTS", "is_checkpoint", "load", "read_manifes
 WEIGHTS = "model.safetensors"
 DECODER = "decoder.safetensors"
 
-_STAGING = ".saving-"
 _DECODER = "decoder."  # what names of its tensors begin with
 
 T = TypeVar("T")
@@ -119,8 +118,7 @@ def save(
                 "overwrite=True."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING) as scratch:
-            staged = Path(scratch)
+        with staging(folder) as staged:
             for file, its_tensors in weights.items():
                 save_file(its_tensors, staged / file, metadata={"format": "pt"})
             for asset, content in assets.items():
@@ -324,6 +322,6 @@ def _read(path: Path, facts: Mapping[str, Any]) -> bytes:
 
 
 def _remedy(path: Path) -> str:
-    if any(path.parent.glob(f"{_STAGING}*")):
+    if any(path.parent.glob(f"{STAGING}*")):
         return "A save into this folder was interrupted, or is still running: save it again."
     return "Delete it, and download or copy it again."
