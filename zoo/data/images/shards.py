@@ -123,7 +123,7 @@ def _members(shard: str) -> Iterator[tuple[str, int, int]]:
         length = Path(shard).stat().st_size
         with tarfile.open(shard, "r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members.clear()  # which would keep every header
+                tar.members.clear()  # type: ignore[attr-defined]  # which would keep every header
                 if not member.isreg() or member.issparse():
                     continue
                 if member.offset_data + member.size > length:

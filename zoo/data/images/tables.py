@@ -113,11 +113,9 @@ class _TablePictures(Pictures):
 
     def _content(self, value: Any, folder: Path, index: int) -> Path | bytes:
         if isinstance(value, dict):
-            if isinstance(value.get("bytes"), bytes):
-                return value["bytes"]
-            value = value.get("path")
-            if isinstance(value, str) and value:
-                return folder / value
+            path, value = value.get("path"), value.get("bytes")
+            if value is None and isinstance(path, str) and path:
+                return folder / path
         if isinstance(value, bytes):
             return value
         raise InputError(f"{self.name(index)} holds no picture: {shown(value)}.")
