@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from zoo.errors import CheckpointError, InputError, TokenError, ZooError
 from zoo.spec import option_names
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from zoo.tokenfile import TokenFile
     from zoo.tokenizer import Tokenizer
     from zoo.tokens import Tokens
@@ -164,15 +166,16 @@ def _decode(
     spec, kind = tokenizer.spec, signals.of(tokenizer.spec.modality)
     # Named like the tokenizer, which may be a copy of the model under another name.
     tokens = replace(file.tokens, model=tokenizer.name)
-    from_noise = "generator" in option_names(tokenizer.decode_options)
+    known = option_names(tokenizer.decode_options)
+    from_noise = "generator" in known
     clipped = 0
     with torch.no_grad(), ticking("decoding", len(tokens)) as ticker:
         # An item's noise must not depend on the others.
         for first, batch in _batches(tokens, 1 if from_noise else batch_size):
-            options: dict[str, Any] = {}
+            options: dict[str, Any] = {"clamp": False} if "clamp" in known else {}  # to count what is clipped
             if from_noise:
                 options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
-            decoded = tokenizer.decode(batch, **options).cpu()
+            decoded: Iterable[Tensor] = tokenizer.decode(batch, **options).cpu()
             if kind.padding is not None or batch.signal_lengths is not None:
                 decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
             for number, signal in enumerate(decoded, first):
