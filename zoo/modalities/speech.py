@@ -226,7 +226,7 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
         if not isinstance(block, (Tensor, np.ndarray)) or block.ndim != 1:
             found = f"the shape {tuple(block.shape)}" if hasattr(block, "shape") else type(block).__name__
             raise InputError(f"a stream is made of consecutive waves (samples,), tensors or arrays, got {found}.")
-        return self.as_batch(block)[0][0] if len(block) else torch.zeros(0, device=self.device)
+        return self.as_batch(block)[0][0] if len(block) else torch.zeros(0, dtype=torch.float32, device=self.device)
 
     def _seconds(self, num_tokens: int) -> float:
         return num_tokens / (self.spec.token_rate or 1)

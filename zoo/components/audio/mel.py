@@ -105,7 +105,7 @@ def griffin_lim(wave: Tensor, sample_rate: int) -> Tensor:
     magnitudes = (torch.linalg.pinv(bands) @ heard).clamp(min=0)
     made: Tensor = griffinlim(
         magnitudes,
-        torch.hann_window(size),
+        torch.hann_window(size, dtype=torch.float32, device="cpu"),
         size,
         hop,
         size,
