@@ -15,7 +15,7 @@ from zoo.data._sound.parts import find_parts
 __all__ = ["Block", "UnsupportedError", "claimed_seconds", "decoded"]
 
 _BLOCK = 1 << 16  # samples of all channels, whatever a header says
-# Of containers that `parts` does not know. libsndfile shortens a cut file to what is there, and notes it in its log only.
+# Of containers that `parts` does not know: libsndfile shortens a cut file to what is there, and only its log says so.
 _CUT_NOTES = re.compile(
     r"(?:BODY|Length|Data length|data length)\s*:?\s*(?P<stated>\d+) \(?should be (?P<there>\d+)|seems to be truncated",
     re.IGNORECASE,
