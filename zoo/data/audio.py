@@ -14,7 +14,7 @@ from zoo.data._sound.part import TruncatedError
 from zoo.data._source import Source, describe, open_source, unreadable
 from zoo.errors import InputError
 
-__all__ = ["blocks_of", "change_rate", "claimed_seconds", "read_audio", "write_wav"]
+__all__ = ["blocks_of", "change_rate", "claimed_seconds", "read_audio", "stretch", "write_wav"]
 
 _ROUNDING = 0.01  # seconds
 _LARGEST_FILTER = 50_000_000  # taps; an odd pair of rates would need gigabytes
@@ -39,8 +39,7 @@ def read_audio(
         sample_rate: The rate in Hz to resample to; None keeps that of the file.
         mix_down: Average the channels into one.
         offset: Seconds into the file where reading begins.
-        duration: Seconds to read; None is to the end. What ends within 10 ms of the file's end, ends there, since
-            durations are often rounded: later, and with an `offset` of 0 also earlier.
+        duration: Seconds to read; None is to the end. See `stretch` for how exactly.
 
     Returns:
         The wave (channels, samples), float32, and its rate in Hz. Full scale is −1…1; what a lossy codec or resampling
@@ -50,32 +49,25 @@ def read_audio(
         InputError: The file is missing, unreadable, truncated, or holds no sound; its parts differ in rate or channels;
             or the stretch leaves it.
     """
-    if not (0 <= offset < math.inf and (duration is None or 0 < duration < math.inf)):
-        raise InputError(f"offset must be at least 0 s and duration above 0 s, got {offset} and {duration}.")
+    _check_stretch(offset, duration)
     pieces: list[Tensor] = []
-    rate, last, is_whole = 0, 0, True
+    rate, end, is_whole = 0, 0, True
     for block in blocks_of(source, offset):
-        rate = block.sample_rate
-        first, last = block.first, block.first + block.values.shape[1]
-        begin = min(max(_samples(offset, rate) - first, 0), last - first)
-        pieces.append(block.values[:, begin:])
-        if duration is not None and last > _samples(offset, rate) + _samples(duration, rate) + _samples(
-            _ROUNDING, rate
-        ):
-            is_whole = False
+        rate, end = block.sample_rate, block.first + block.values.shape[1]
+        pieces.append(block.values[:, max(0, _samples(offset, rate) - block.first) :])
+        if duration is not None and end > _samples(offset, rate) + _samples(duration, rate) + _samples(_ROUNDING, rate):
+            is_whole = False  # enough of it: where the file ends does not matter
             break
     wave = torch.cat(pieces, dim=1)
     del pieces
-    if last == 0:
+    if end == 0:
         raise InputError(f"{describe(source)} holds no samples.")
-    if offset or duration is not None:
-        count = wave.shape[1] if duration is None else _samples(duration, rate)
-        if wave.shape[1] == 0 or (is_whole and wave.shape[1] < count - _samples(_ROUNDING, rate)):
-            end = "the end" if duration is None else f"{offset + duration:g} s"
-            raise InputError(
-                f"{describe(source)} is {last / rate:g} s long, and the stretch from {offset:g} s to {end} leaves it."
-            )
-        wave = wave if is_whole and not offset else wave[:, :count].clone()
+    try:
+        first, last = stretch(end, rate, offset, duration)
+    except InputError as error:
+        raise InputError(f"{describe(source)}: {error}") from error
+    if not is_whole or last < end:
+        wave = wave[:, : last - first].clone()
     if mix_down:
         wave = wave.mean(dim=0, keepdim=True)
     if sample_rate is not None and sample_rate != rate:
@@ -107,6 +99,39 @@ def blocks_of(source: Source, offset: float = 0.0) -> Iterator[Block]:
             raise InputError(
                 f"{name} cannot be read as sound: decoding it asks for more memory than there is. It may be damaged."
             ) from error
+
+
+def stretch(num_samples: int, rate: int, offset: float = 0.0, duration: float | None = None) -> tuple[int, int]:
+    """Return the first sample of a stretch of sound, and the one after its last.
+
+    Args:
+        num_samples: Of the whole.
+        rate: Hz.
+        offset: Seconds before the stretch.
+        duration: Seconds of the stretch; None is to the end. Durations are often rounded, so what would end up to 10 ms
+            after the end of the whole ends there; likewise up to 10 ms before, if it begins where the whole does.
+
+    Raises:
+        InputError: The stretch is empty, or not within the whole.
+    """
+    _check_stretch(offset, duration)
+    if num_samples == 0:
+        raise InputError("the sound is empty.")
+    first = _samples(offset, rate)
+    last = num_samples if duration is None else first + _samples(duration, rate)
+    if last > num_samples or first == 0:
+        last = num_samples if abs(last - num_samples) <= _samples(_ROUNDING, rate) else last
+    if not first < last <= num_samples:
+        until = "its end" if duration is None else f"{offset + duration:g} s"
+        raise InputError(
+            f"the stretch from {offset:g} s to {until} is not within the sound, which is {num_samples / rate:g} s long."
+        )
+    return first, last
+
+
+def _check_stretch(offset: float, duration: float | None) -> None:
+    if not (0 <= offset < math.inf and (duration is None or 0 < duration < math.inf)):
+        raise InputError(f"offset must be at least 0 s and duration above 0 s, got {offset} and {duration}.")
 
 
 def _samples(seconds: float, rate: int) -> int:
