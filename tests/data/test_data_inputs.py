@@ -320,7 +320,7 @@ PICKLE = _buffer(lambda buffer: np.save(buffer, np.array([None, {}]), allow_pick
 REFUSED = {
     "speech": [
         (torch.zeros(()), r"\(samples,\) or \(B, samples\), got \(\)"),
-        (torch.zeros(2, 1, 9), r"got \(2, 1, 9\): drop the channel"),
+        (torch.zeros(2, 2, 9), r"got \(2, 2, 9\): average the channels"),
         (torch.zeros(0), r"not be empty"),
         (torch.zeros(0, 16), r"not be empty"),
         (np.zeros((2, 0), "f4"), r"not be empty"),
