@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.components.quantizers import Quantizer
 from zoo.components.windows import Chunking, cut, in_chunks, whole_tokens
 from zoo.data import signals
 from zoo.data._source import Source, is_source
@@ -82,6 +83,8 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
     """A tokenizer of speech whose encoder sees a segment at a time: longer speech is cut, each piece encoded alone."""
 
     encode_options: ClassVar[type] = EncodeOptions
+
+    quantizer: Quantizer
 
     @property
     @abstractmethod
