@@ -22,21 +22,18 @@ _URL = re.compile(r"^([a-z][a-z0-9+.-]+://|data:)", re.IGNORECASE)
 
 def is_source(x: object) -> TypeGuard[Source]:
     """Tell a path, a file in memory or an open file from everything else."""
-    return isinstance(x, (str, os.PathLike, bytes, bytearray, memoryview)) or _is_open(x)
-
-
-def _is_open(x: object) -> TypeGuard[BinaryIO]:
-    return callable(getattr(x, "read", None)) and not isinstance(x, type)
+    is_open = callable(getattr(x, "read", None)) and not isinstance(x, type)
+    return is_open or isinstance(x, (str, os.PathLike, bytes, bytearray, memoryview))
 
 
 def describe(source: Source) -> str:
     """Name a source in an error message."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"the file of {memoryview(source).nbytes} bytes"
-    if _is_open(source):
-        name = getattr(source, "name", None)
-        return f"the open file {_short(name)}" if isinstance(name, str) else "the open file"
-    return _short(os.fspath(source))
+    if isinstance(source, (str, os.PathLike)):
+        return _short(os.fspath(source))
+    name = getattr(source, "name", None)
+    return f"the open file {_short(name)}" if isinstance(name, str) else "the open file"
 
 
 def _short(text: str) -> str:
@@ -83,11 +80,11 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
     Raises:
         InputError: The path cannot be opened, the file is empty, or an open one is in text mode or at its end.
     """
-    if _is_open(source):
-        yield _rewindable(source)
-        return
     if isinstance(source, (bytes, bytearray, memoryview)):
         file: BinaryIO = io.BytesIO(source)
+    elif not isinstance(source, (str, os.PathLike)):
+        yield _rewindable(source)
+        return
     else:
         path = local_path(source)
         try:
@@ -115,7 +112,7 @@ def _rewindable(file: Any) -> BinaryIO:
     if start is None:  # a pipe or a response: there is no going back
         return io.BytesIO(content)
     file.seek(start)
-    return file if start == 0 else io.BytesIO(file.read())  # type: ignore[no-any-return]
+    return file if start == 0 else io.BytesIO(file.read())
 
 
 @contextmanager

@@ -142,7 +142,7 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:
 
 
 def _parse(values: dict[str, Any], where: str, folder: Path) -> Utterance:
-    texts: dict[str, str] = {}
+    texts: dict[str, Any] = {}
     for key, field in _TEXTS.items():
         value = values.get(key)
         if value is not None and not isinstance(value, str):

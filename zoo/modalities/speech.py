@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -211,10 +211,10 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
             blocks = read_blocks(x, sample_rate=rate, resample=resample, mix_down=mix_down)
         elif isinstance(x, (Tensor, np.ndarray)):
             blocks = [x]
-        elif isinstance(x, Mapping) or signals.of("speech").is_one(x):
+        elif isinstance(x, Mapping) or (isinstance(x, tuple) and signals.of("speech").is_one(x)):
             blocks = self.as_batch([x], resample=resample, mix_down=mix_down)[0]
         else:
-            blocks = x
+            blocks = cast("Iterable[Any]", x)
         made = in_chunks(map(self._block, blocks), chunking, self.token_samples, self._ids_of)
         return (
             Tokens(
