@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
 from zoo.checkpoint import foreign
 from zoo.components.autoencoder_kl import HALVES, ConvConfig
@@ -32,8 +31,13 @@ _FIXED: dict[str, Any] = {
     "use_quant_conv": True,
     "use_post_quant_conv": True,
 }
-# As diffusers names the linear maps of attention since 0.18, and before.
-_OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+# As diffusers named the linear maps of attention before 0.18.
+_OLD_NAMES = (
+    (r"\.query\.", ".to_q."),
+    (r"\.key\.", ".to_k."),
+    (r"\.value\.", ".to_v."),
+    (r"\.proj_attn\.", ".to_out.0."),
+)
 
 
 def recognises(folder: Path) -> bool:
@@ -57,20 +61,13 @@ def load(folder: Path) -> AutoencoderKLTokenizer:
     except ConfigError as error:
         raise CheckpointError(f"{folder / CONFIG} has unusable values. {error}") from error
     tokenizer = AutoencoderKLTokenizer(config)
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except Exception as error:  # safetensors raises its own, and OSError
-        raise CheckpointError(f"{folder / WEIGHTS} cannot be read, it may be damaged or missing: {error}") from error
-    state = {_own_name(name): _in_shape(tensor) for name, tensor in tensors.items()}
-    wanted = tokenizer.state_dict()
-    if wrong := sorted(set(state) ^ set(wanted)):
-        raise CheckpointError(f"{folder / WEIGHTS} lacks tensors, or has others than its config asks for: {shown(wrong)}.")
-    for name, tensor in state.items():
-        if tensor.shape != wanted[name].shape:
-            raise CheckpointError(
-                f"{folder / WEIGHTS}: {name} must be {list(wanted[name].shape)}, got {list(tensor.shape)}."
-            )
-    tokenizer.load_state_dict(state)
+    found = {
+        foreign.renamed(name, _OLD_NAMES): tensor.float()
+        for name, tensor in foreign.read_tensors(folder / WEIGHTS).items()
+    }
+    state = tokenizer.state_dict()
+    names = {ours: _published_name(ours) for ours in state}
+    tokenizer.load_state_dict(foreign.fitted(found, names, state, str(folder / WEIGHTS)))
     return tokenizer.eval()
 
 
@@ -100,10 +97,8 @@ def write(tokenizer: AutoencoderKLTokenizer, folder: Path) -> Path:
         "up_block_types": ["UpDecoderBlock2D"] * stages,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    names = {_own_name(theirs): theirs for theirs in map(_published_name, tokenizer.state_dict())}
-    save_file(
-        {names[name]: tensor.contiguous() for name, tensor in tokenizer.state_dict().items()}, folder / WEIGHTS
-    )
+    tensors = {_published_name(name): tensor.contiguous() for name, tensor in tokenizer.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -130,18 +125,8 @@ def _config(values: dict[str, Any]) -> AutoencoderKLConfig:
     )
 
 
-def _own_name(name: str) -> str:
-    for old, new in _OLD_NAMES.items():
-        name = name.replace(old, new)
-    theirs = next((start for start in HALVES if name.startswith(start)), "")
-    return HALVES.get(theirs, "") + name.removeprefix(theirs)
-
-
 def _published_name(name: str) -> str:
-    theirs = max((start for start, ours in HALVES.items() if name.startswith(ours)), key=lambda start: len(HALVES[start]))
+    theirs = max(
+        (start for start, ours in HALVES.items() if name.startswith(ours)), key=lambda start: len(HALVES[start])
+    )
     return theirs + name.removeprefix(HALVES[theirs])
-
-
-def _in_shape(tensor: Tensor) -> Tensor:
-    """Return a tensor as float32."""
-    return tensor.float()
