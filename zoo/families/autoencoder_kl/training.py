@@ -35,8 +35,8 @@ class AutoencoderKLTraining(AdversarialModule):
 
     Losses: `l1` and `l2`, the mean absolute and squared error of pixels in -1…1; `perceptual`, the distance in a frozen
     network's features; those of the quantizer, such as the KL divergence; `adversarial` and `discriminator`, if there
-    is a judge. The KL divergence is summed over an item (its weight is the quantizer's `kl_weight`), errors are means over
-    all values: diffusion's autoencoders sum both, so that their 1e-6 is 1e-6 / (3 · H · W) here.
+    is a judge. The KL divergence is summed over an item (its weight is the quantizer's `kl_weight`) and errors are means
+    over all values, where latent diffusion sums both: its 1e-6 is 1e-6 / (3 · H · W) here.
 
     Args:
         config: As of `TokenizerModule`.
