@@ -35,8 +35,8 @@ class AutoencoderKLTraining(AdversarialModule):
 
     Losses: `l1` and `l2`, the mean absolute and squared error of pixels in -1…1; `perceptual`, the distance in a frozen
     network's features; those of the quantizer, such as the KL divergence; `adversarial` and `discriminator`, if there
-    is a judge. The KL divergence is summed over an item (its weight is the quantizer's `kl_weight`) and errors are means
-    over all values, where latent diffusion sums both: its 1e-6 is 1e-6 / (3 · H · W) here.
+    is a judge. The KL divergence is summed over an item (its weight is the quantizer's `kl_weight`) and errors are
+    means over all values, where latent diffusion sums both: its 1e-6 is 1e-6 / (3 · H · W) here.
 
     Args:
         config: As of `TokenizerModule`.
@@ -112,6 +112,10 @@ class AutoencoderKLTraining(AdversarialModule):
                 f"{judge.config.num_layers} layers, which need {judge.smallest}: set num_layers lower."
             )
         return judge
+
+    def num_items(self, batch: ImageBatch) -> int:
+        """Return how many pictures a batch has."""
+        return len(batch.images)
 
     def reconstruct(self, batch: ImageBatch) -> Reconstruction:
         """Return what the autoencoder makes of pictures; what the judge sees is in -1…1."""
