@@ -22,6 +22,8 @@ _OGG_NOTE = re.compile(r"Ogg ?: (Last page lacks|File ended unexpectedly|Junk af
 _UNKNOWN_SIZE = 0x7FFFFFFF - 4096  # a writer that could not seek back leaves about 2 or 4 GiB as the size
 _SLACK_BYTES = 8  # some writers count the chunk's own header in the size of the outer chunk
 _MP3_FRAME = 1152
+# Samples that are resampled at once, which takes several times their memory, and the filter's reach at the lower rate.
+_MOST_RESAMPLED, _REACH = 2**20, 8
 _LARGEST_FILTER = 50_000_000  # taps; an odd pair of rates would need gigabytes
 
 
@@ -68,7 +70,23 @@ def change_rate(wave: Tensor, rate: int, new_rate: int) -> Tensor:
         raise InputError(f"resampling from {rate} Hz to {new_rate} Hz needs too large a filter: use a common rate.")
     from torchaudio.functional import resample
 
-    resampled: Tensor = resample(wave, rate, new_rate)
+    before, after = rate // common, new_rate // common
+    # The filter is as long as a dozen samples of the lower rate, and each piece begins where both rates have a sample.
+    margin = before * (1 + -(-_REACH // min(before, after)))
+    size = before * -(-_MOST_RESAMPLED // before)
+    length = wave.shape[-1]
+    if length <= size + margin:
+        resampled: Tensor = resample(wave, rate, new_rate)
+        return resampled
+    resampled = wave.new_empty(*wave.shape[:-1], -(-length * after // before))
+    for start in range(0, length, size):
+        first = max(0, start - margin)
+        piece = resample(wave[..., first : start + size + margin], rate, new_rate)[
+            ..., (start - first) // before * after :
+        ]
+        place = start // before * after
+        kept = min(size // before * after, resampled.shape[-1] - place)
+        resampled[..., place : place + kept] = piece[..., :kept]
     return resampled
 
 

@@ -27,8 +27,8 @@ class SpeechDecoder(nn.Module):
     """Ids (T,) of one item → its wave (samples,) at `config.sample_rate`, 256 samples a mel frame as published.
 
     Items are computed one at a time, since most of the network mixes an item's padding into it; so an item's wave is
-    its own, whatever else there is to decode. Nothing depends on whether the module is in training mode. Attention
-    compares all tokens and all frames of an item: memory grows with the square of its length.
+    its own, whatever else there is to decode. Nothing depends on whether the module is in training mode. Time grows
+    with an item's length, and memory with little more than its wave: see `MelFlow` and `Vocoder`.
 
     Attributes:
         flow: Ids → mel spectrum (`MelFlow`).
