@@ -30,7 +30,6 @@ from zoo.metrics.speech.resynthesis import log_mel_distance
 from zoo.metrics.speech.speech_quality import stoi
 from zoo.metrics.speech.transcription import Transcriber
 from zoo.metrics.tokens.edits import character_error_rate, word_error_rate
-from zoo.modalities.speech import SpeechTokenizer
 
 ROOT = Path(__file__).parents[2]
 SUITE = ROOT / "eval" / "resynthesis.yaml"
@@ -40,7 +39,7 @@ GRIFFIN_LIM = "zoo.components.audio.mel:griffin_lim"
 LIGHT = ("wer", "mel_distance", "cepstral_distortion", "stoi")
 
 
-class Half(SpeechTokenizer, toy.ToySpeech):
+class Half(toy.ToySpeech):
     """Decodes to half the amplitude and half the length; its vocoder gives back what it gets."""
 
     family = "half"
