@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
 
-__all__ = ["Run", "canonical"]
+__all__ = ["Run", "canonical", "same_kernels"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -41,7 +42,7 @@ def canonical(device: torch.device, most_workers: int) -> Iterator[Run]:
     """
     threads = torch.get_num_threads()
     workers = min(threads, most_workers) if device.type == "cpu" else 1
-    with _full_precision:
+    with same_kernels:
         try:
             if workers == 1:
                 _single_thread()
@@ -69,38 +70,44 @@ def _single_thread() -> None:
     torch.set_num_threads(1)
 
 
-class _FullPrecision:
-    """Switches off what would compute float32 in fewer bits or by whichever kernel was faster, while anyone is inside.
+class _SameKernels:
+    """Has float32 computed in all its bits, and by the kernel that is always taken, while anyone is inside.
 
-    The switches belong to the process, so the first to enter saves them and the last to leave restores them.
+    Switched off is what would take fewer bits, or whichever kernel was faster; switched on are all kernels of
+    attention, of which each rounds in its own way, and not every one can do everything. The switches belong to the
+    process, so the first to enter saves them and the last to leave restores them.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
-        self.saved: list[tuple[Any, str, Any]] = []
+        self.saved: list[tuple[Callable[[Any], Any], Any]] = []
 
     def __enter__(self) -> None:
         backends: Any = torch.backends
-        wanted = [
-            *((place, "fp32_precision", "ieee") for place in (backends.mkldnn.matmul, backends.mkldnn.conv)),
-            *((place, "fp32_precision", "ieee") for place in (backends.cuda.matmul, backends.cudnn.conv)),
-            (backends.cudnn, "benchmark", False),
-            (backends.cudnn, "deterministic", True),
+        cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
+        kinds = (mkldnn.matmul, mkldnn.conv, cuda.matmul, cudnn.conv)
+        attributes = [(kind, "fp32_precision", "ieee") for kind in kinds]
+        attributes += [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+        wanted = [(partial(getattr, *each[:2]), partial(setattr, *each[:2]), each[2]) for each in attributes]
+        wanted += [
+            (getattr(cuda, f"{kind}_sdp_enabled"), getattr(cuda, f"enable_{kind}_sdp"), True)
+            for kind in ("flash", "mem_efficient", "math", "cudnn")
         ]
         with self.lock:
             if not self.users:
-                self.saved = [(place, name, getattr(place, name)) for place, name, _ in wanted]
-                for place, name, value in wanted:
-                    setattr(place, name, value)
+                self.saved = [(switch, read()) for read, switch, _ in wanted]
+                for _, switch, value in wanted:
+                    switch(value)
             self.users += 1
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.users -= 1
             if not self.users:
-                for place, name, value in self.saved:
-                    setattr(place, name, value)
+                for switch, value in self.saved:
+                    switch(value)
 
 
-_full_precision = _FullPrecision()
+same_kernels = _SameKernels()
+"""A context: inside it a kernel depends on its inputs, and on how many threads share it, but on no switch."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.components.audio.log_mel import LogMel
-from zoo.components.exact.one_by_one import canonical
+from zoo.components.exact.one_by_one import canonical, same_kernels
 from zoo.components.quantizers import Quantizer, build
 from zoo.components.windows import groups
 from zoo.data.audio import change_rate
@@ -137,7 +137,7 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         counts = self.output_lengths(tokens, rate).tolist()
         waves = torch.zeros(len(tokens), max(counts, default=0), device=self.device)
         seed = None if generator is None else _drawn(generator)
-        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        with same_kernels, torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             for row, ids, length, count in zip(waves, tokens.ids, tokens.lengths.tolist(), counts, strict=True):
                 if length:
                     noise = None if seed is None else torch.Generator().manual_seed(seed)
