@@ -67,17 +67,13 @@ class Vocoder(nn.Module):
             for each in zip(config.kernels, config.dilations, strict=True):
                 self.blocks.append(_ResidualBlock(width, *each))
         self.post = Conv(width, bins, 7)
-        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(config.n_fft, dtype=torch.float32), persistent=False)
         self.reach = _reach(config)
         self.piece_frames = max(_PIECE_FRAMES, 2 * self.reach)
 
     def forward(self, mel: Tensor, generator: torch.Generator | None) -> Tensor:
         """Make the waves, of which phases and noise are drawn from the generator, or the default one."""
-        size = self.config.frame_samples * self.piece_frames
-        wave = mel.new_empty(len(mel), self.config.frame_samples * mel.shape[2])
-        for number, piece in enumerate(self.pieces(mel, generator)):
-            wave[:, number * size :][:, :size] = piece
-        return wave
+        return torch.cat(list(self.pieces(mel, generator)), 1)
 
     def pieces(self, mel: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
         """Yield the waves of the forward pass piece by piece, (B, samples) each, in memory that is that of a piece."""
