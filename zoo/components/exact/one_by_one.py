@@ -9,15 +9,17 @@ threads there are, and no core idles.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
 
-__all__ = ["Run", "canonical"]
+__all__ = ["Run", "canonical", "same_kernels"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -30,77 +32,164 @@ class Run(Protocol):
         """Return [function(item) for item in items]."""
 
 
-@contextmanager
-def canonical(device: torch.device, most_workers: int) -> Iterator[Run]:
-    """Give a `Run` whose kernels depend on their inputs alone; it records no gradients.
+def canonical(device: torch.device, most_workers: int, work: Callable[[Run], R]) -> R:
+    """Do some work whose kernels depend on their inputs alone; it records no gradients.
+
+    On the CPU it is done by threads that are kept for this and have one thread a kernel for good, so that no number of
+    threads, neither the caller's nor the process's, changes for a moment. Elsewhere the caller issues all kernels.
 
     Args:
-        device: Where the inputs are. On the CPU there are as many workers as the caller has threads
-            (`torch.get_num_threads()`); elsewhere the caller issues all kernels.
-        most_workers: How many could be busy at the same time.
+        device: Where the inputs are.
+        most_workers: How many threads could be busy at the same time; there are no more than the caller has
+            (`torch.get_num_threads()`).
+        work: It is given a `Run`, for what can be computed at the same time.
+
+    Returns:
+        What `work` returns.
     """
-    threads = torch.get_num_threads()
-    workers = min(threads, most_workers) if device.type == "cpu" else 1
-    with _full_precision:
-        try:
-            if workers == 1:
-                _single_thread()
-                yield _inline
-            else:
-                with ThreadPoolExecutor(workers, initializer=_single_thread) as pool:
-                    yield lambda function, items: list(pool.map(lambda item: _plainly(function, item), items))
-        finally:
-            # The number that one thread sets is also what threads that are started later begin with.
-            torch.set_num_threads(threads)
+    with same_kernels:
+        if device.type != "cpu":
+            return _plainly(work, _inline)
+        return _Shared(min(torch.get_num_threads(), most_workers)).do(work)
 
 
 def _inline(function: Callable[[A], R], items: Iterable[A]) -> list[R]:
-    return [_plainly(function, item) for item in items]
+    return [function(item) for item in items]
 
 
-def _plainly(function: Callable[[A], R], item: A) -> R:
+def _plainly(function: Callable[[A], R], argument: A) -> R:
     # Both settings belong to a thread.
     with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        return function(item)
+        return function(argument)
 
 
-def _single_thread() -> None:
-    torch.get_num_threads()  # a thread takes over the process's number when it first asks; later it keeps its own
-    torch.set_num_threads(1)
+class _Shared:
+    """Work that is shared between the thread that does it and `workers` - 1 more."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.is_given_up = False
+
+    def do(self, work: Callable[[Run], R]) -> R:
+        job = _threads.submit(_plainly, work, self.run)
+        try:
+            return job.result()
+        except BaseException:  # an interrupt of the caller as well
+            self.is_given_up = True
+            wait([job])
+            raise
+
+    def run(self, function: Callable[[A], R], items: Iterable[A]) -> list[R]:
+        waiting = deque(enumerate(items))
+        results: dict[int, R] = {}
+
+        def take(_: None = None) -> None:
+            while waiting and not self.is_given_up:
+                try:
+                    number, item = waiting.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                try:
+                    results[number] = function(item)
+                except BaseException:
+                    waiting.clear()  # nobody goes on
+                    raise
+
+        helpers = [_threads.submit(_plainly, take, None) for _ in range(min(self.workers, len(waiting)) - 1)]
+        try:
+            take()
+            for helper in helpers:
+                helper.result()
+        finally:
+            waiting.clear()
+            wait(helpers)
+        if self.is_given_up:
+            raise InterruptedError("the caller was interrupted.")
+        return [results[number] for number in range(len(results))]
 
 
-class _FullPrecision:
-    """Switches off what would compute float32 in fewer bits or by whichever kernel was faster, while anyone is inside.
+class _Threads:
+    """Threads with one thread a kernel: as many as were ever busy at once. They are kept, since starting costs time."""
 
-    The switches belong to the process, so the first to enter saves them and the last to leave restores them.
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.pool = ThreadPoolExecutor(2**15, "zoo-exact", self._single)
+
+    def submit(self, function: Callable[..., R], *arguments: Any) -> Future[R]:
+        return self.pool.submit(function, *arguments)
+
+    def _single(self) -> None:
+        """Have one thread from now on.
+
+        What a thread sets is its own number, and the one that threads begin with that are started later. The latter is
+        put back at once, and by another thread, as this one's would change with it.
+        """
+        with self.lock:
+            number = torch.get_num_threads()  # the process's, since this thread has just begun
+            torch.set_num_threads(1)
+            other = threading.Thread(target=torch.set_num_threads, args=(number,))
+            other.start()
+            other.join()
+
+
+class _SameKernels:
+    """Has float32 computed in all its bits, and by the kernel that is always taken, while anyone is inside.
+
+    Switched off is what would take fewer bits, or whichever kernel was faster; switched on are all kernels of
+    attention, of which each rounds in its own way, and not every one can do everything. The switches belong to the
+    process, so the first to enter saves them and the last to leave restores them.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
-        self.saved: list[tuple[Any, str, Any]] = []
+        self.saved: list[tuple[Callable[[Any], Any], Any]] = []
+
+    def begin_anew(self) -> None:
+        """Leave for all threads that are inside, of which there are none any more."""
+        self.lock = threading.Lock()
+        self.users = min(self.users, 1)
+        if self.users:
+            self.__exit__()
 
     def __enter__(self) -> None:
         backends: Any = torch.backends
-        wanted = [
-            *((place, "fp32_precision", "ieee") for place in (backends.mkldnn.matmul, backends.mkldnn.conv)),
-            *((place, "fp32_precision", "ieee") for place in (backends.cuda.matmul, backends.cudnn.conv)),
-            (backends.cudnn, "benchmark", False),
-            (backends.cudnn, "deterministic", True),
+        cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
+        kinds = (mkldnn.matmul, mkldnn.conv, cuda.matmul, cudnn.conv)
+        attributes = [(kind, "fp32_precision", "ieee") for kind in kinds]
+        attributes += [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+        wanted = [(partial(getattr, *each[:2]), partial(setattr, *each[:2]), each[2]) for each in attributes]
+        wanted += [
+            (getattr(cuda, f"{kind}_sdp_enabled"), getattr(cuda, f"enable_{kind}_sdp"), True)
+            for kind in ("flash", "mem_efficient", "math", "cudnn")
         ]
         with self.lock:
             if not self.users:
-                self.saved = [(place, name, getattr(place, name)) for place, name, _ in wanted]
-                for place, name, value in wanted:
-                    setattr(place, name, value)
+                self.saved = [(switch, read()) for read, switch, _ in wanted]
+                for _, switch, value in wanted:
+                    switch(value)
             self.users += 1
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.users -= 1
             if not self.users:
-                for place, name, value in self.saved:
-                    setattr(place, name, value)
+                for switch, value in self.saved:
+                    switch(value)
 
 
-_full_precision = _FullPrecision()
+same_kernels = _SameKernels()
+"""A context: inside it a kernel depends on its inputs, and on how many threads share it, but on no switch."""
+
+_threads = _Threads()
+
+
+def _begin_anew() -> None:
+    """Forget, in a process that was forked, the threads of the one it comes from: they are not here."""
+    global _threads
+    _threads = _Threads()
+    same_kernels.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
