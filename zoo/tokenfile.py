@@ -64,6 +64,7 @@ from zoo.errors import CheckpointError, ConfigError, TokenError, ZooError
 from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Conditions, Tokens, bits
+from zoo.tokens.checks import require_lengths, require_padding
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "SUFFIX", "TokenFile", "check_name", "fingerprint", "load", "save"]
 
@@ -75,9 +76,6 @@ _TENSORS = ("ids", "lengths", "signal_lengths", "condition_states", "condition_l
 _MAX_NAME_BYTES = 1024
 _MAX_HEADER_BYTES = 100_000_000  # what readers of safetensors accept
 _FAST_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FAST_DTYPES}
-# Padding is not in the file, so its size is bounded by nothing else: 2 GiB, or 16 times what the file holds.
-_MAX_PADDED = 2**28
-_MAX_PADDING_FACTOR = 16
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,8 @@ def save(
         The path.
 
     Raises:
-        TokenError: Another tokenizer's tokens, shifted ones, none at all, or names or rates that do not fit.
+        TokenError: Another tokenizer's tokens, shifted ones, none at all, names or rates that do not fit, or items so
+            unequal in length that nobody could read the file.
         CheckpointError: The file exists and `overwrite` is not set, or it cannot be written.
     """
     from zoo import __version__
@@ -200,6 +199,8 @@ def save(
     if tokens.conditions is not None:
         arrays |= tokens.conditions.to_arrays()
     _require_consistent(facts, len(lengths), int(lengths.max()))
+    require_padding(tokens.ids.numel(), arrays["ids"].size)
+    require_lengths(facts.spec, lengths, arrays.get("signal_lengths"))
     stated = configs.to_dict(facts)
     for late in ("captions", "fast_dtype"):
         if stated[late] is None:
@@ -352,8 +353,8 @@ def _tokens(arrays: dict[str, np.ndarray], facts: _Facts) -> Tokens:
         raise TokenError(f"base must be 0, got {facts.base}.")
     longest = int(lengths.max())
     padded = math.prod((len(lengths), longest, books))
-    if padded > max(_MAX_PADDED, _MAX_PADDING_FACTOR * ids.size):
-        raise TokenError(f"padded to the longest item, {ids.size} ids would become {padded}: split the file.")
+    require_padding(padded, ids.size)
+    require_lengths(facts.spec, lengths, signal)
     rows = np.zeros((len(lengths), longest, *ids.shape[1:]), dtype=np.int64)
     rows[np.arange(longest) < lengths[:, None]] = ids
     return Tokens(

@@ -14,11 +14,13 @@ from torch import Tensor
 from zoo.components.exact.precision import KeepsPrecision
 from zoo.components.layers.reach import Reach
 from zoo.components.statistics import RunningRange
-from zoo.errors import InputError, NotFittedError, TokenError
+from zoo.errors import CheckpointError, InputError, NotFittedError, TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
 
-__all__ = ["ActionTokenizer", "refresh_after_load"]
+__all__ = ["ActionTokenizer", "refresh_after_load", "require_usable"]
+
+_LARGEST = 1e15  # in any unit; float32 still has room for what is made of such numbers
 
 
 class ActionTokenizer(KeepsPrecision, Tokenizer):
@@ -279,6 +281,23 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
                     f"{per_item.tolist()} chunks of {self.horizon}."
                 )
         return tokens.ids.reshape(len(tokens), -1, per_chunk), per_item
+
+
+def require_usable(tokenizer: ActionTokenizer, *statistics: tuple[Tensor, Tensor]) -> None:
+    """Raise `CheckpointError` if statistics would make actions that are not finite.
+
+    Args:
+        tokenizer: Whose they are.
+        statistics: Pairs of a lower and an upper bound, of which the upper one must be greater; NaN if not known yet.
+    """
+    for low, high in statistics:
+        if low.is_meta or bool(low.isnan().all()):
+            continue
+        if not bool(((low.abs() <= _LARGEST) & (high.abs() <= _LARGEST) & (high > low)).all()):
+            raise CheckpointError(
+                f"the statistics of this {tokenizer.family} tokenizer are unusable: a lower bound that is not below "
+                f"the upper one, or numbers beyond ±{_LARGEST:g}. Fit it again, or download it again."
+            )
 
 
 def refresh_after_load(tokenizer: Any, _: object) -> None:

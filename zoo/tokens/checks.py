@@ -1,16 +1,21 @@
-"""What a caller hands to `decode`: are these tokens, and this tokenizer's?"""
+"""What a caller hands to `decode`, or a file holds: are these tokens, and this tokenizer's?"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from zoo.errors import TokenError
 from zoo.spec import TokenSpec
 from zoo.tokens.tokens import Tokens
 
-__all__ = ["checked_tokens"]
+__all__ = ["checked_tokens", "require_lengths", "require_padding"]
+
+# Padding is not in the file, so its size is bounded by nothing else: 2 GiB, or 16 times what the file holds.
+_MAX_PADDED = 2**28
+_MAX_PADDING_FACTOR = 16
 
 
 def checked_tokens(tokens: Any, lengths: Any, spec: TokenSpec, name: str) -> Tokens:
@@ -55,6 +60,27 @@ def checked_tokens(tokens: Any, lengths: Any, spec: TokenSpec, name: str) -> Tok
             f"expected {shape}."
         )
     return checked
+
+
+def require_padding(padded: int, size: int) -> None:
+    """Raise `TokenError` if items are so unequal that a file of them could not be read again."""
+    if padded > max(_MAX_PADDED, _MAX_PADDING_FACTOR * size):
+        raise TokenError(
+            f"padded to the longest item, {size} ids would become {padded}, which is not read: put long and short "
+            "items in files of their own."
+        )
+
+
+def require_lengths(spec: TokenSpec, lengths: np.ndarray, signal: np.ndarray | None) -> None:
+    """Raise `TokenError` if items have other numbers of ids than signals of their lengths give."""
+    if signal is None or spec.modality != "action" or spec.num_tokens is None or spec.input_size is None:
+        return
+    wanted = -(-signal // spec.input_size[0]) * spec.num_tokens
+    if (wanted != lengths).any():
+        item = int(np.flatnonzero(wanted != lengths)[0])
+        raise TokenError(
+            f"item {item} has {int(lengths[item])} ids, and its {int(signal[item])} commands give {int(wanted[item])}."
+        )
 
 
 def _is_plausible(tokens: Tokens) -> bool:

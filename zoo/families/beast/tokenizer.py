@@ -24,7 +24,7 @@ from zoo.families.beast.config import BeastConfig
 from zoo.families.beast.options import DecodeOptions, EncodeOptions
 from zoo.families.beast.spline import Bases, SplineDecoder, SplineEncoder, episode_windows
 from zoo.fresh import fresh
-from zoo.modalities.action import ActionTokenizer, refresh_after_load
+from zoo.modalities.action import ActionTokenizer, refresh_after_load, require_usable
 from zoo.modalities.chunks import Chunks, split
 from zoo.spec import TokenSpec
 from zoo.tokens import Latents, Tokens
@@ -339,6 +339,9 @@ class BeastTokenizer(ActionTokenizer):
         if not self.quantizer.is_set:
             return
         centre, half = self.normalizer.centre, self.normalizer.half_range
+        # Bounds of actions may be equal, where a degree of freedom stands still.
+        require_usable(self, (centre - half, centre + half), (self.quantizer.low, self.quantizer.high),
+                       (self.action_low.double() - 1e-9, self.action_high.double() + 1e-9))  # fmt: skip
         largest = torch.maximum(self.action_low.abs(), self.action_high.abs())
         # What has never moved says nothing about the size of motions: 1, like its normalised unit, not almost 0.
         is_constant = self.action_high - self.action_low < CONSTANT

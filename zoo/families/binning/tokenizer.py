@@ -22,7 +22,7 @@ from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError
 from zoo.families.binning.quantizer import EdgeGrid
-from zoo.modalities.action import ActionTokenizer, refresh_after_load
+from zoo.modalities.action import ActionTokenizer, refresh_after_load, require_usable
 from zoo.modalities.action_settings import check_chunk, check_quantiles, require_between
 from zoo.modalities.chunks import split
 from zoo.spec import TokenSpec
@@ -243,5 +243,6 @@ class BinningTokenizer(ActionTokenizer):
     def _refresh(self) -> None:
         if self.normalizer is not None:
             centre, half = self.normalizer.centre, self.normalizer.half_range
+            require_usable(self, (centre - half, centre + half))
             self._is_fitted = not bool(half.isnan().any())
             self.reach.set_range(centre - half, centre + half)

@@ -28,7 +28,7 @@ from zoo.families.fast.options import DecodeOptions
 from zoo.families.fast.parsing import Parsed, fill, parse
 from zoo.families.fast.transform import CosineTransform, windows
 from zoo.fresh import fresh
-from zoo.modalities.action import ActionTokenizer, refresh_after_load
+from zoo.modalities.action import ActionTokenizer, refresh_after_load, require_usable
 from zoo.modalities.chunks import split
 from zoo.spec import TokenSpec
 from zoo.tokens import PAD_ID, Tokens
@@ -336,11 +336,11 @@ class FastTokenizer(ActionTokenizer):
         """Tell the encoder the units that its inputs have, and how far they may lie from the fitted data."""
         if isinstance(self.encoder, CosineTransform):
             if self.normalizer is None:
-                ones = torch.ones(self.num_dofs, dtype=torch.float32, device="cpu")
-                self.encoder.set_units(ones)
-                self.reach.set_range(-ones.to(self.reach.low), ones.to(self.reach.low))
+                self.encoder.set_units(torch.ones(self.num_dofs, device="cpu"))
+                self.reach.set_range(-torch.ones_like(self.reach.low), torch.ones_like(self.reach.low))
             elif not self.normalizer.centre.is_meta:
                 centre, half = self.normalizer.centre, self.normalizer.half_range
+                require_usable(self, (centre - half, centre + half))
                 self.encoder.set_units(centre.abs() + half)
                 self.reach.set_range(centre - half, centre + half)
 
@@ -381,8 +381,7 @@ class FastTokenizer(ActionTokenizer):
             raise TokenError(f"num_chunks must be 1 or more, got {num_chunks}.")
         expected = [num_chunks] * len(tokens)
         if tokens.signal_lengths is not None:
-            steps = tokens.signal_lengths.tolist()
-            if min(steps) < 1:
+            if (steps := tokens.signal_lengths.tolist()) and min(steps) < 1:
                 raise TokenError(f"these tokens say that they hold {steps} steps, and a sequence has at least 1.")
             expected = [self.num_chunks(length) for length in steps]
             if num_chunks is not None and set(expected) != {num_chunks}:
