@@ -7,7 +7,9 @@
   checks its input, sums exactly (float64, so that ids never depend on the batch), scales, clips and builds `Tokens`.
 * solve: what the public BEAST code does on every call, written here as a batched ridge solve with the basis evaluated
   by recursion each time (without its block-diagonal matrix, which is slower still).
-* FAST and binning are this library's own.
+* bare bins: an affine map, rounding, and the conversion to integers, in float64 as NumPy would do it; / bins is how many
+  times that binning takes, which checks its input, finds the bin by exact edges, and builds `Tokens`.
+* FAST is this library's own.
 
 Best of many calls that take turns, so that a busy machine disturbs all alike.
 """
@@ -68,6 +70,11 @@ def solve(x: Tensor) -> Tensor:
     return torch.linalg.solve(batch, phi.T @ x)
 
 
+def bins(x: Tensor, centre: Tensor, half_range: Tensor) -> Tensor:
+    """Return the nearest of 256 levels of each value, and nothing else."""
+    return ((x.double() - centre) / half_range * 127.5).add_(127.5).round_().long()
+
+
 def best(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
     """Return each call's best time in µs, taking turns for `seconds` in all."""
     times = dict.fromkeys(calls, float("inf"))
@@ -100,7 +107,7 @@ def main() -> None:
     )
     print(
         f"{'T, D':>8} {'batch':>6} {'':7}{'bare':>8} {'beast':>8} {'/ bare':>7} {'solve':>9} {'solve/beast':>12} "
-        f"{'fast':>9} {'binning':>9} {'published ms':>14} {'× faster':>9}"
+        f"{'fast':>9} {'binning':>9} {'/ bins':>7} {'published ms':>14} {'× faster':>9}"
     )
     for (horizon, dofs, batch), published in PUBLISHED.items():
         data = smooth_chunks(512, horizon, dofs)
@@ -118,6 +125,7 @@ def main() -> None:
             "solve": lambda x=x: solve(x),
             "fast": lambda tok=fast, x=x: tok.encode(x),
             "binning": lambda tok=binning, x=x: tok.encode(x),
+            "bins": lambda tok=binning, x=x: bins(x, tok.normalizer.centre, tok.normalizer.half_range),
         }
         decode = {
             "bare": lambda curve=curve, points=points: curve @ points,
@@ -127,7 +135,7 @@ def main() -> None:
         }
         for verb, calls in (("encode", encode), ("decode", decode)):
             # The peers, whose calls take a hundred times as long and fill the caches, take turns by themselves.
-            peers = {name: calls.pop(name) for name in ("fast", "binning")}
+            peers = {name: calls.pop(name) for name in ("fast", "binning", "bins") if name in calls}
             with torch.no_grad():
                 took = {**best(calls, arguments.seconds), **best(peers, arguments.seconds / 3)}
             reference = min(pair[verb == "decode"] for pair in published)
@@ -135,6 +143,7 @@ def main() -> None:
             print(
                 f"{horizon:>4},{dofs:>3} {batch:>6} {verb:7}{took['bare']:8.1f} {took['beast']:8.1f} "
                 f"{took['beast'] / took['bare']:7.2f} {solved} {took['fast']:9.0f} {took['binning']:9.0f} "
+                f"{took['binning'] / took['bins'] if 'bins' in took else float('nan'):7.2f} "
                 f"{reference:>14} {reference * 1e3 / took['beast']:9.0f}",
                 flush=True,
             )
