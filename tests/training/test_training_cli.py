@@ -133,7 +133,7 @@ def test_mistakes_are_told_in_a_line(recipe, capsys):
         (
             1,
             ("kind: fsq", "kind: fqs"),
-            "zoo: error: quantizer has the unknown kind 'fqs'; did you mean 'lfq' or 'fsq'",
+            "zoo: error: config: quantizer has the unknown kind 'fqs'; did you mean 'lfq' or 'fsq'",
         ),
         (1, ("decay: 0.9", "decay: 9.0"), "zoo: error: EMA: decay must be at least 0 and below 1, got 9.0"),
         (1, ("batch_size: 16", "batch_size: 0"), "zoo: error: data: batch_size must be at least 1"),
