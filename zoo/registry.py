@@ -45,6 +45,7 @@ _GROUP = "zoo.families"
 
 # Where the library's own families are. A string each, so that naming a family imports nothing.
 _BUILT_IN = {
+    "autoencoder_kl": "zoo.families.autoencoder_kl:AutoencoderKLTokenizer",
     "beast": "zoo.families.beast:BeastTokenizer",
     "binning": "zoo.families.binning:BinningTokenizer",
     "fast": "zoo.families.fast:FastTokenizer",
