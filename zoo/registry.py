@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoo import config, resources
+from zoo import config, resources, strict
 from zoo.errors import ConfigError, UnknownNameError, ZooError, near_matches
 from zoo.spec import MODALITIES, Modality
 
@@ -271,7 +271,7 @@ def _models() -> dict[str, ModelEntry]:
 @cache
 def _shipped_models() -> dict[str, ModelEntry]:
     path = resources.path("checkpoints", "registry.yaml")
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    return parse(strict.read_text(path), str(path))
 
 
 def parse(text: str, where: str = "registry.yaml") -> dict[str, ModelEntry]:
@@ -281,18 +281,11 @@ def parse(text: str, where: str = "registry.yaml") -> dict[str, ModelEntry]:
         ConfigError: It is not YAML, a field is unknown, missing or of the wrong type, a name is malformed, or a family
             has two defaults.
     """
-    import yaml
+    from zoo.strict_yaml import parse_yaml
 
-    try:
-        entries = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from error
-    entries = {} if entries is None else entries
-    if not isinstance(entries, dict):
-        raise ConfigError(f"{where} must map names to entries, got {type(entries).__name__}.")
     models = {}
     defaults: dict[str, str] = {}
-    for name, values in entries.items():
+    for name, values in parse_yaml(text, where).items():
         if not isinstance(values, dict) or "name" in values:
             raise ConfigError(f"{where}: {name} must be a mapping of fields, without a name of its own.")
         entry = config.from_dict(ModelEntry, {"name": name, **values}, f"{where}: {name}")

@@ -130,9 +130,9 @@ def test_a_model_that_does_not_fit_the_data_is_refused(suite, data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a", "must be a mapping"),
+        ("- a", "must be a YAML mapping"),
         ("kind: action\nfoo: 1", "unknown key"),
-        ("kind: [", "cannot read"),
+        ("kind: [", "is not plain YAML"),
         ("", "mapping"),
     ],
 )

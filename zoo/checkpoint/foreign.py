@@ -6,19 +6,18 @@ one is imported or called.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoo import strict
 from zoo.errors import CheckpointError, shown
 
 __all__ = ["read_json", "read_pickle", "read_text", "weight_files"]
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_MAX_BYTES = 2**26
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -62,12 +61,9 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: It is missing, unreadable, implausibly large, or not a JSON object.
     """
     try:
-        values = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}): download it again.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, got {type(values).__name__}.")
-    return values
+        return strict.read_json(path, CheckpointError)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Download it again.") from error
 
 
 def read_text(path: Path) -> str:
@@ -76,18 +72,10 @@ def read_text(path: Path) -> str:
     Raises:
         CheckpointError: It is missing, unreadable, implausibly large, or not UTF-8.
     """
-    if not path.is_file():  # opening a pipe would wait for its writer
-        raise CheckpointError(f"{path} is missing, or is not a file: download it again.")
     try:
-        if (size := path.stat().st_size) > _MAX_BYTES:
-            raise CheckpointError(f"{path} has {size} bytes; such a file has at most {_MAX_BYTES}.")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is not text in UTF-8 ({error}): download it again.") from error
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error}): download it again.") from error
+        return strict.read_text(path, CheckpointError)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Download it again.") from error
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from zoo.errors import ConfigError
 from zoo.evaluation.report import card_section, read_report
 from zoo.hub.card import RESULTS_FORMAT, facts
 from zoo.loading import load
+from zoo.strict import read_json
 
 __all__ = ["fill", "main", "metrics"]
 
@@ -55,7 +56,7 @@ def _content(kind: str, argument: str) -> str:
     if kind == "results":
         return card_section(read_report(resources.path("eval", "results", argument)))
     if kind == "metrics":
-        return metrics(json.loads(resources.path("eval", "results", argument).read_text(encoding="utf-8")))
+        return metrics(read_json(resources.path("eval", "results", argument)))
     if kind in ("facts", "settings"):
         if not registry.model(argument).is_shipped:
             raise ConfigError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from zoo.components.audio.log_mel import mel_filters
 from zoo.components.features.base import FeatureNetwork, captured, require_modules
 from zoo.components.features.files import fill, read_safetensors
 from zoo.errors import CheckpointError, ConfigError, InputError, MissingExtraError
+from zoo.strict import read_json
 
 __all__ = ["WhisperStates"]
 
@@ -104,13 +104,13 @@ class WhisperStates(FeatureNetwork):
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_json(path, CheckpointError)
+    except CheckpointError as error:
         raise CheckpointError(
-            f"{path} cannot be read ({error}): `python recipes/data/whisper.py` makes the folder for tiny.en, and "
+            f"{error} `python recipes/data/whisper.py` makes the folder for tiny.en, and "
             "openai/whisper-* of the Hub are such folders."
         ) from error
-    if not isinstance(values, dict) or values.get("model_type") != "whisper":
+    if values.get("model_type") != "whisper":
         raise ConfigError(f"{path} is not the config of a Whisper model.")
     return values
 

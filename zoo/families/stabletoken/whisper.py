@@ -6,11 +6,10 @@ A folder with `config.json`, `model.safetensors` and `tokenizer.json`, as `opena
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from zoo.checkpoint import weights as _weights
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.official.names import released_name
+from zoo.strict import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as TextTokenizer
@@ -208,13 +208,13 @@ def read_whisper(folder: str | Path) -> Whisper:
 
 def _read_config(path: Path) -> WhisperConfig:
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_json(path, CheckpointError)
+    except CheckpointError as error:
         raise CheckpointError(
-            f"{path} cannot be read ({error}): `python recipes/data/whisper.py` makes the folder for tiny.en, and "
+            f"{error} `python recipes/data/whisper.py` makes the folder for tiny.en, and "
             "openai/whisper-* of the Hub are such folders."
         ) from error
-    if not isinstance(values, dict) or values.get("model_type") != "whisper":
+    if values.get("model_type") != "whisper":
         raise ConfigError(f"{path} is not the config of a Whisper model.")
     fields = {}
     for field, key in _FIELDS.items():

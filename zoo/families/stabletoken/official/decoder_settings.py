@@ -15,6 +15,8 @@ import yaml
 from zoo import config as configs
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.decoder.config import DecoderConfig
+from zoo.strict import read_text
+from zoo.strict_yaml import PlainLoader, parse_yaml
 
 __all__ = ["read", "write"]
 
@@ -98,11 +100,11 @@ _UNUSED = (
 _SECTIONS = tuple(dict.fromkeys(path.rpartition(".")[0] for path in (*_FIELDS.values(), *_FIXED)))
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _PlainLoader(PlainLoader):
     """Reads `!anything` as if it were not tagged. `!!python/…` stays what it is to its base class, an error."""
 
 
-def _untagged(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
+def _untagged(loader: PlainLoader, _: str, node: yaml.Node) -> Any:
     if isinstance(node, yaml.MappingNode):
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):
@@ -111,10 +113,6 @@ def _untagged(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
 
 
 _PlainLoader.add_multi_constructor("!", _untagged)
-# YAML 1.1, which PyYAML reads, takes 1e-6 for a word; HyperPyYAML takes it for a number.
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def read(path: Path) -> DecoderConfig:
@@ -125,7 +123,8 @@ def read(path: Path) -> DecoderConfig:
         ConfigError: A setting is unusable, is one that this decoder does not have, or may be hidden behind a key that
             nobody knows.
     """
-    values = _parse(path)
+    text = read_text(path, CheckpointError, _LARGEST)
+    values = parse_yaml(text, str(path), CheckpointError, _PlainLoader)
     flat: dict[str, Any] = {}
     for section in _SECTIONS:
         mapping = _find(values, section, path)
@@ -169,22 +168,6 @@ def write(config: DecoderConfig, path: Path) -> None:
         part, _, name = field.rpartition(".")
         target[key] = (plain[part] if part else plain)[name]
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise CheckpointError(f"{path} is too large for settings: {path.stat().st_size} bytes.")
-        # A subclass of the safe loader.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path} cannot be read as plain YAML ({reason:.300}): download it again.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a YAML mapping, got {type(values).__name__}.")
-    return values
 
 
 def _find(values: dict[str, Any], section: str, path: Path) -> dict[str, Any] | None:
