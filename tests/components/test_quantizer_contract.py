@@ -284,7 +284,7 @@ def test_configs_survive_yaml_and_skeletons_have_no_values(name):
         ({"kind": "residual", "num_stages": 2, "stage": {"num_bits": 3}}, "stage must be a mapping with a kind"),
         ({"kind": "residual", "num_stages": 2, "stage": {"kind": "lfq", "bits": 3}}, "stage has the unknown key"),
         ({"kind": "residual", "num_stages": 2, "stage": {"kind": "none", "dim": 3}}, "stage must be of kind fsq"),
-        ({"kind": "uniform", "dim": 0}, "dim must be at least 1"),
+        ({"kind": "uniform", "dim": 0}, "dim must be from 1"),
         (
             {"kind": "uniform", "dim": 2, "levels": [4, 4, 4]},
             r"levels must be one number, or one for each of 2 dim.*4\)",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.components.quantizers.base import Quantized, Quantizer, require, valid_only
+from zoo.config import MAX_SIZE
 from zoo.errors import TokenError
 
 __all__ = ["Gaussian", "GaussianConfig", "Identity", "IdentityConfig"]
@@ -26,7 +27,7 @@ class IdentityConfig:
     kind: Literal["none"] = "none"
 
     def __post_init__(self) -> None:
-        require(self.dim >= 1, f"none: dim must be at least 1, got {self.dim}.")
+        require(1 <= self.dim <= MAX_SIZE, f"none: dim must be from 1 to {MAX_SIZE}, got {self.dim}.")
 
 
 class Identity(Quantizer):
@@ -62,7 +63,7 @@ class GaussianConfig:
     kind: Literal["gaussian"] = "gaussian"
 
     def __post_init__(self) -> None:
-        require(self.dim >= 1, f"gaussian: dim must be at least 1, got {self.dim}.")
+        require(1 <= self.dim <= MAX_SIZE, f"gaussian: dim must be from 1 to {MAX_SIZE}, got {self.dim}.")
 
 
 class Gaussian(Identity):

@@ -13,6 +13,7 @@ from zoo.components.quantizers.fsq import FSQ, FSQConfig
 from zoo.components.quantizers.lfq import LFQ, LFQConfig
 from zoo.components.quantizers.stochastic_vq import StochasticVQ, StochasticVQConfig
 from zoo.components.quantizers.vq import VQ, VQConfig
+from zoo.config import MAX_COUNT
 
 __all__ = ["STAGES", "Residual", "ResidualConfig"]
 
@@ -39,7 +40,10 @@ class ResidualConfig:
     kind: Literal["residual"] = "residual"
 
     def __post_init__(self) -> None:
-        require(self.num_stages >= 1, f"residual: num_stages must be at least 1, got {self.num_stages}.")
+        require(
+            1 <= self.num_stages <= MAX_COUNT,
+            f"residual: num_stages must be from 1 to {MAX_COUNT}, got {self.num_stages}.",
+        )
         require(0 < self.scale <= 1, f"residual: scale must be above 0 and at most 1, got {self.scale}.")
         require(0 <= self.dropout_rate <= 1, f"residual: dropout_rate is a probability, got {self.dropout_rate}.")
 

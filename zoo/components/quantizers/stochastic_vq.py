@@ -11,6 +11,7 @@ from torch import Tensor
 from zoo.components.exact.nearest import unit
 from zoo.components.quantizers.base import full_precision, require
 from zoo.components.quantizers.vq import VQ, VQConfig
+from zoo.config import MAX_SIZE
 
 __all__ = ["StochasticVQ", "StochasticVQConfig"]
 
@@ -36,8 +37,11 @@ class StochasticVQConfig:
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"stochastic_vq: temperature must be positive, got {self.temperature}.")
-        require(self.codebook_size >= 1, f"stochastic_vq: codebook_size must be at least 1, got {self.codebook_size}.")
-        require(self.dim >= 1, f"stochastic_vq: dim must be at least 1, got {self.dim}.")
+        require(
+            1 <= self.codebook_size <= 2**30,
+            f"stochastic_vq: codebook_size must be from 1 to 2^30, got {self.codebook_size}.",
+        )
+        require(1 <= self.dim <= MAX_SIZE, f"stochastic_vq: dim must be from 1 to {MAX_SIZE}, got {self.dim}.")
 
 
 class StochasticVQ(VQ):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoo.components.exact.precision import KeepsPrecision
 from zoo.components.quantizers.base import Quantizer, require, straight_through
-from zoo.config import check_fields
+from zoo.config import MAX_SIZE, check_fields
 
 __all__ = ["Uniform", "UniformConfig", "UniformGrid"]
 
@@ -133,7 +133,7 @@ class UniformConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "uniform")
-        require(self.dim >= 1, f"uniform: dim must be at least 1, got {self.dim}.")
+        require(1 <= self.dim <= MAX_SIZE, f"uniform: dim must be from 1 to {MAX_SIZE}, got {self.dim}.")
         for name in ("levels", "low", "high"):
             value = getattr(self, name)
             require(

@@ -74,6 +74,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         configs.check_fields(self, "decoder: unet")
         configs.check_positive(self, "decoder: unet")
+        configs.check_product(self, "decoder: unet", ("num_middle", "num_layers"), configs.MAX_COUNT)
         _require(
             bool(self.channels) and all(channels >= 1 and channels % _GROUPS == 0 for channels in self.channels),
             f"unet: channels must be multiples of {_GROUPS}, one a level, got {self.channels}",
