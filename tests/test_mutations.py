@@ -81,7 +81,9 @@ class Checkpoint(Kind):
             if value.numel():
                 flat = value.view(-1)
                 flat[random.randrange(len(flat))] = random.choice((0, 1, -1, 1e30, 3e38, 1e-40))
-            tensors[key] = random.choice((value, value[:-1], value.unsqueeze(0), value.double(), value.bool()))
+            tensors[key] = random.choice(
+                (value, value.flatten()[:-1], value.unsqueeze(0), value.double(), value.bool())
+            )
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights)
             seal(folder / "m")
 

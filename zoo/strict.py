@@ -14,10 +14,22 @@ from typing import Any
 
 from zoo.errors import ConfigError, ZooError, shown
 
-__all__ = ["decode", "parse_json", "read_json", "read_text"]
+__all__ = ["decode", "expanded", "parse_json", "read_json", "read_text"]
 
 _MAX_BYTES = 2**26
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def expanded(path: str | os.PathLike[str], error: type[ZooError] = ConfigError) -> Path:
+    """Return a path that a user has written, `~` being a home folder.
+
+    Raises:
+        ZooError: `error`: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as problem:
+        raise error(f"{os.fspath(path)} names a home folder that cannot be found: write the path out.") from problem
 
 
 def read_text(path: str | os.PathLike[str], error: type[ZooError] = ConfigError, most: int = _MAX_BYTES) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.cli._models import MODEL_HELP, load_model
 from zoo.cli._output import note, print_facts, print_json
 from zoo.cli._parser import Parser
+from zoo.strict import expanded
 
 if TYPE_CHECKING:
     from zoo.hub import PushResult
@@ -52,7 +53,7 @@ def push(model: str, repo: str, json: bool, **options: Any) -> None:
 
     hub.HubLocation(repo)  # refuses a malformed name before anything is done
     tokenizer = load_model(model)  # what does not load is not published
-    where = Path(model).expanduser()
+    where = expanded(model)
     if tokenizer.source == str(where) and checkpoint.is_checkpoint(where):
         result = _push_folder(tokenizer, where, repo, options)
     else:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from zoo.data._lerobot import read_lerobot
 from zoo.data._parquet import read_parquet
 from zoo.data._source import local_path, unreadable
+from zoo.data.folders import natural_order
 from zoo.errors import InputError, near_matches
 
 __all__ = ["ActionEpisodes", "chunk_episodes", "chunk_starts", "read_actions"]
@@ -247,8 +247,8 @@ def _cut(array: Any, name: str, where: str) -> tuple[list[Any], list[str]]:
 
 
 def _load_npy(path: Path) -> Any:
-    with unreadable(path, "a NumPy array of numbers (objects are never unpickled)"):
-        array = np.load(path, allow_pickle=False)
+    with unreadable(path, "a NumPy array of numbers (objects are never unpickled)"), path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
     if not isinstance(array, np.ndarray):  # np.load goes by content, not by name
         array.close()
         raise InputError(f"{str(path)!r} is an archive of arrays: name it .npz.")
@@ -256,7 +256,9 @@ def _load_npy(path: Path) -> Any:
 
 
 def _read_folder(folder: Path) -> ActionEpisodes:
-    files = sorted((path for path in folder.iterdir() if path.suffix.lower() == ".npy"), key=_natural)
+    files = sorted(
+        (path for path in folder.iterdir() if path.suffix.lower() == ".npy"), key=lambda path: natural_order(path.stem)
+    )
     if not files:
         raise InputError(f"{str(folder)!r} holds neither .npy files nor a LeRobotDataset (meta/info.json).")
     arrays: list[Any] = []
@@ -268,15 +270,10 @@ def _read_folder(folder: Path) -> ActionEpisodes:
     return _episodes(arrays, names)
 
 
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    """Sort key that puts `ep_2` before `ep_10`."""
-    parts = re.split(r"([0-9]+)", path.stem)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
-
-
 def _read_npz(path: Path, key: str | None, split: str | None) -> ActionEpisodes:
-    with unreadable(path, "an archive of number arrays (objects are never unpickled)"):
-        archive = np.load(path, allow_pickle=False)
+    # Opened here, since NumPy leaves a damaged archive open.
+    with unreadable(path, "an archive of number arrays (objects are never unpickled)"), path.open("rb") as file:
+        archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise InputError(f"{str(path)!r} holds a single array: name it .npy.")
         with archive:

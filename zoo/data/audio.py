@@ -6,6 +6,7 @@ import io
 import math
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,7 +88,10 @@ def write_wav(path: str | os.PathLike[str], wave: Tensor, sample_rate: int) -> N
     import soundfile
 
     pcm = scaled.clamp(max=32767).to(torch.int16)
-    soundfile.write(os.fspath(path), pcm.movedim(-1, 0).numpy(), sample_rate, format="WAV", subtype="PCM_16")
+    # Through memory, since libsndfile does not say why a disk refuses, or, on closing, that it does.
+    file = io.BytesIO()
+    soundfile.write(file, pcm.movedim(-1, 0).numpy(), sample_rate, format="WAV", subtype="PCM_16")
+    Path(path).write_bytes(file.getbuffer())
 
 
 def claimed_seconds(container: Any, stream: Any) -> float | None:

@@ -107,7 +107,7 @@ def _config(path: Path) -> dict[str, Any]:
         values = read_json(path, CheckpointError)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{error} `python recipes/data/whisper.py` makes the folder for tiny.en, and "
+            f"{error} `zoo data whisper` makes the folder for tiny.en, and "
             "openai/whisper-* of the Hub are such folders."
         ) from error
     if values.get("model_type") != "whisper":

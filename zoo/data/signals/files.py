@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from zoo.data.folders import files_in
 from zoo.data.signals.base import Reading, Recording, Signal
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
+from zoo.strict import expanded
 
 __all__ = ["FileSignal"]
-
-_NUMBERS = re.compile(r"([0-9]+)")
 
 
 class FileSignal(Signal):
@@ -52,15 +51,12 @@ class FileSignal(Signal):
         ]
 
     def _files(self, text: str, note: Callable[[str], None]) -> list[Path]:
-        path = Path(text).expanduser()
+        path = expanded(text, InputError)
         if not path.is_dir():
             if not path.exists():
                 raise InputError(f"{text!r} does not exist.")
             return [path]
-        found = sorted(
-            (Path(folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith(".")),
-            key=lambda file: [(int(part), "") if part.isdigit() else (-1, part) for part in _NUMBERS.split(str(file))],
-        )
+        found = files_in(path)
         wanted = [file for file in found if file.suffix.lower() in self.suffixes]
         if not wanted:
             raise InputError(f"the folder {text!r} has no files of {self.name} ({', '.join(self.suffixes)}).")

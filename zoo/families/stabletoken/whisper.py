@@ -211,7 +211,7 @@ def _read_config(path: Path) -> WhisperConfig:
         values = read_json(path, CheckpointError)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{error} `python recipes/data/whisper.py` makes the folder for tiny.en, and "
+            f"{error} `zoo data whisper` makes the folder for tiny.en, and "
             "openai/whisper-* of the Hub are such folders."
         ) from error
     if values.get("model_type") != "whisper":
