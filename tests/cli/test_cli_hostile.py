@@ -61,9 +61,10 @@ def test_x10_wherever_text_is_printed(text, capsys):
     assert harmless("ordinary, ü 音 😀 [b]") == "ordinary, ü 音 😀 [b]"
 
 
-@pytest.mark.parametrize("suite", ["/dev/zero", "/dev/full", "/nowhere.yaml", "/"])
+@pytest.mark.parametrize("suite", ["/dev/zero", "/dev/full", "/nowhere.yaml", "/", "/nowhere", "a\0b", "x" * 5000])
 def test_x13_a_suite_that_is_no_file(suite, capsys):
-    assert "regular file" in failed(capsys, "eval", suite) or suite == "/nowhere.yaml"
+    text = failed(capsys, "eval", suite)
+    assert any(reason in text for reason in ("is not a regular file", "does not exist", "there is no suite"))
 
 
 def test_x13_pipes_as_config_files(tmp_path, capsys):
@@ -71,8 +72,8 @@ def test_x13_pipes_as_config_files(tmp_path, capsys):
     os.mkfifo(tmp_path / "s.yaml")
     assert "not a file" in failed(capsys, "info", tmp_path)
     assert "not a regular file" in failed(capsys, "eval", tmp_path / "s.yaml")
-    assert "not a regular file" in failed(capsys, "fit", "--config", tmp_path / "s.yaml", code=2)
-    assert "not a regular file" in failed(capsys, "fit", "--config=/dev/zero", code=2)
+    assert "not a regular file" in failed(capsys, "fit", "--config", tmp_path / "s.yaml")
+    assert "not a regular file" in failed(capsys, "fit", "--config=/dev/zero")
 
 
 def test_x13_a_device_without_values(capsys, tmp_path):

@@ -60,6 +60,7 @@ _EXAMPLES = """\
 
 _INTERRUPTED, _NO_READER, _TERMINATED = 130, 141, 143  # 128 + the signal's number, as a shell counts
 _USAGE = 2
+_MAX_TEXT = 1500
 
 
 class _TerminatedError(BaseException):
@@ -149,7 +150,8 @@ examples:
 def _text(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory: try a smaller --batch-size."
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"  # the system repeats names of any length
 
 
 def _shortage(error: RuntimeError) -> str | None:

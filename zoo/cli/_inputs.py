@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zoo.cli._output import note
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from zoo.cli._parser import Parser
     from zoo.data.signals import Reading, Recording
     from zoo.tokenizer import Tokenizer
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["add_action_arguments", "as_flags", "find_items"]
 
 # How the library writes an argument, and how a command line does: `mix_down=True` is `--mix-down`.
-_ARGUMENT = re.compile(r"\b([a-z_]+)=(?:True|'([a-z]+)'|(HZ))")
+_ARGUMENT = re.compile(r"\b([a-z_]+)=(?:True|'?(cut|stretch|HZ)'?)")
 
 
 def add_action_arguments(parser: Parser) -> None:
@@ -35,9 +32,7 @@ def add_action_arguments(parser: Parser) -> None:
     group.add_argument("--split", metavar="NAME", help="npz, LeRobot: read only this split, such as train")
 
 
-def find_items(
-    tokenizer: Tokenizer, inputs: Sequence[str], reading: Reading, keep_folders: bool, **selection: str | None
-) -> list[Recording]:
+def find_items(tokenizer: Tokenizer, inputs: Sequence[str], reading: Reading) -> list[Recording]:
     """Return what the inputs hold, in order, with different names.
 
     Raises:
@@ -47,29 +42,21 @@ def find_items(
     from zoo.tokenfile import check_name
 
     signal = signals.of(tokenizer.spec.modality)
-    items = signal.find(inputs, tokenizer.spec, reading, keep_folders, note, **selection)
+    items = signal.find(inputs, tokenizer.spec, reading, note)
     seen: set[str] = set()
     for item in items:
         check_name(item.name)  # before the work, not after it
         if item.name in seen:
-            remedy = "pass --keep-folders" if signal.suffixes and not keep_folders else "encode them apart"
+            remedy = "pass --keep-folders" if signal.suffixes and not reading.keep_folders else "encode them apart"
             raise InputError(f"two items have the name {item.name!r}: {remedy}.")
         seen.add(item.name)
-    return [replace(item, read=_in_flags(item.read)) for item in items]
-
-
-def _in_flags(read: Callable[[], tuple[Tensor, float | None]]) -> Callable[[], tuple[Tensor, float | None]]:
-    def wrapped() -> tuple[Tensor, float | None]:
-        try:
-            return read()
-        except InputError as error:
-            raise InputError(as_flags(str(error))) from error
-
-    return wrapped
+    return items
 
 
 def as_flags(text: str) -> str:
     """Return a message of the library with its arguments as they are written on a command line."""
-    return _ARGUMENT.sub(
-        lambda match: " ".join(filter(None, ("--" + match[1].replace("_", "-"), *match.groups()[1:]))), text
-    )
+
+    def flag(match: re.Match[str]) -> str:
+        return " ".join(part for part in (f"--{match[1].replace('_', '-')}", match[2]) if part)
+
+    return _ARGUMENT.sub(flag, text)

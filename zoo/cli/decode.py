@@ -164,12 +164,13 @@ def _decode(
     spec, kind = tokenizer.spec, signals.of(tokenizer.spec.modality)
     # Named like the tokenizer, which may be a copy of the model under another name.
     tokens = replace(file.tokens, model=tokenizer.name)
-    from_noise = "generator" in option_names(tokenizer.decode_options)
+    known = option_names(tokenizer.decode_options)
+    from_noise = "generator" in known
     clipped = 0
     with torch.no_grad(), ticking("decoding", len(tokens)) as ticker:
         # An item's noise must not depend on the others.
         for first, batch in _batches(tokens, 1 if from_noise else batch_size):
-            options: dict[str, Any] = {}
+            options: dict[str, Any] = {"clamp": False} if "clamp" in known else {}  # to count what is clipped
             if from_noise:
                 options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
             decoded = tokenizer.decode(batch, **options).cpu()

@@ -6,11 +6,11 @@ import math
 import os
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli._inputs import add_action_arguments, find_items
+from zoo.cli._inputs import add_action_arguments, as_flags, find_items
 from zoo.cli._models import DEVICE_HELP, MODEL_HELP, load_model
 from zoo.cli._output import count, number, print_facts, print_json, print_table, size, ticking
 from zoo.cli._parser import Parser, positive_int
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
     values = parser.values(arguments)
     from zoo.data.signals import Reading
 
-    reading = Reading(*(values.pop(name) for name in ("resample", "mix_down", "resize", "on_white", "trim")))
+    reading = Reading(**{field.name: values.pop(field.name) for field in fields(Reading)})
     encode(reading=reading, **values)
 
 
@@ -113,12 +113,10 @@ def encode(
     overwrite: bool,
     device: str,
     batch_size: int,
-    keep_folders: bool,
     bits: bool,
     json: bool,
     reading: Reading,
     overlap: float | None = None,
-    **actions: str | None,
 ) -> None:
     """Encode files, write a token file, and print what it holds."""
     target = Path(output)
@@ -134,7 +132,7 @@ def encode(
     if overlap is not None and "overlap" not in option_names(tokenizer.encode_options):
         raise ConfigError(f"{tokenizer.name} does not cut what is long into pieces: leave --overlap out.")
     options = {} if overlap is None else {"overlap": overlap}
-    items = find_items(tokenizer, inputs, reading, keep_folders, **actions)
+    items = find_items(tokenizer, inputs, reading)
 
     from zoo import tokenfile
 
@@ -200,7 +198,10 @@ def _batches(items: list[Recording], batch_size: int, by_shape: bool) -> Iterato
     """Read items and yield them in batches; pictures of different sizes cannot be in one."""
     batch: list[_Read] = []
     for item in items:
-        signal, rate = item.read()
+        try:
+            signal, rate = item.read()
+        except InputError as error:
+            raise InputError(as_flags(str(error))) from error
         if len(batch) == batch_size or (batch and by_shape and signal.shape != batch[0][1].shape):
             yield batch
             batch = []

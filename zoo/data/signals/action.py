@@ -68,8 +68,7 @@ class ActionSignal(Signal):
             )
         return episodes[0]
 
-    def from_source(self, x: Any, options: Options) -> Item:
-        """Read a `.npy` file."""
+    def _from_source(self, x: Any, options: Options) -> Item:
         if isinstance(x, (str, os.PathLike)) and not _is_npy(x):
             raise InputError(
                 f"{describe(x)} is not a .npy file: pass the path alone, or what read_actions gives for it."
@@ -87,24 +86,17 @@ class ActionSignal(Signal):
             raise InputError(
                 f"{describe(x)} is an archive of several arrays: pass one of them, or the path of a .npz file."
             )
-        return self.from_array(array, options)
+        return self._from_array(array, options)
 
-    def rank_hint(self, shape: tuple[int, ...]) -> str:
-        """Return what to do about a single action."""
+    def _rank_hint(self, shape: tuple[int, ...]) -> str:
         hint = ": a single action is x.unsqueeze(0), one degree of freedom x.unsqueeze(1)"
         return hint if len(shape) == 1 else ""
 
     def find(
-        self,
-        inputs: Sequence[str],
-        spec: TokenSpec,
-        reading: Reading,
-        keep_folders: bool,
-        note: Callable[[str], None],
-        **selection: str | None,
+        self, inputs: Sequence[str], spec: TokenSpec, reading: Reading, note: Callable[[str], None]
     ) -> list[Recording]:
-        """Return the episodes of all inputs; `selection` is that of `read_episodes`."""
-        data = read_episodes(inputs, **selection)
+        """Return the episodes of all inputs."""
+        data = read_episodes(inputs, reading.column, reading.key, reading.split)
         rate, expected = data.control_rate, spec.sample_rate
         if rate is not None and expected is not None and rate != expected:
             note(f"the data has {rate:g} commands a second, the model was made for {expected:g}.")

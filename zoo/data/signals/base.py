@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor
 
 from zoo.data._source import is_source
+from zoo.data.folders import files_in
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
+from zoo.strict import expanded
 
 __all__ = ["FLOATS", "Item", "Options", "Reading", "Recording", "Signal", "is_array"]
 
@@ -51,7 +54,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Reading:
-    """What may be done to a file so that it fits a model; nothing by default.
+    """What is read of files, and what may be done to it so that it fits a model; nothing by default.
 
     Args:
         resample: Change the rate of speech and the frame rate of videos.
@@ -59,6 +62,10 @@ class Reading:
         resize: Bring pictures and frames to the model's size, cut to its shape or stretched.
         on_white: Lay transparent pictures on white.
         trim: Take the beginning of videos that are too long.
+        keep_folders: Let the names of files begin with their folders, below the one that all have in common.
+        column: Of Parquet and LeRobotDatasets: the column of actions, or several with commas.
+        key: Of archives: the array of actions.
+        split: Of archives and LeRobotDatasets: the split.
     """
 
     resample: bool = False
@@ -66,6 +73,10 @@ class Reading:
     resize: Literal["cut", "stretch"] | None = None
     on_white: bool = False
     trim: bool = False
+    keep_folders: bool = False
+    column: str | None = None
+    key: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,53 +93,31 @@ class Recording:
 
 
 class Signal(ABC):
-    """A modality.
+    """A modality: facts in its attributes, and methods to override where it also does something in its own way."""
 
-    Attributes:
-        name: As in `TokenSpec.modality`.
-        noun: With its article.
-        forms: What may be given for one, for people.
-        axes: Of an item, without the batch dimension.
-        dtypes: Of tensors and arrays.
-        dtype_advice: What to pass instead of another dtype.
-        value_range: Least and greatest value; None in physical units.
-        slack: How far outside of it values may lie.
-        padding: What stands past an item's end in a batch; None if all items of a batch have one size and no lengths.
-        batch_hint: What to say of a batch in a list of items.
-        has_rate: Whether a batch must have a sample rate.
-        time_axis: The axis of an item that is cut to its length; None if there is no time.
-        steps: What the samples along it are called.
-        size_axes: What `TokenSpec.input_size` counts.
-        size_advice: How to bring an item to another size, `{}`.
-        unit: What `TokenSpec.num_tokens` is for.
-        raw_bits: Of a value as it is stored without compression.
-        suffixes: Of the files that are taken from a folder; one that is named itself may have any name.
-        suffix: Of the files that are written.
-        pipeline_tag: What the Hub calls turning one into another.
-        example: A file, for usage lines.
-    """
-
-    name: ClassVar[str]
-    noun: ClassVar[str]
-    forms: ClassVar[str]
-    axes: ClassVar[tuple[str, ...]]
-    dtypes: ClassVar[tuple[str, ...]]
-    dtype_advice: ClassVar[str]
-    value_range: ClassVar[tuple[float, float] | None]
-    slack: ClassVar[float] = 0.0
+    name: ClassVar[str]  # as in `TokenSpec.modality`
+    noun: ClassVar[str]  # with its article
+    forms: ClassVar[str]  # what may be given for one, for people
+    axes: ClassVar[tuple[str, ...]]  # of an item, without the batch dimension
+    dtypes: ClassVar[tuple[str, ...]]  # of tensors and arrays
+    dtype_advice: ClassVar[str]  # what to pass instead of another dtype
+    value_range: ClassVar[tuple[float, float] | None]  # None in physical units
+    range_advice: ClassVar[str] = "scale it"  # what to do about values out of it
+    slack: ClassVar[float] = 0.0  # how far outside of it values may lie
+    # What stands past an item's end in a batch; None if all items of a batch have one size, and no lengths.
     padding: ClassVar[Literal["zeros", "last"] | None] = None
-    batch_hint: ClassVar[str] = ""
-    has_rate: ClassVar[bool] = False
-    time_axis: ClassVar[int | None] = None
-    steps: ClassVar[str] = ""
-    size_axes: ClassVar[str] = ""
-    size_advice: ClassVar[str] = "resize or cut it first"
-    unit: ClassVar[str] = "item"
-    raw_bits: ClassVar[int]
-    suffixes: ClassVar[tuple[str, ...]] = ()
-    suffix: ClassVar[str]
-    pipeline_tag: ClassVar[str]
-    example: ClassVar[str]
+    batch_hint: ClassVar[str] = ""  # what to say of a batch in a list of items
+    has_rate: ClassVar[bool] = False  # whether a batch must have a sample rate
+    time_axis: ClassVar[int | None] = None  # of an item, if there is time
+    steps: ClassVar[str] = ""  # what the samples along it are called
+    size_axes: ClassVar[str] = ""  # what `TokenSpec.input_size` counts
+    size_advice: ClassVar[str] = "resize or cut it first"  # how to bring an item to another size, `{}`
+    unit: ClassVar[str] = "item"  # what `TokenSpec.num_tokens` is for
+    raw_bits: ClassVar[int]  # of a value as it is stored without compression
+    suffixes: ClassVar[tuple[str, ...]] = ()  # of files that are taken from a folder; one that is named may have any
+    suffix: ClassVar[str]  # of files that are written
+    pipeline_tag: ClassVar[str]  # what the Hub calls turning one into another
+    example: ClassVar[str]  # a file, for usage lines
 
     # From what people have to tensors.
 
@@ -154,32 +143,32 @@ class Signal(ABC):
         Raises:
             InputError: It is none of these, or not one that the options allow.
         """
-        item = self.from_object(x, options)
+        item = self._from_object(x, options)
         if item is None and is_source(x):
-            item = self.from_source(x, options)
+            item = self._from_source(x, options)
         elif item is None and is_array(x):
-            item = self.from_array(x, options)
+            item = self._from_array(x, options)
         if item is None:
             name = "a nested list" if isinstance(x, (list, tuple)) else type(x).__name__
             raise InputError(
                 f"{name} cannot be taken as {self.noun}: {self.forms}; numbers in lists need numpy.asarray."
             )
-        self.check_shape(tuple(item.values.shape), options)
+        self._check_shape(tuple(item.values.shape), options)
         return Item(item.values.to(options.device, torch.float32), item.in_range, item.has_own_length)
 
-    def from_object(self, x: Any, options: Options) -> Item | None:
+    def _from_object(self, x: Any, options: Options) -> Item | None:
         """Turn what only this modality knows into an item; None if it is no such thing."""
         return None
 
     @abstractmethod
-    def from_source(self, x: Any, options: Options) -> Item:
+    def _from_source(self, x: Any, options: Options) -> Item:
         """Read a path or the bytes of a file."""
 
-    def from_array(self, x: Tensor | np.ndarray, options: Options) -> Item:
+    def _from_array(self, x: Tensor | np.ndarray, options: Options) -> Item:
         """Take a tensor or array, perhaps with a batch dimension in front."""
-        return Item(self.as_tensor(x))
+        return Item(self._as_tensor(x))
 
-    def as_tensor(self, x: Tensor | np.ndarray) -> Tensor:
+    def _as_tensor(self, x: Tensor | np.ndarray) -> Tensor:
         """Return a strided tensor of an accepted dtype that shares memory where it can."""
         name = str(x.dtype).removeprefix("torch.")
         if isinstance(x, Tensor):
@@ -204,20 +193,14 @@ class Signal(ABC):
             native = native.copy()
         return torch.from_numpy(native)
 
-    @property
-    def layout(self) -> str:
-        """The shapes that a tensor may have, for people."""
-        axes = ", ".join(self.axes)
-        return f"({axes}{',' if len(self.axes) == 1 else ''}) or (B, {axes})"
-
-    def rank_hint(self, shape: tuple[int, ...]) -> str:
+    def _rank_hint(self, shape: tuple[int, ...]) -> str:
         """Return what to do about a shape with too many or too few axes."""
         return ""
 
-    def check_shape(self, shape: tuple[int, ...], options: Options) -> None:
+    def _check_shape(self, shape: tuple[int, ...], options: Options) -> None:
         """Raise `InputError` unless it is that of an item, or of a batch."""
         if len(shape) not in (len(self.axes), len(self.axes) + 1):
-            raise InputError(f"{self.noun} must have the shape {self.layout}, got {shape}{self.rank_hint(shape)}.")
+            raise self._wrong_shape(shape, self._rank_hint(shape))
         if 0 in shape:
             raise InputError(f"{self.noun} must not be empty, got the shape {shape}.")
         wanted = options.input_size
@@ -226,6 +209,11 @@ class Signal(ABC):
                 f"{self.noun} must have the size ({', '.join(self.axes[-len(wanted) :])}) = {tuple(wanted)}, got "
                 f"{shape[-len(wanted) :]}: {self.size_advice.format(tuple(wanted))}."
             )
+
+    def _wrong_shape(self, shape: tuple[int, ...], hint: str) -> InputError:
+        axes = ", ".join(self.axes)
+        layout = f"({axes}{',' if len(self.axes) == 1 else ''}) or (B, {axes})"
+        return InputError(f"{self.noun} must have the shape {layout}, got {shape}{hint}.")
 
     def check_values(self, batch: Tensor, *, named: bool) -> None:
         """Raise `InputError` if there is NaN, an infinity or a value out of range; `named` if the item is to be said.
@@ -249,48 +237,80 @@ class Signal(ABC):
                 )
             low, high = torch.stack(torch.aminmax(item)).tolist()
             if not self._is_in_range(low, high):
-                raise InputError(f"{where}{self.range_advice(low, high)}")
+                raise InputError(f"{where}{self._range_advice(low, high)}")
 
     def _is_in_range(self, low: float, high: float) -> bool:
         least, most = self.value_range or (-math.inf, math.inf)
         in_range = least - self.slack <= low and high <= most + self.slack
         return math.isfinite(low) and math.isfinite(high) and in_range
 
-    def range_advice(self, low: float, high: float) -> str:
-        """Return what is wrong with values that go from `low` to `high`, and what to do."""
-        raise NotImplementedError
+    def _range_advice(self, low: float, high: float) -> str:
+        least, most = self.value_range or (-math.inf, math.inf)
+        return f"{self.noun} is in {least:g}…{most:g}, this goes from {low:g} to {high:g}: {self.range_advice}."
 
     # From files, as a command line names them, and back.
 
-    @abstractmethod
     def find(
-        self,
-        inputs: Sequence[str],
-        spec: TokenSpec,
-        reading: Reading,
-        keep_folders: bool,
-        note: Callable[[str], None],
-        **selection: str | None,
+        self, inputs: Sequence[str], spec: TokenSpec, reading: Reading, note: Callable[[str], None]
     ) -> list[Recording]:
-        """Return what the inputs hold, in order.
+        """Return what the inputs hold: the files that are named, and those in folders that are, in natural order.
 
         Args:
             inputs: Paths of files and folders.
             spec: What they are for.
-            reading: What may be done to them.
-            keep_folders: Whether names begin with folders, below the one that all have in common.
+            reading: What is read, and what may be done to it.
             note: Is told of what is left out, and what does not fit well.
-            selection: What is read of files that hold more.
 
         Raises:
             InputError: An input does not exist, or holds nothing of the modality.
         """
+        files = [file for text in inputs for file in self._files(text, note)]
+        names = [file.name for file in files]
+        if reading.keep_folders:
+            paths = [file.absolute() for file in files]
+            common = os.path.commonpath([path.parent for path in paths])
+            names = [path.relative_to(common).as_posix() for path in paths]
+        return [
+            Recording(name, lambda file=file: self._read_named(file, spec, reading))  # type: ignore[misc]
+            for name, file in zip(names, files, strict=True)
+        ]
+
+    def _files(self, text: str, note: Callable[[str], None]) -> list[Path]:
+        path = expanded(text, InputError)
+        if not path.is_dir():
+            if not path.exists():
+                raise InputError(f"{text!r} does not exist.")
+            return [path]
+        found = files_in(path)
+        wanted = [file for file in found if file.suffix.lower() in self.suffixes]
+        if not wanted:
+            raise InputError(f"the folder {text!r} has no files of {self.name} ({', '.join(self.suffixes)}).")
+        if others := set(found) - set(wanted):
+            suffixes = sorted({file.suffix.lower() or "no suffix" for file in others})
+            left_out = f"{len(others):,} file{'s' * (len(others) > 1)}"
+            note(f"left out {left_out} of {text}, since only files of {self.name} are taken: {', '.join(suffixes)}.")
+        return wanted
+
+    def _read_named(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
+        try:
+            return self._read_file(file, spec, reading)
+        except InputError as error:
+            if str(file) in str(error):
+                raise
+            raise InputError(f"{file}: {error}") from error
+
+    def _read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
+        """Read an item that fits `spec`, without a batch dimension, and its rate if it has one.
+
+        Raises:
+            InputError: It cannot be read, or only fits if `reading` allows what it does not.
+        """
+        raise NotImplementedError
 
     def cut(self, values: Tensor, length: int) -> Tensor:
         """Return the first `length` samples, frames or commands of an item."""
-        return (
-            values if self.time_axis is None else values.movedim(self.time_axis, 0)[:length].movedim(0, self.time_axis)
-        )
+        axis = self.time_axis
+        return values if axis is None else values.narrow(axis, 0, min(length, values.shape[axis]))
 
     def seconds(self, values: Tensor, rate: float | None) -> float | None:
         """Return how long an item is, if it has time and a known rate."""

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.data._image import from_8_bit, from_pil, read_image, write_png
-from zoo.data.signals.base import FLOATS, Item, Options, Reading
-from zoo.data.signals.files import FileSignal
+from zoo.data.signals.base import FLOATS, Item, Options, Reading, Signal
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
 
@@ -21,7 +20,7 @@ __all__ = ["ImageSignal", "PixelSignal", "is_pil"]
 _SUFFIXES = ".png .jpg .jpeg .jpe .jfif .webp .bmp .tif .tiff .ppm .pgm .avif"
 
 
-class PixelSignal(FileSignal):
+class PixelSignal(Signal):
     """What images and videos have in common: three channels in front, colours in 0…1, one size.
 
     Attributes:
@@ -41,9 +40,8 @@ class PixelSignal(FileSignal):
         """Return the size."""
         return {"input_size": spec.input_size}
 
-    def from_array(self, x: Tensor | np.ndarray, options: Options) -> Item:
-        """Take floats with the channels first, uint8 tensors likewise, and uint8 arrays with the channels last."""
-        values = self.as_tensor(x)
+    def _from_array(self, x: Tensor | np.ndarray, options: Options) -> Item:
+        values = self._as_tensor(x)
         if values.dtype != torch.uint8:
             return Item(values)
         if isinstance(x, np.ndarray):
@@ -55,24 +53,21 @@ class PixelSignal(FileSignal):
                     "float arrays have the channels first."
                 )
             values = values.movedim(-1, -rank)
-        self.check_shape(tuple(values.shape), options)
+        self._check_shape(tuple(values.shape), options)
         return Item(from_8_bit(values.to(options.device)), in_range=True)
 
-    def channels_hint(self, shape: tuple[int, ...]) -> str:
-        """Return what to do about a shape whose channels are not where they should be."""
+    def _channels_hint(self, shape: tuple[int, ...]) -> str:
         if shape[-1] == 3:
             return "; the channels are last: permute them to the front"
         return _channel_hint(shape[-len(self.axes)])
 
-    def check_shape(self, shape: tuple[int, ...], options: Options) -> None:
-        """Raise `InputError` unless it is that of pixels."""
+    def _check_shape(self, shape: tuple[int, ...], options: Options) -> None:
         rank = len(self.axes)
         if len(shape) in (rank, rank + 1) and shape[-rank] != 3:
-            raise InputError(f"{self.noun} must have the shape {self.layout}, got {shape}{self.channels_hint(shape)}.")
-        super().check_shape(shape, options)
+            raise self._wrong_shape(shape, self._channels_hint(shape))
+        super()._check_shape(shape, options)
 
-    def range_advice(self, low: float, high: float) -> str:
-        """Return what the range of the values tells of how they were made."""
+    def _range_advice(self, low: float, high: float) -> str:
         got = f"pixels are in 0…1, these go from {low:g} to {high:g}"
         if high > 1.5 and low >= -self.slack:
             return f"{got}: divide by {255 if high <= 256 else 65535}{', or pass uint8' if high <= 256 else ''}."
@@ -82,7 +77,7 @@ class PixelSignal(FileSignal):
             return f"{got}: undo their normalisation."
         return f"{got}: clamp them if that is what you mean."
 
-    def resizing(self, spec: TokenSpec, reading: Reading) -> dict[str, Any]:
+    def _resizing(self, spec: TokenSpec, reading: Reading) -> dict[str, Any]:
         """Return the arguments of `read_image` and `read_video` that bring pixels to a model's size."""
         wanted = spec.input_size
         return {
@@ -90,7 +85,7 @@ class PixelSignal(FileSignal):
             "crop": "center" if reading.resize == "cut" else None,
         }
 
-    def check_resized(self, size: tuple[int, ...], spec: TokenSpec) -> None:
+    def _check_resized(self, size: tuple[int, ...], spec: TokenSpec) -> None:
         """Raise `InputError` unless pixels of a file have the height and width that a model takes."""
         wanted = spec.input_size
         if wanted is not None and size != tuple(wanted[-2:]):
@@ -115,22 +110,18 @@ class ImageSignal(PixelSignal):
     pipeline_tag = "image-to-image"
     example = "picture.png"
 
-    def from_object(self, x: Any, options: Options) -> Item | None:
-        """Take a PIL image."""
+    def _from_object(self, x: Any, options: Options) -> Item | None:
         return Item(from_pil(x, on_white=options.on_white), in_range=x.mode != "F") if is_pil(x) else None
 
-    def from_source(self, x: Any, options: Options) -> Item:
-        """Read a picture."""
+    def _from_source(self, x: Any, options: Options) -> Item:
         return Item(read_image(x, on_white=options.on_white), has_own_length=True)
 
-    def rank_hint(self, shape: tuple[int, ...]) -> str:
-        """Return what to do about a grey image."""
+    def _rank_hint(self, shape: tuple[int, ...]) -> str:
         return ": repeat a grey image three times, x.expand(3, -1, -1)" if len(shape) == 2 else ""
 
-    def read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
-        """Read a picture."""
-        image = read_image(file, **self.resizing(spec, reading), on_white=reading.on_white)
-        self.check_resized(tuple(image.shape[-2:]), spec)
+    def _read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
+        image = read_image(file, **self._resizing(spec, reading), on_white=reading.on_white)
+        self._check_resized(tuple(image.shape[-2:]), spec)
         return image, None
 
     def write(self, path: Path, values: Tensor, rate: float | None) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from zoo.data.audio import change_rate, read_audio, write_wav
-from zoo.data.signals.base import FLOATS, Item, Options, Reading, is_array
-from zoo.data.signals.files import FileSignal
+from zoo.data.signals.base import FLOATS, Item, Options, Reading, Signal, is_array
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
 
@@ -22,7 +21,7 @@ _SUFFIXES = ".wav .flac .mp3 .ogg .oga .opus .m4a .aac .aif .aiff .aifc .au .caf
 _MOST_CHANNELS = 32
 
 
-class SpeechSignal(FileSignal):
+class SpeechSignal(Signal):
     """(samples,) in -1…1 at a rate."""
 
     name = "speech"
@@ -32,6 +31,7 @@ class SpeechSignal(FileSignal):
     dtypes = (*FLOATS, "int16", "int32", "uint8")
     dtype_advice = "pass floats in -1…1, or PCM as int16, int32 or uint8"
     value_range = (-1.0, 1.0)
+    range_advice = "divide integer PCM by its full scale (16 bits by 32768), or scale it down"
     # Lossy codecs, resampling and filters overshoot full scale a little; integer PCM taken for floats does by far.
     slack = 0.5
     padding: ClassVar[Literal["zeros", "last"] | None] = "zeros"
@@ -59,15 +59,14 @@ class SpeechSignal(FileSignal):
         """Tell `(wave, rate)`, and also `(rate, wave)`, which gets a message of its own."""
         return isinstance(x, tuple) and len(x) == 2 and (_is_pair(x) or _is_pair(x[::-1]))
 
-    def from_object(self, x: Any, options: Options) -> Item | None:
-        """Take `(wave, rate)`."""
+    def _from_object(self, x: Any, options: Options) -> Item | None:
         if not isinstance(x, tuple):
             return None
         if not _is_pair(x):
             swapped = len(x) == 2 and _is_pair(x[::-1])
             got = "the rate comes second" if swapped else f"got a tuple of {', '.join(type(p).__name__ for p in x)}"
             raise InputError(f"sound with its rate is (wave, rate), an array or tensor and a number in Hz: {got}.")
-        wave, rate = self.as_tensor(x[0]), float(x[1])
+        wave, rate = self._as_tensor(x[0]), float(x[1])
         if not (rate > 0 and rate.is_integer()):
             raise InputError(f"the rate in (wave, rate) must be a positive whole number of Hz, got {x[1]!r}.")
         if wave.ndim not in (1, 2) or wave.numel() == 0 or (wave.ndim == 2 and wave.shape[0] > _MOST_CHANNELS):
@@ -78,13 +77,11 @@ class SpeechSignal(FileSignal):
         wave = _from_pcm(wave).float()
         return Item(_settle(wave.reshape(-1, wave.shape[-1]), int(rate), options), has_own_length=True)
 
-    def from_source(self, x: Any, options: Options) -> Item:
-        """Read a sound file."""
+    def _from_source(self, x: Any, options: Options) -> Item:
         return Item(_settle(*read_audio(x), options), has_own_length=True)
 
-    def from_array(self, x: Tensor | np.ndarray, options: Options) -> Item:
-        """Take waves, (samples,) or (B, samples)."""
-        values = self.as_tensor(x)
+    def _from_array(self, x: Tensor | np.ndarray, options: Options) -> Item:
+        values = self._as_tensor(x)
         if options.mix_down and values.ndim == 2 and len(values) > 1:
             raise InputError(
                 f"mix_down=True averages the channels of a sound, and a bare {tuple(values.shape)} is a batch "
@@ -93,28 +90,18 @@ class SpeechSignal(FileSignal):
             )
         return Item(_from_pcm(values), in_range=not values.is_floating_point())
 
-    def rank_hint(self, shape: tuple[int, ...]) -> str:
-        """Return what to do about channels."""
+    def _rank_hint(self, shape: tuple[int, ...]) -> str:
         return ": drop the channel, x.squeeze(1)" if len(shape) == 3 and shape[1] == 1 else ""
 
-    def check_shape(self, shape: tuple[int, ...], options: Options) -> None:
-        """Raise `InputError` unless it is that of waves."""
-        super().check_shape(shape, options)
+    def _check_shape(self, shape: tuple[int, ...], options: Options) -> None:
+        super()._check_shape(shape, options)
         if len(shape) == 2 and shape[1] <= 8 < shape[0]:
             raise InputError(
                 f"a batch of speech is (B, samples), got {shape}, which looks like (samples, channels): pass "
                 "(wave.T, rate) with mix_down=True, or choose a channel."
             )
 
-    def range_advice(self, low: float, high: float) -> str:
-        """Return what to do about a wave that is too loud."""
-        return (
-            f"speech is in -1…1, this goes from {low:g} to {high:g}: divide integer PCM by its full scale (16 bits by "
-            "32768), or scale it down."
-        )
-
-    def read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
-        """Read a sound."""
+    def _read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
         options = Options(**self.needs(spec), resample=reading.resample, mix_down=reading.mix_down)
         wave = self.read(file, options).values
         self.check_values(wave[None], named=False)

@@ -49,8 +49,7 @@ class VideoSignal(PixelSignal):
         """Return what to say of a PIL image beside something else."""
         return " A list of PIL images is one clip; several clips are a list of such lists." if is_pil(entry) else ""
 
-    def from_object(self, x: Any, options: Options) -> Item | None:
-        """Take a list of PIL images."""
+    def _from_object(self, x: Any, options: Options) -> Item | None:
         if not isinstance(x, (list, tuple)) or not self.is_one(x):
             return None
         frames = [from_pil(image, on_white=options.on_white) for image in x]
@@ -60,27 +59,23 @@ class VideoSignal(PixelSignal):
                 raise InputError(f"the frames of a clip must be of one size: 0 is {first}, frame {number} {other}.")
         return Item(torch.stack(frames, dim=1))
 
-    def from_source(self, x: Any, options: Options) -> Item:
-        """Read a video."""
+    def _from_source(self, x: Any, options: Options) -> Item:
         return Item(read_video(x)[0], in_range=True, has_own_length=True)
 
-    def rank_hint(self, shape: tuple[int, ...]) -> str:
-        """Return what to do about a picture."""
+    def _rank_hint(self, shape: tuple[int, ...]) -> str:
         return ": a picture is a clip of one frame, x.unsqueeze(-3)" if len(shape) == 3 else ""
 
-    def channels_hint(self, shape: tuple[int, ...]) -> str:
-        """Return what to do about (T, 3, H, W), which is common elsewhere."""
-        if shape[-1] != 3 and shape[-3] == 3:
+    def _channels_hint(self, shape: tuple[int, ...]) -> str:
+        if shape[-1] != 3 and shape[-3] == 3:  # common elsewhere
             return "; the channels come after the frames: x.transpose(-4, -3)"
-        return super().channels_hint(shape)
+        return super()._channels_hint(shape)
 
-    def read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
-        """Read a clip."""
+    def _read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
         wanted = spec.sample_rate
         frames = spec.input_size[0] if spec.input_size is not None and len(spec.input_size) == 3 else None
         clip, rate = read_video(
             file,
-            **self.resizing(spec, reading),
+            **self._resizing(spec, reading),
             num_frames=frames if reading.trim else None,
             frame_rate=wanted if reading.resample else None,
         )
@@ -92,7 +87,7 @@ class VideoSignal(PixelSignal):
         if frames is not None and clip.shape[1] != frames:
             remedy = ": pass trim=True to take its beginning" if clip.shape[1] > frames else ""
             raise InputError(f"it has {clip.shape[1]} frames, the model takes {frames}{remedy}.")
-        self.check_resized(tuple(clip.shape[-2:]), spec)
+        self._check_resized(tuple(clip.shape[-2:]), spec)
         return clip, rate
 
     def write(self, path: Path, values: Tensor, rate: float | None) -> None:
