@@ -30,7 +30,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
 
     Args:
         cls: A dataclass whose fields are annotated with plain types: int, float, bool, str, `Literal`, `tuple[x, ...]`,
-            `x | None`, or another such dataclass.
+            `x | None`, or another such dataclass. One without fields stands for its subclasses, which its class method
+            `from_plain(values, where)` reads.
         values: The values by field name, as JSON gives them.
         where: What the values were read from, for error messages.
 
@@ -160,6 +161,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
             _checked(item, kind, f"{where}[{i}]") for i, (item, kind) in enumerate(zip(value, inner, strict=True))
         )
     if dataclasses.is_dataclass(hint):
+        if hasattr(hint, "from_plain") and not dataclasses.fields(hint):  # stands for all of its subclasses
+            return value if isinstance(value, typing.cast(type, hint)) else hint.from_plain(value, where)
         if type(value) is hint:
             return value
         return from_dict(typing.cast(type, hint), value, where)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.components.quantizers.base import Quantized, Quantizer, require, valid_only
+from zoo.components.quantizers.kinds import QuantizerConfig
 from zoo.config import MAX_SIZE
 from zoo.errors import TokenError
 
@@ -16,7 +17,7 @@ __all__ = ["Gaussian", "GaussianConfig", "Identity", "IdentityConfig"]
 
 
 @dataclass(frozen=True)
-class IdentityConfig:
+class IdentityConfig(QuantizerConfig):
     """No quantization.
 
     Attributes:
@@ -32,6 +33,8 @@ class IdentityConfig:
 
 class Identity(Quantizer):
     """Codes are the vectors. There are no codebooks, so ids are (..., 0)."""
+
+    config_class = IdentityConfig
 
     def __init__(self, config: IdentityConfig) -> None:
         super().__init__(config.dim, codebook_size=0, num_codebooks=0)
@@ -50,7 +53,7 @@ class Identity(Quantizer):
 
 
 @dataclass(frozen=True)
-class GaussianConfig:
+class GaussianConfig(QuantizerConfig):
     """Latents of a variational autoencoder.
 
     Attributes:
@@ -68,6 +71,8 @@ class GaussianConfig:
 
 class Gaussian(Identity):
     """Codes are μ + σ·ε in training and μ otherwise, for vectors [μ, ln σ²] (arXiv 1312.6114); there are no ids."""
+
+    config_class = GaussianConfig
 
     def __init__(self, config: GaussianConfig) -> None:
         super().__init__(IdentityConfig(config.dim))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zoo.components.exact.nearest import unit
 from zoo.components.quantizers.base import full_precision, require
+from zoo.components.quantizers.kinds import StageConfig
 from zoo.components.quantizers.vq import VQ, VQConfig
 from zoo.config import MAX_SIZE
 
@@ -17,7 +18,7 @@ __all__ = ["StochasticVQ", "StochasticVQConfig"]
 
 
 @dataclass(frozen=True)
-class StochasticVQConfig:
+class StochasticVQConfig(StageConfig):
     """Stochastic vector quantization.
 
     Attributes:
@@ -50,6 +51,8 @@ class StochasticVQ(VQ):
     Attributes:
         temperature: τ; may be changed while training.
     """
+
+    config_class = StochasticVQConfig
 
     def __init__(self, config: StochasticVQConfig) -> None:
         super().__init__(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zoo.components.exact.precision import KeepsPrecision
 from zoo.components.quantizers.base import Quantizer, require, straight_through
+from zoo.components.quantizers.kinds import QuantizerConfig
 from zoo.config import MAX_SIZE, check_fields
 
 __all__ = ["Uniform", "UniformConfig", "UniformGrid"]
@@ -115,7 +116,7 @@ def _derive(grid: UniformGrid, _: object) -> None:
 
 
 @dataclass(frozen=True)
-class UniformConfig:
+class UniformConfig(QuantizerConfig):
     """Uniform scalar quantization with bounds that are known beforehand.
 
     Attributes:
@@ -165,6 +166,8 @@ class Uniform(Quantizer):
     Attributes:
         grid: The arithmetic.
     """
+
+    config_class = UniformConfig
 
     def __init__(self, config: UniformConfig) -> None:
         levels, low, high = zip(*config.each(), strict=True)

@@ -24,6 +24,7 @@ from zoo.components.quantizers.base import (
     valid_only,
 )
 from zoo.components.quantizers.entropy import entropies
+from zoo.components.quantizers.kinds import QuantizerConfig
 from zoo.components.quantizers.lfq import bits_of, to_signs
 from zoo.components.quantizers.principal import sign_directions
 from zoo.config import MAX_SIZE
@@ -33,7 +34,7 @@ __all__ = ["VotingLFQ", "VotingLFQConfig"]
 
 
 @dataclass(frozen=True)
-class VotingLFQConfig:
+class VotingLFQConfig(QuantizerConfig):
     """Voting lookup-free quantization.
 
     Attributes:
@@ -88,6 +89,8 @@ class VotingLFQ(Quantizer):
     """
 
     powers: Tensor
+
+    config_class = VotingLFQConfig
 
     def __init__(self, config: VotingLFQConfig) -> None:
         super().__init__(config.dim, 2**config.num_bits)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from zoo.components.exact.nearest import nearest, ordered_sum, unit
 from zoo.components.quantizers.base import Quantizer, mean, require, straight_through, valid_only
 from zoo.components.quantizers.collective import sample_rows, total
+from zoo.components.quantizers.kinds import StageConfig
 from zoo.config import MAX_SIZE
 
 __all__ = ["VQ", "VQConfig"]
@@ -20,7 +21,7 @@ _NEVER = 1e-5  # a code with a smaller moving count keeps its place
 
 
 @dataclass(frozen=True)
-class VQConfig:
+class VQConfig(StageConfig):
     """Vector quantization.
 
     Attributes:
@@ -82,6 +83,8 @@ class VQ(Quantizer):
     counts: Tensor
     sums: Tensor
     is_initialised: Tensor
+
+    config_class = VQConfig
 
     def __init__(self, config: VQConfig) -> None:
         super().__init__(config.dim, config.codebook_size)
