@@ -24,7 +24,7 @@ registry
 checkpoint training
 families hub
 loading tokenfile
-evaluation generator
+evaluation generator testing
 cli
 """
 RANKS = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}
