@@ -17,7 +17,7 @@ from yaml.constructor import ConstructorError
 
 from zoo.errors import ConfigError, ZooError, shown
 
-__all__ = ["PlainLoader", "parse_yaml"]
+__all__ = ["PlainLoader", "UntaggedLoader", "parse_yaml"]
 
 _MAX_CHARACTERS = 2**20
 _MAX_VALUES = 100_000
@@ -109,6 +109,21 @@ PlainLoader.add_constructor(f"{_TAG}str", _text)
 PlainLoader.add_constructor(f"{_TAG}seq", yaml.SafeLoader.construct_yaml_seq)
 PlainLoader.add_constructor(f"{_TAG}map", yaml.SafeLoader.construct_yaml_map)
 PlainLoader.add_constructor(None, yaml.SafeLoader.construct_undefined)  # type: ignore[type-var]
+
+
+class UntaggedLoader(PlainLoader):
+    """Reads `!anything` as if it were not tagged. `!!python/…` stays what it is to its base class, an error."""
+
+
+def _untagged(loader: PlainLoader, _: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return _text(loader, node)
+
+
+UntaggedLoader.add_multi_constructor("!", _untagged)
 
 
 def parse_yaml(

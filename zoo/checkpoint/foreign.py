@@ -1,4 +1,4 @@
-"""Reading what authors have released: which files their layouts have, JSON, and pickles of nothing but tensors.
+"""Reading what authors have released: which files their layouts have, JSON, YAML, and pickles of nothing but tensors.
 
 A stranger's file is bytes of any kind, so all of this ends in a `CheckpointError` that names the file, and nothing in
 one is imported or called.
@@ -6,6 +6,8 @@ one is imported or called.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,11 +15,25 @@ import torch
 from torch import Tensor
 
 from zoo import strict
+from zoo.checkpoint import weights
 from zoo.errors import CheckpointError, shown
+from zoo.strict_yaml import UntaggedLoader, parse_yaml
 
-__all__ = ["read_json", "read_pickle", "read_text", "weight_files"]
+__all__ = [
+    "fitted",
+    "read_json",
+    "read_pickle",
+    "read_tensors",
+    "read_text",
+    "read_yaml",
+    "renamed",
+    "weight_file",
+    "weight_files",
+]
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_MAX_BYTES = 2**26
+_MAX_YAML_BYTES = 2**20  # which take a second to parse
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -54,6 +70,18 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def weight_file(folder: Path, stem: str) -> Path:
+    """Return the file of weights of that stem: safetensors, or else pickled, `.pt`.
+
+    Raises:
+        CheckpointError: There is neither.
+    """
+    for path in (folder / f"{stem}.safetensors", folder / f"{stem}.pt"):
+        if path.is_file():
+            return path
+    raise CheckpointError(f"{folder} has neither {stem}.pt nor {stem}.safetensors: download it again.")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
@@ -66,14 +94,30 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{error} Download it again.") from error
 
 
-def read_text(path: Path) -> str:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file as plain values.
+
+    Tags of OmegaConf and HyperPyYAML, which build any Python object and call any function, are dropped: `!new:Class`
+    with a mapping is that mapping, `!ref <name>` is the text `<name>`. Nothing is imported or called.
+
+    Raises:
+        CheckpointError: It is missing, unreadable, implausibly large, not a YAML mapping, or asks for Python objects.
+    """
+    text = read_text(path, _MAX_YAML_BYTES)
+    try:
+        return parse_yaml(text, str(path), CheckpointError, UntaggedLoader)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Download it again.") from error
+
+
+def read_text(path: Path, max_bytes: int = _MAX_BYTES) -> str:
     """Return the text in a file, a configuration or a vocabulary.
 
     Raises:
         CheckpointError: It is missing, unreadable, implausibly large, or not UTF-8.
     """
     try:
-        return strict.read_text(path, CheckpointError)
+        return strict.read_text(path, CheckpointError, max_bytes)
     except CheckpointError as error:
         raise CheckpointError(f"{error} Download it again.") from error
 
@@ -101,3 +145,42 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
                 f"{path} must hold plain tensors by name; at {shown(key)} it has {type(value).__name__}."
             )
     return plain
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a file, on the CPU: safetensors, or pickled if its name ends in `.pt`.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or holds anything else.
+    """
+    if path.suffix == ".pt":
+        return read_pickle(path)
+    with weights.opened(path) as file:
+        return weights.read(file)
+
+
+def renamed(name: str, table: Sequence[tuple[str, str]]) -> str:
+    """Return a tensor's name with each regular expression of the table replaced, one after another."""
+    for pattern, replacement in table:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def fitted(
+    found: Mapping[str, Tensor], names: Mapping[str, str], state: Mapping[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    """Return released tensors under our names.
+
+    Args:
+        found: The tensors by their names, each of which must be used.
+        names: Their name of each of ours.
+        state: Tensors of the shapes and dtypes that ours have, perhaps on the meta device.
+        where: What they were read from, for error messages.
+
+    Raises:
+        CheckpointError: A tensor is missing, unexpected, of another kind, or not finite.
+    """
+    expected = {theirs: state[ours] for ours, theirs in names.items()}
+    weights.require_fit(weights.kinds(expected), weights.kinds(found), where)
+    weights.require_finite(found, where)
+    return {ours: found[theirs] for ours, theirs in names.items()}

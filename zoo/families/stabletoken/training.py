@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from zoo.checkpoint.whisper import read_whisper
 from zoo.components.quantizers import Quantized, VotingLFQ, VotingLFQConfig
 from zoo.data.speech import SpeechBatch
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.recognizer import Recognizer
 from zoo.families.stabletoken.start import start_from_speech
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
-from zoo.families.stabletoken.whisper import read_whisper
 from zoo.metrics.tokens.edits import CharacterErrorRate, WordErrorRate
 from zoo.training import Figure, Media, OptimizerConfig, TokenizerModule
 
@@ -83,7 +83,15 @@ class StableTokenTraining(TokenizerModule):
     ) -> None:
         super().__init__(config, None, optimizer, loss_weights)
         model = read_whisper(whisper)
-        model.require_fits(self.tokenizer.config)
+        own = self.tokenizer.config
+        model.require_sizes(
+            d_model=own.d_model,
+            num_heads=own.num_heads,
+            ffn_size=own.ffn_size,
+            num_mel=own.num_mel,
+            max_positions=own.max_positions,
+            num_layers=own.num_layers + own.num_layers_after,
+        )
         self.spelling = model.spelling
         self.language = language
         self.noise = noise
