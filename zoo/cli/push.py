@@ -26,8 +26,9 @@ def main(arguments: Sequence[str]) -> None:
         "MODEL OWNER/REPO",
         "Publish a model on the Hugging Face Hub in one commit, as config.json and\n"
         "safetensors, after loading it to see that it is whole. The repository is created\n"
-        "if there is none. A model without a card, README.md, gets one; a card that the\n"
-        "repository has already is never replaced, and no file there is deleted.\n\n"
+        "if there is none. A model without a card, README.md, gets one. Of a card that the\n"
+        "repository has already, facts between markers are renewed, and your words stay; no\n"
+        "file there is deleted.\n\n"
         "Log in with `hf auth login` first, or set HF_TOKEN.",
         """
         zoo push ./my-robot alice/my-robot --private
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to (default: that of the repository)")
     parser.add_argument("--tag", metavar="NAME", help="tag for the commit; it must not exist yet")
     parser.add_argument("--private", action="store_true", help="create it private; a public one is then refused")
+    parser.add_argument(
+        "--change-licence", action="store_true", help="let the licence that the card there states become another"
+    )
     parser.add_argument(
         "-m", "--message", metavar="TEXT", default="Upload tokenizer", help="commit message (default: %(default)s)"
     )
@@ -62,7 +66,7 @@ def push(model: str, repo: str, json: bool, **options: Any) -> None:
         print_json({"model": tokenizer.name, **dataclasses.asdict(result)})
         return
     if result.card_kept:
-        note("the repository's own model card was kept.")
+        note("the repository's own model card was kept, but for the facts between its markers.")
     address = f"hf://{result.repo_id}@{options['tag'] or result.commit}"
     print_facts(f"published {tokenizer.name}", {"page": result.url, "commit": result.commit, "load it": address})
 
@@ -81,5 +85,5 @@ def _push_folder(tokenizer: Tokenizer, folder: Path, repo: str, options: dict[st
             card.unlink(missing_ok=True)
         raise
     if not has_card:
-        note(f"a model card was written, {card}: complete it on the Hub, where it is not replaced any more.")
+        note(f"a model card was written, {card}: complete it on the Hub, where only facts between markers are renewed.")
     return result
