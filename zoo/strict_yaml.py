@@ -27,7 +27,7 @@ _TAG = "tag:yaml.org,2002:"
 class PlainLoader(yaml.SafeLoader):
     """PyYAML's parser, with YAML 1.2's idea of what a plain value is, and no tags beyond those."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # not what the base class has for YAML 1.1
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012, not what the base class has for YAML 1.1
     yaml_constructors: ClassVar[dict[Any, Any]] = {}
 
     def get_single_node(self) -> yaml.Node | None:
@@ -106,9 +106,9 @@ for _name, _pattern, _first, _value in _SCALARS:
     PlainLoader.add_constructor(f"{_TAG}{_name}", _constructor(_name, _compiled, _value))
 PlainLoader.add_implicit_resolver(f"{_TAG}merge", re.compile(r"<<\Z"), ["<"])
 PlainLoader.add_constructor(f"{_TAG}str", _text)
-PlainLoader.add_constructor(f"{_TAG}seq", PlainLoader.construct_yaml_seq)
-PlainLoader.add_constructor(f"{_TAG}map", PlainLoader.construct_yaml_map)
-PlainLoader.add_constructor(None, PlainLoader.construct_undefined)  # type: ignore[arg-type]
+PlainLoader.add_constructor(f"{_TAG}seq", PlainLoader.construct_yaml_seq)  # type: ignore[type-var]
+PlainLoader.add_constructor(f"{_TAG}map", PlainLoader.construct_yaml_map)  # type: ignore[type-var]
+PlainLoader.add_constructor(None, PlainLoader.construct_undefined)  # type: ignore[type-var]
 
 
 class UntaggedLoader(PlainLoader):

@@ -15,6 +15,7 @@ import inspect
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def check_foreign_tokens_are_refused(tokenizer: Tokenizer, items: Items, folder:
         "nothing": None,
     }
     for name, wrong in bad.items():
-        _refuses(TokenError, lambda wrong=wrong: tokenizer.decode(wrong), f"tokens that are {name} are decoded")
+        _refuses(TokenError, partial(tokenizer.decode, wrong), f"tokens that are {name} are decoded")
 
 
 def check_what_is_no_signal_is_refused(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
@@ -172,7 +173,7 @@ def check_what_is_no_signal_is_refused(tokenizer: Tokenizer, items: Items, folde
             "a length too many": (items[0][None], torch.tensor([1, 1])),
         }
     for name, wrong in bad.items():
-        _refuses(InputError, lambda wrong=wrong: tokenizer.encode(*wrong), f"{name} is encoded")
+        _refuses(InputError, partial(tokenizer.encode, *wrong), f"{name} is encoded")
 
 
 def check_options_are_declared(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
@@ -190,7 +191,7 @@ def check_latents(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
     """Latents are as wide as `spec` says, or, where it says that there are none, asking for them says so."""
     if tokenizer.spec.latent_dim is None:
         for call in (tokenizer.encode_latents, tokenizer.decode_latents):
-            _refuses(ConfigError, lambda call=call: call(items[0]), "a tokenizer without latents gives some")
+            _refuses(ConfigError, partial(call, items[0]), "a tokenizer without latents gives some")
         return
     latents = tokenizer.encode_latents(items[0][None])
     _require(isinstance(latents, Latents), "latents are no zoo.Latents")

@@ -91,6 +91,10 @@ def _token_path(value: str) -> str:
     return value
 
 
+# A batch is padded to its longest item, and copied: what would be larger than 17 minutes of speech goes in parts.
+_MOST_VALUES = 1 << 24
+
+
 @dataclass(frozen=True)
 class _Cost:
     """What an item was, and what its tokens cost; `bits` is log2 V for each token."""
@@ -195,16 +199,19 @@ def _encode(
 
 
 def _batches(items: list[Recording], batch_size: int, by_shape: bool) -> Iterator[list[_Read]]:
-    """Read items and yield them in batches; pictures of different sizes cannot be in one."""
+    """Read items and yield them in batches; pictures of different sizes cannot be in one, nor much that is long."""
     batch: list[_Read] = []
+    longest = 0
     for item in items:
         try:
             signal, rate = item.read()
         except InputError as error:
             raise InputError(as_flags(str(error))) from error
-        if len(batch) == batch_size or (batch and by_shape and signal.shape != batch[0][1].shape):
+        longest = max([signal.numel(), longest])
+        is_full = len(batch) == batch_size or (len(batch) + 1) * longest > _MOST_VALUES
+        if batch and (is_full or (by_shape and signal.shape != batch[0][1].shape)):
             yield batch
-            batch = []
+            batch, longest = [], signal.numel()
         batch.append((item, signal, rate))
     yield batch
 

@@ -7,7 +7,7 @@ draws is a function of (seed, epoch, item). So neither the number of workers nor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from zoo._random import derive_seed, preserved, seed_all
 from zoo.errors import ConfigError
 
-__all__ = ["ResumableLoader", "ResumableSampler", "SeededItems"]
+__all__ = ["ResumableLoader", "ResumableSampler", "SeededItems", "WatchedLoader", "Watcher"]
 
 _ORDER, _ITEM, _WORKERS = range(3)  # what a derived seed is for
 
@@ -65,12 +65,12 @@ class ResumableSampler(DistributedSampler[Any]):
 
     def _order(self, epoch: int) -> Tensor:
         """Return the items of this process, in order."""
-        order = torch.arange(self.num_items)
+        order = torch.arange(self.num_items, device="cpu")
         if self.shuffle:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, _ORDER, epoch))
-            order = torch.randperm(self.num_items, generator=generator)
+            order = torch.randperm(self.num_items, device="cpu", generator=generator)
         # total_size is a multiple of the processes, above or below the number of items.
-        return order[torch.arange(self.rank, self.total_size, self.num_replicas) % self.num_items]
+        return order[torch.arange(self.rank, self.total_size, self.num_replicas, device="cpu") % self.num_items]
 
 
 class SeededItems(Dataset[Any]):
@@ -95,7 +95,37 @@ class SeededItems(Dataset[Any]):
             return self.dataset[index]
 
 
-class ResumableLoader(DataLoader[Any]):
+class Watcher(Protocol):
+    """Who is told of the batches that a loader hands out, in the process that asks for them."""
+
+    def on_batch(self, batch: Any) -> None:
+        """See a batch before it is handed out."""
+
+    def on_epoch_end(self) -> None:
+        """Know that the batch just seen is the last of an epoch."""
+
+
+class WatchedLoader(DataLoader[Any]):
+    """A loader that tells a watcher of its batches."""
+
+    watcher: Watcher | None = None
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        left = self._num_left()
+        for batch in super().__iter__():
+            left -= 1
+            if self.watcher is not None:
+                self.watcher.on_batch(batch)
+                if left == 0:  # Lightning counts, and never asks for a batch after the last
+                    self.watcher.on_epoch_end()
+            yield batch
+
+    def _num_left(self) -> int:
+        """Return how many batches the epoch that starts now will hand out."""
+        return len(self)
+
+
+class ResumableLoader(WatchedLoader):
     """A loader whose position, as `state_dict` tells it, counts the batches handed out, not those read ahead.
 
     Lightning puts it into checkpoints and gives it back.
@@ -151,6 +181,9 @@ class ResumableLoader(DataLoader[Any]):
         for batch in super().__iter__():
             self._batches += 1
             yield batch
+
+    def _num_left(self) -> int:
+        return len(self) - self._batches
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the loader is, and what that depends on."""

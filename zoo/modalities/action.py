@@ -136,7 +136,7 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
             try:
                 if isinstance(sequence, np.ndarray) and sequence.dtype.kind in "fiu":
                     sequence = sequence.astype(np.float64)  # takes what torch refuses: byte orders, negative strides
-                x = torch.as_tensor(sequence)
+                x = sequence if isinstance(sequence, Tensor) else torch.as_tensor(sequence, device="cpu")
             except (TypeError, ValueError, RuntimeError) as error:
                 raise InputError(f"episode {number} is no array of numbers (L, {self.num_dofs}): {error}.") from error
             if x.ndim != 2 or x.shape[1] != self.num_dofs or not len(x):

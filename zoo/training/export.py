@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zoo import registry
 from zoo.errors import CheckpointError
+from zoo.fresh import fresh
 from zoo.tokenizer import Tokenizer
 from zoo.training.checkpoint_file import read_weights, tokenizer_part
 
@@ -25,7 +26,8 @@ def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
         UnknownNameError: No such family is known here.
     """
     settings, state = read_weights(path, average=average)
-    tokenizer = registry.family(settings["family"]).from_config(settings["config"])
+    with fresh():
+        tokenizer = registry.family(settings["family"]).from_config(settings["config"])
     try:
         tokenizer.load_state_dict(tokenizer_part(state))
     except RuntimeError as error:

@@ -15,6 +15,8 @@ from zoo.components.features.base import FeatureNetwork, captured, require_modul
 from zoo.components.features.files import fill, read_safetensors
 from zoo.components.whisper.config import read_values
 from zoo.errors import CheckpointError, InputError, MissingExtraError
+from zoo.fresh import fresh
+from zoo.strict import expanded
 
 __all__ = ["WhisperStates"]
 
@@ -49,7 +51,7 @@ class WhisperStates(FeatureNetwork):
     def __init__(
         self, folder: str | Path, layers: Sequence[str] = (_FINAL,), *, name: str | None = None, licence: str = "MIT"
     ) -> None:
-        folder = Path(folder).expanduser()
+        folder = expanded(folder, CheckpointError)
         config = read_values(folder / "config.json")
         network, num_mel, positions = _encoder(config)
         name = name or f"Whisper encoder ({folder.resolve().name})"
@@ -100,7 +102,7 @@ class WhisperStates(FeatureNetwork):
 
 
 def _encoder(values: Mapping[str, Any]) -> tuple[nn.Module, int, int]:
-    """Return an encoder without weights, its mel bands and its positions; the global generator is left alone."""
+    """Return an encoder without weights, its mel bands and its positions."""
     try:
         from transformers import WhisperConfig
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -109,6 +111,6 @@ def _encoder(values: Mapping[str, Any]) -> tuple[nn.Module, int, int]:
             "Whisper's states need the package transformers: pip install 'tokenizer-zoo[eval]'."
         ) from error
     config = WhisperConfig(**values)
-    with torch.random.fork_rng(devices=[]):
+    with fresh():
         network: nn.Module = WhisperEncoder(config)
-    return network.float(), int(config.num_mel_bins), int(config.max_source_positions)
+    return network, int(config.num_mel_bins), int(config.max_source_positions)

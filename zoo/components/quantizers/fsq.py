@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ class FSQ(Quantizer):
     tables: Tensor
     boundaries: Tensor
 
-    config_class = FSQConfig
+    config_class: ClassVar[type] = FSQConfig
 
     def __init__(self, config: FSQConfig) -> None:
         levels = config.levels
@@ -104,7 +104,7 @@ class FSQ(Quantizer):
         scaled = (values - self.middle) / self.middle
         codes = straight_through(scaled, self._codes(digits))
         if self.training and self.bypass_rate:
-            chance = torch.rand(len(rows), 1, generator=generator, device=rows.device)
+            chance = torch.rand(len(rows), 1, dtype=torch.float32, generator=generator, device=rows.device)
             codes = torch.where(chance < self.bypass_rate, scaled, codes)
         return codes, self._number(digits), {}
 

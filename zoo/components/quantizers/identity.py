@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class IdentityConfig(QuantizerConfig):
 class Identity(Quantizer):
     """Codes are the vectors. There are no codebooks, so ids are (..., 0)."""
 
-    config_class = IdentityConfig
+    config_class: ClassVar[type] = IdentityConfig
 
     def __init__(self, config: IdentityConfig) -> None:
         super().__init__(config.dim, codebook_size=0, num_codebooks=0)
@@ -72,7 +72,7 @@ class GaussianConfig(QuantizerConfig):
 class Gaussian(Identity):
     """Codes are μ + σ·ε in training and μ otherwise, for vectors [μ, ln σ²] (arXiv 1312.6114); there are no ids."""
 
-    config_class = GaussianConfig
+    config_class: ClassVar[type] = GaussianConfig
 
     def __init__(self, config: GaussianConfig) -> None:
         super().__init__(IdentityConfig(config.dim))
@@ -93,6 +93,6 @@ class Gaussian(Identity):
         divergence = 0.5 * valid_only(mean.square() + log_variance.exp() - 1 - log_variance, valid).sum()
         codes = mean
         if self.training:
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            noise = torch.randn(mean.shape, dtype=mean.dtype, generator=generator, device=mean.device)
             codes = mean + (0.5 * log_variance).exp() * noise
         return codes, self._ids(rows), {"kl": self.kl_weight * divergence}

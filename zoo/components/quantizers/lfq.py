@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ class LFQ(Quantizer):
 
     powers: Tensor
 
-    config_class = LFQConfig
+    config_class: ClassVar[type] = LFQConfig
 
     def __init__(self, config: LFQConfig) -> None:
         super().__init__(config.num_bits, 2**config.num_bits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class StochasticVQ(VQ):
         temperature: τ; may be changed while training.
     """
 
-    config_class = StochasticVQConfig
+    config_class: ClassVar[type] = StochasticVQConfig
 
     def __init__(self, config: StochasticVQConfig) -> None:
         super().__init__(
@@ -80,5 +80,5 @@ class StochasticVQ(VQ):
             return super()._choose(rows, vectors, generator)
         # A race of exponential clocks, which the code with clock / p smallest wins; unlike torch.multinomial it takes
         # padding of NaN, and draws the same numbers whatever the padding holds.
-        clocks = torch.empty(len(rows), len(vectors), device=rows.device).exponential_(generator=generator)
+        clocks = rows.new_empty(len(rows), len(vectors)).exponential_(generator=generator)
         return (self._likelihoods(rows, vectors) / clocks).argmax(1)

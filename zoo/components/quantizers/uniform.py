@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -167,7 +167,7 @@ class Uniform(Quantizer):
         grid: The arithmetic.
     """
 
-    config_class = UniformConfig
+    config_class: ClassVar[type] = UniformConfig
 
     def __init__(self, config: UniformConfig) -> None:
         levels, low, high = zip(*config.each(), strict=True)

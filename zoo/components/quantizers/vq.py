@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -84,19 +84,19 @@ class VQ(Quantizer):
     sums: Tensor
     is_initialised: Tensor
 
-    config_class = VQConfig
+    config_class: ClassVar[type] = VQConfig
 
     def __init__(self, config: VQConfig) -> None:
         super().__init__(config.dim, config.codebook_size)
         self.config = config
-        codebook = nn.init.kaiming_uniform_(torch.empty(config.codebook_size, config.dim))
+        codebook = nn.init.kaiming_uniform_(torch.empty(config.codebook_size, config.dim, dtype=torch.float32))
         if config.ema_decay is None:
             self.codebook = nn.Parameter(codebook)
         else:
             self.register_buffer("codebook", codebook)
             self.register_buffer("sums", codebook.clone())
         if config.ema_decay is not None or config.revive_below:
-            self.register_buffer("counts", torch.ones(config.codebook_size))
+            self.register_buffer("counts", torch.ones(config.codebook_size, dtype=torch.float32))
         if config.kmeans_iterations:
             self.register_buffer("is_initialised", torch.tensor(False))
 

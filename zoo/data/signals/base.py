@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data._source import is_source
+from zoo.data._source import is_source, local_path
 from zoo.data.folders import files_in
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
-from zoo.strict import expanded
 
 __all__ = ["FLOATS", "Item", "Options", "Reading", "Recording", "Signal", "is_array"]
 
@@ -276,10 +275,8 @@ class Signal(ABC):
         ]
 
     def _files(self, text: str, note: Callable[[str], None]) -> list[Path]:
-        path = expanded(text, InputError)
+        path = local_path(text, or_folder=True)
         if not path.is_dir():
-            if not path.exists():
-                raise InputError(f"{text!r} does not exist.")
             return [path]
         found = files_in(path)
         wanted = [file for file in found if file.suffix.lower() in self.suffixes]

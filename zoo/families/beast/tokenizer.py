@@ -21,6 +21,7 @@ from zoo.families.beast import arguments
 from zoo.families.beast.config import BeastConfig
 from zoo.families.beast.options import DecodeOptions, EncodeOptions
 from zoo.families.beast.spline import Bases, SplineDecoder, SplineEncoder, episode_windows
+from zoo.fresh import fresh
 from zoo.modalities.action import ActionTokenizer, Chunks, refresh_after_load, split
 from zoo.spec import TokenSpec
 from zoo.tokens import PAD_ID, Latents, Tokens
@@ -67,7 +68,7 @@ class BeastTokenizer(ActionTokenizer):
         slots = (config.num_free, config.num_dofs)
         # Both maps follow from the settings and hold no weights, so they are computed for real even where a caller,
         # such as the shape check before loading, only wants an outline on the meta device.
-        with torch.device("cpu"):
+        with fresh():
             self.encoder = SplineEncoder(config)
             self.decoder = SplineDecoder(config)
         self.quantizer = UniformGrid(slots, config.codebook_size)
@@ -305,7 +306,7 @@ class BeastTokenizer(ActionTokenizer):
             raise InputError(f"bounds must be numbers of the shape {slots}, or broadcast to it: {error}.") from error
         if not (low.isfinite() & high.isfinite() & (high > low)).all():
             raise InputError("bounds must be finite, and every upper bound must exceed its lower bound.")
-        ones = torch.ones(self.num_dofs)
+        ones = torch.ones(self.num_dofs, dtype=torch.float32, device="cpu")
         self.normalizer.set_range(-ones, ones)
         self.quantizer.set_bounds(low, high)
         self.action_low = self.quantizer.low.amin(0).float()

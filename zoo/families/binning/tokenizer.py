@@ -95,7 +95,7 @@ class BinningTokenizer(ActionTokenizer):
             self.quantizer = EdgeGrid(config.codebook_size)
         else:
             self.quantizer = UniformGrid((), config.codebook_size)
-            self.quantizer.set_bounds(torch.tensor(-1.0), torch.tensor(1.0))
+            self.quantizer.set_bounds(torch.tensor(-1.0, dtype=torch.float32), torch.tensor(1.0, dtype=torch.float32))
         self.decoder = nn.Identity()
         self.normalizer = None if config.action_quantiles is None else RangeNormalizer(config.num_dofs)
         num_tokens = config.horizon * config.num_dofs

@@ -26,6 +26,7 @@ from zoo.families.fast.config import FastConfig
 from zoo.families.fast.options import DecodeOptions
 from zoo.families.fast.parsing import Parsed, fill, parse
 from zoo.families.fast.transform import CosineTransform, windows
+from zoo.fresh import fresh
 from zoo.modalities.action import ActionTokenizer, refresh_after_load, split
 from zoo.spec import TokenSpec
 from zoo.tokens import PAD_ID, Tokens
@@ -68,10 +69,12 @@ class FastTokenizer(ActionTokenizer):
         else:
             # Both follow from the settings and hold no weights, so they are computed for real even where a caller, such
             # as the shape check before loading, only wants an outline on the meta device.
-            with torch.device("cpu"):
+            with fresh():
                 self.encoder = CosineTransform(steps, dofs)
                 self.decoder = CosineTransform(steps, dofs, is_inverse=True)
-                self.decoder.set_units(torch.full((dofs,), 2.0**8))  # of integers, which thus stay exact
+                self.decoder.set_units(
+                    torch.full((dofs,), 2.0**8, dtype=torch.float32)
+                )  # of integers, which thus stay exact
         self.quantizer = CoefficientBpe(config.scale, config.bpe_vocab_size)
         self.normalizer = None if config.action_quantiles is None or dofs is None else RangeNormalizer(dofs)
         self.spec = TokenSpec(
@@ -320,7 +323,7 @@ class FastTokenizer(ActionTokenizer):
         """Tell the encoder the units that its inputs have."""
         if isinstance(self.encoder, CosineTransform):
             if self.normalizer is None:
-                self.encoder.set_units(torch.ones(self.num_dofs, device="cpu"))
+                self.encoder.set_units(torch.ones(self.num_dofs, dtype=torch.float32, device="cpu"))
             elif not self.normalizer.centre.is_meta:
                 self.encoder.set_units(self.normalizer.centre.abs() + self.normalizer.half_range)
 
