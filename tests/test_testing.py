@@ -91,7 +91,7 @@ def test_p2_a_broken_promise_is_named(methods, promise, tmp_path):
         if check.__name__ != "check_copies_are_the_same":  # saving needs a registered class, which a broken one is not
             try:
                 check(broken(**methods), SIGNALS, tmp_path)
-            except AssertionError as error:
+            except (AssertionError, zoo.ZooError) as error:  # the latter where one broken promise meets another
                 said.append(str(error))
     torch.set_num_threads(threads)
     assert any(promise in text for text in said), said
