@@ -15,7 +15,7 @@ __all__ = ["MAX_COUNT", "MAX_SIZE", "check_fields", "check_positive", "check_pro
 
 MAX_COUNT, MAX_SIZE = 1024, 2**20
 """The most of what is counted (`num_x`), and of other integers, that `check_positive` finds plausible."""
-_MAX_FLOAT, _MAX_ENTRIES = 1e9, 64
+_MAX_FLOAT, _MAX_ENTRIES, _MAX_LIST = 1e9, 64, 2**16
 
 T = TypeVar("T")
 
@@ -152,6 +152,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where} must be a list, got {shown(value)}.")
+        if len(value) > _MAX_LIST:
+            raise ConfigError(f"{where} has {len(value)} entries; a config's lists have at most {_MAX_LIST}.")
         inner = typing.get_args(hint)
         if len(inner) == 2 and inner[1] is Ellipsis:
             inner = (inner[0],) * len(value)
