@@ -46,6 +46,7 @@ _GROUP, _MODELS_GROUP = "zoo.families", "zoo.models"
 
 # Where the library's own families are. A string each, so that naming a family imports nothing.
 _BUILT_IN = {
+    "autoencoder_kl": "zoo.families.autoencoder_kl:AutoencoderKLTokenizer",
     "beast": "zoo.families.beast:BeastTokenizer",
     "binning": "zoo.families.binning:BinningTokenizer",
     "fast": "zoo.families.fast:FastTokenizer",

@@ -103,6 +103,8 @@ def save(
         "config": configs.to_dict(tokenizer.config),
         "files": {},
     }
+    if tokenizer.facts:
+        manifest["facts"] = tokenizer.facts
     # What load would refuse is not written.
     _require_name(manifest["name"], cls.family, "save")
     if set(assets) != set(cls.asset_names):
@@ -190,6 +192,7 @@ def load(cls: type[Tokenizer], folder: Path, *, decoder: bool = True) -> Tokeniz
     tokenizer.name = manifest["name"]
     tokenizer.spec = replace(tokenizer.spec, licence=manifest["licence"])
     tokenizer.trained_on = manifest["trained_on"]
+    tokenizer.facts = manifest.get("facts", {})
     tokenizer.source = str(folder)
     return tokenizer.eval()
 

@@ -1,12 +1,14 @@
-"""Cutting speech that is longer than the encoder sees at once, so that every token comes from exactly one piece.
+"""Cutting what is longer than a network sees at once: speech to encode, and sequences to make.
 
-All positions are in tokens from the start of the speech: pieces begin on the grid of the tokens, so what they give can
-be put together without losing or doubling any, whatever the length.
+Of speech every token comes from exactly one piece. All positions are in tokens from the start of the speech: pieces
+begin on the grid of the tokens, so what they give can be put together without losing or doubling any, whatever the
+length. What is made in `Windows` has overlaps in which one window fades into the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from zoo.errors import ConfigError, InputError, shown
 
-__all__ = ["Chunking", "Piece", "cut", "groups", "in_chunks", "whole_tokens"]
+__all__ = ["Chunking", "Piece", "Windows", "cut", "groups", "in_chunks", "whole_tokens"]
 
 _MAX_SECONDS = 1e9
 
@@ -61,6 +63,59 @@ class Chunking(NamedTuple):
         first = number * self.size
         last = min(first + self.size, num_tokens)
         return Piece(max(0, first - self.left), min(first + self.size + self.right, num_tokens), first, last)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows on a fixed grid that a long sequence is made in, so that time and memory grow no faster than its length.
+
+    Attributes:
+        size: Steps of a window. A sequence that is no longer is made at once.
+        overlap: Steps that neighbours have in common; the last window begins where it is not covered without it.
+        margin: Steps at either end of an overlap where only the window that is further from its own end counts, since
+            near an end a network knows but one side. Between the margins, one fades into the other.
+
+    Raises:
+        ConfigError: Nothing is left of a window without its overlaps, or of an overlap without its margins.
+    """
+
+    size: int
+    overlap: int
+    margin: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= 2 * self.margin < self.overlap <= self.size // 2:
+            raise ConfigError(
+                "windows: size must be at least twice the overlap, and the overlap more than twice the margin, got "
+                f"{self.size}, {self.overlap} and {self.margin}."
+            )
+
+    def spans(self, length: int) -> list[tuple[int, int]]:
+        """Return where the windows of a sequence start and stop."""
+        step = self.size - self.overlap
+        starts = range(0, max(1, length - self.overlap), step)
+        return [(start, min(start + self.size, length)) for start in starts]
+
+    def blended(self, length: int, make: Callable[[int, int], Tensor]) -> Tensor:
+        """Return a sequence (…, length), made window by window.
+
+        Args:
+            length: Of the sequence, at least 1.
+            make: Start and stop of a window → its part of the sequence, (…, stop - start).
+        """
+        spans = self.spans(length)
+        made = make(*spans[0])
+        if len(spans) == 1:
+            return made
+        whole = made.new_empty(*made.shape[:-1], length)
+        whole[..., : self.size] = made
+        fade = torch.arange(1, self.overlap + 1, dtype=made.dtype, device=made.device) - self.margin
+        fade = (fade / (self.overlap - 2 * self.margin + 1)).clamp(0, 1)
+        for start, stop in spans[1:]:
+            made, seen = make(start, stop), start + self.overlap
+            whole[..., start:seen].lerp_(made[..., : self.overlap], fade)
+            whole[..., seen:stop] = made[..., self.overlap :]
+        return whole
 
 
 def cut(num_tokens: int, longest: int, shared: int = 0) -> list[Piece]:

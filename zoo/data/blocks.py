@@ -63,14 +63,15 @@ def change_rate_of_blocks(blocks: Iterable[Tensor], rate: int, new_rate: int) ->
     # Every `old` samples make `new`. They depend on the filter's reach to both sides, here in such groups: torchaudio's
     # is six zero crossings at 0.99 of the lower rate's band.
     reach = -(-math.ceil(6 * old / (0.99 * min(old, new))) // old)
-    held, skipped = torch.zeros(0), 0  # skipped: groups at the start of `held` that are there for their neighbours only
+    held: Tensor | None = None
+    skipped = 0  # skipped: groups at the start of `held` that are there for their neighbours only
     for block in blocks:
-        held = torch.cat([held, block])
+        held = block if held is None else torch.cat([held, block])
         ready = len(held) // old - reach - 1 - skipped
         if ready * old >= rate:  # a second at least: shorter ones would mostly be surroundings
             made = change_rate(held, rate, new_rate)
             yield made[skipped * new : (skipped + ready) * new]
             dropped = max(0, skipped + ready - reach)
             held, skipped = held[dropped * old :], skipped + ready - dropped
-    if len(held) > skipped * old:
+    if held is not None and len(held) > skipped * old:
         yield change_rate(held, rate, new_rate)[skipped * new :]

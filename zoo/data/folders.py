@@ -16,12 +16,16 @@ _NUMBERS = re.compile(r"([0-9]+)")
 
 def natural_order(text: str) -> list[tuple[int, str]]:
     """Return a sort key that puts `ep_2` before `ep_10`."""
-    # The odd parts are the numbers. That a part is digits does not say so: those of `x²` are no number to `int`.
-    return [(int(part), part) if odd % 2 else (-1, part) for odd, part in enumerate(_NUMBERS.split(text))]
+    parts = _NUMBERS.split(text)  # of which every second is a number, in the digits that are looked for and no others
+    digits = [part.lstrip("0") if odd % 2 else part for odd, part in enumerate(parts)]
+    return [(len(part) if odd % 2 else -1, part) for odd, part in enumerate(digits)]
 
 
 def files_in(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the files in a folder and its subfolders, but for hidden ones, in natural order.
+    """Return the files in a folder and its subfolders, in natural order, but for what is hidden.
+
+    Hidden are `.git`, trash, and
+    the `._name` that macOS puts beside a file on a foreign disk.
 
     Links to folders are followed, each folder once, so that links in a circle end.
 
@@ -42,5 +46,6 @@ def files_in(folder: str | os.PathLike[str]) -> list[Path]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        folders[:] = (name for name in folders if not name.startswith("."))
         found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(found, key=lambda file: natural_order(str(file)))

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from zoo import config as configs
 from zoo import registry, resources
 from zoo.data import signals
 from zoo.hub.card_text import block
+from zoo.modalities.action import ActionTokenizer
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["RESULTS_FORMAT", "card_for", "facts", "settings", "write_card"]
@@ -40,6 +42,7 @@ def card_for(tokenizer: Tokenizer, repo_id: str | None = None) -> str:
             return text
     signal = signals.of(tokenizer.spec.modality)
     made_from = " ".join(tokenizer.trained_on.split())
+    fixed = tokenizer.num_fixed if isinstance(tokenizer, ActionTokenizer) else 0
     return f"""---
 {_metadata(tokenizer)}---
 
@@ -51,8 +54,7 @@ A {tokenizer.family} tokenizer of {signal.name}{f", made from {made_from}" if ma
 import zoo
 
 tok = zoo.load({address})
-tokens = tok.encode("{signal.example}")
-signal = tok.decode(tokens)
+{_usage(signal.example, fixed)}
 ```
 
 ## Tokens
@@ -65,7 +67,8 @@ signal = tok.decode(tokens)
 
 ## Limits
 
-No figures were measured for this checkpoint. `zoo eval` measures a folder of yours on a suite of the library.
+{_measured(tokenizer.facts) or "No figures were measured for this checkpoint. "}`zoo eval` measures a folder of yours on
+a suite of the library.
 """
 
 
@@ -89,6 +92,37 @@ def _metadata(tokenizer: Tokenizer) -> str:
 def settings(tokenizer: Tokenizer) -> str:
     """Return the settings of a tokenizer, as a Markdown block of JSON."""
     return f"```json\n{json.dumps(configs.to_dict(tokenizer.config), indent=2)}\n```"
+
+
+def _usage(example: str, fixed: int) -> str:
+    """Return the lines that encode and decode, for chunks that continue `fixed` commands before them with these."""
+    if not fixed:
+        return f'tokens = tok.encode("{example}")\nsignal = tok.decode(tokens)'
+    before = "motion[:1]" if fixed == 1 else f"motion[:1].expand(1, {fixed}, -1)"
+    return f"""import torch
+from zoo.data.actions import read_actions
+
+motion = torch.from_numpy(read_actions("{example}").episodes[0])
+start = {before}  # what was sent before: of a robot at rest, the first command
+tokens = tok.encode(motion, start=start)
+signal = tok.decode(tokens, start=start)"""
+
+
+def _measured(facts: dict[str, Any]) -> str:
+    """Return what was measured when a tokenizer was fitted, "" if nothing was."""
+    measured = facts.get("measured")
+    if not isinstance(measured, dict):
+        return ""
+    rows = [f"| {str(name).replace('_', ' ')} | {_shown(value)} |" for name, value in measured.items()]
+    names = facts.get("dof_names")
+    order = f"\n\nDegrees of freedom, in this order: {', '.join(map(str, names))}." if isinstance(names, list) else ""
+    return "\n".join(["Measured when it was fitted:", "", "| | |", "|---|---|", *rows]) + order + "\n\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def write_card(tokenizer: Tokenizer, folder: Path, repo_id: str | None = None) -> Path:

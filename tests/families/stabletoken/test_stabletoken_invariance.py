@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from tiny_stabletoken import make, speech
+from tiny_stabletoken import TINY_DECODER, make, speech
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo.components.exact.one_by_one import canonical
 
@@ -74,9 +75,11 @@ def test_save_and_load(tokenizer, waves, expected, tmp_path):
 
 
 def hidden(tokenizer, wave):
-    with canonical(torch.device("cpu"), 4) as run:
+    def work(run):
         mels = run(tokenizer.features.alone, [wave])
         return tokenizer.encoder.apart(mels, [-(-len(wave) // 160)], run)[0]
+
+    return canonical(torch.device("cpu"), 4, work)
 
 
 @pytest.mark.parametrize("count", [1, 700, 32_000])
@@ -126,7 +129,25 @@ def test_errors_leave_the_settings_alone(tokenizer):
 
     precision = torch.backends.mkldnn.matmul.fp32_precision
     with threads(2):
-        with pytest.raises(KeyError), canonical(torch.device("cpu"), 4) as run:
-            run(fail, [1, 2])
+        with pytest.raises(KeyError):
+            canonical(torch.device("cpu"), 4, lambda run: run(fail, [1, 2]))
         assert torch.get_num_threads() == 2
     assert torch.backends.mkldnn.matmul.fp32_precision == precision
+
+
+@pytest.mark.parametrize("backend", ["MATH", "EFFICIENT_ATTENTION", "FLASH_ATTENTION", "CUDNN_ATTENTION"])
+def test_one_attention_backend_alone(backend):
+    """Each backend rounds in its own way, and not each can do everything: which are allowed makes no difference."""
+    tokenizer = make(decoder=TINY_DECODER)
+    wave = speech(9000)
+    ids, hidden = tokenizer.encode(wave).ids, tokenizer.encode_latents(wave).values
+    heard = tokenizer.decode(ids[:, :5], steps=1)
+    switches = [getattr(torch.backends.cuda, f"{name}_sdp_enabled") for name in ("flash", "math", "mem_efficient")]
+    before = [switch() for switch in switches]
+    with sdpa_kernel([getattr(SDPBackend, backend)]):
+        inside = [switch() for switch in switches]
+        assert torch.equal(tokenizer.encode(wave).ids, ids)
+        assert torch.equal(tokenizer.encode_latents(wave).values, hidden)
+        assert torch.equal(tokenizer.decode(ids[:, :5], steps=1), heard)
+        assert [switch() for switch in switches] == inside
+    assert [switch() for switch in switches] == before

@@ -14,11 +14,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
 
-__all__ = ["Run", "canonical"]
+__all__ = ["Run", "canonical", "same_kernels"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -46,7 +47,7 @@ def canonical(device: torch.device, most_workers: int, work: Callable[[Run], R])
     Returns:
         What `work` returns.
     """
-    with _full_precision:
+    with same_kernels:
         if device.type != "cpu":
             return _plainly(work, _inline)
         return _Shared(min(torch.get_num_threads(), most_workers)).do(work)
@@ -88,7 +89,11 @@ class _Shared:
                     number, item = waiting.popleft()
                 except IndexError:  # another thread was faster
                     return
-                results[number] = function(item)
+                try:
+                    results[number] = function(item)
+                except BaseException:
+                    waiting.clear()  # nobody goes on
+                    raise
 
         helpers = [_threads.submit(_plainly, take, None) for _ in range(min(self.workers, len(waiting)) - 1)]
         try:
@@ -127,16 +132,18 @@ class _Threads:
             other.join()
 
 
-class _FullPrecision:
-    """Switches off what would compute float32 in fewer bits or by whichever kernel was faster, while anyone is inside.
+class _SameKernels:
+    """Has float32 computed in all its bits, and by the kernel that is always taken, while anyone is inside.
 
-    The switches belong to the process, so the first to enter saves them and the last to leave restores them.
+    Switched off is what would take fewer bits, or whichever kernel was faster; switched on are all kernels of
+    attention, of which each rounds in its own way, and not every one can do everything. The switches belong to the
+    process, so the first to enter saves them and the last to leave restores them.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
-        self.saved: list[tuple[Any, str, Any]] = []
+        self.saved: list[tuple[Callable[[Any], Any], Any]] = []
 
     def begin_anew(self) -> None:
         """Leave for all threads that are inside, of which there are none any more."""
@@ -147,28 +154,33 @@ class _FullPrecision:
 
     def __enter__(self) -> None:
         backends: Any = torch.backends
-        wanted = [
-            *((place, "fp32_precision", "ieee") for place in (backends.mkldnn.matmul, backends.mkldnn.conv)),
-            *((place, "fp32_precision", "ieee") for place in (backends.cuda.matmul, backends.cudnn.conv)),
-            (backends.cudnn, "benchmark", False),
-            (backends.cudnn, "deterministic", True),
+        cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
+        kinds = (mkldnn.matmul, mkldnn.conv, cuda.matmul, cudnn.conv)
+        attributes = [(kind, "fp32_precision", "ieee") for kind in kinds]
+        attributes += [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+        wanted = [(partial(getattr, *each[:2]), partial(setattr, *each[:2]), each[2]) for each in attributes]
+        wanted += [
+            (getattr(cuda, f"{kind}_sdp_enabled"), getattr(cuda, f"enable_{kind}_sdp"), True)
+            for kind in ("flash", "mem_efficient", "math", "cudnn")
         ]
         with self.lock:
             if not self.users:
-                self.saved = [(place, name, getattr(place, name)) for place, name, _ in wanted]
-                for place, name, value in wanted:
-                    setattr(place, name, value)
+                self.saved = [(switch, read()) for read, switch, _ in wanted]
+                for _, switch, value in wanted:
+                    switch(value)
             self.users += 1
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.users -= 1
             if not self.users:
-                for place, name, value in self.saved:
-                    setattr(place, name, value)
+                for switch, value in self.saved:
+                    switch(value)
 
 
-_full_precision = _FullPrecision()
+same_kernels = _SameKernels()
+"""A context: inside it a kernel depends on its inputs, and on how many threads share it, but on no switch."""
+
 _threads = _Threads()
 
 
@@ -176,7 +188,7 @@ def _begin_anew() -> None:
     """Forget, in a process that was forked, the threads of the one it comes from: they are not here."""
     global _threads
     _threads = _Threads()
-    _full_precision.begin_anew()
+    same_kernels.begin_anew()
 
 
 if hasattr(os, "register_at_fork"):

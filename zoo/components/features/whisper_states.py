@@ -57,7 +57,7 @@ class WhisperStates(FeatureNetwork):
         name = name or f"Whisper encoder ({folder.resolve().name})"
         require_modules(network, layers, name)
         tensors: dict[str, Tensor] = {}
-        files = sorted(folder.glob("*.safetensors"))
+        files = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
         for path in files:
             tensors |= read_safetensors(path)
         if not files:

@@ -8,6 +8,8 @@ at every rate.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +24,18 @@ __all__ = ["Vocoder"]
 _LAST_SLOPE = 0.01
 _LARGEST_MAGNITUDE = 100.0
 _EPSILON = 1e-9
+_PIECE_FRAMES = 3000
 
 
 class Vocoder(nn.Module):
     """Mel spectra (B, M, F) of items of one length → their waves (B, 256·F), as many samples a frame as published.
 
+    Long spectra are taken piece by piece: a sample depends on the frames within `reach` alone, and on how far the
+    source had turned before, which is carried on, so that a wave is what it would be in one piece, but for rounding.
+
     Attributes:
+        reach: Frames on either side that a sample depends on, at most.
+        piece_frames: Frames of a piece.
         pitch: Spectrum → fundamental frequency.
         source: Fundamental frequency → source signal.
         pre: Spectrum → channels.
@@ -60,10 +68,31 @@ class Vocoder(nn.Module):
                 self.blocks.append(_ResidualBlock(width, *each))
         self.post = Conv(width, bins, 7)
         self.register_buffer("window", torch.hann_window(config.n_fft, dtype=torch.float32), persistent=False)
+        self.reach = _reach(config)
+        self.piece_frames = max(_PIECE_FRAMES, 2 * self.reach)
 
     def forward(self, mel: Tensor, generator: torch.Generator | None) -> Tensor:
         """Make the waves, of which phases and noise are drawn from the generator, or the default one."""
-        return self.filter(mel, self.source(self.pitch(mel), generator))
+        return torch.cat(list(self.pieces(mel, generator)), 1)
+
+    def pieces(self, mel: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
+        """Yield the waves of the forward pass piece by piece, (B, samples) each, in memory that is that of a piece."""
+        length, hop = mel.shape[2], self.config.frame_samples
+        bounds = [(start, min(start + self.piece_frames, length)) for start in range(0, length, self.piece_frames)]
+        sources = self.source.stretches((self._pitch(mel, *each) for each in bounds), generator)
+        held, begin = next(sources), 0  # what is known of the source, and the frame it begins at
+        for start, stop in bounds:
+            held = torch.cat([held, *islice(sources, 1)], 1)
+            first, last = max(0, start - self.reach), min(length, stop + self.reach)
+            wave = self.filter(mel[:, :, first:last], held[:, (first - begin) * hop : (last - begin) * hop])
+            yield wave[:, (start - first) * hop : (stop - first) * hop]
+            kept = max(0, stop - self.reach)
+            held, begin = held[:, (kept - begin) * hop :].clone(), kept
+
+    def _pitch(self, mel: Tensor, start: int, stop: int) -> Tensor:
+        """Return the pitch of some of the frames."""
+        first = max(0, start - self.pitch.reach)
+        return self.pitch(mel[:, :, first : stop + self.pitch.reach])[:, start - first :][:, : stop - start]
 
     def filter(self, mel: Tensor, source: Tensor) -> Tensor:
         """Return the waves (B, samples) of spectra (B, M, F) and source signals (B, samples)."""
@@ -131,3 +160,18 @@ def _downsampling(before: int, after: int, rate: int) -> nn.Conv1d:
     if rate == 1:
         return nn.Conv1d(before, after, 1)
     return nn.Conv1d(before, after, 2 * rate, stride=rate, padding=rate // 2)
+
+
+def _reach(config: VocoderConfig) -> int:
+    """Return how many frames on either side of its own a sample depends on, at most."""
+    frames, rate = 3.0, 1
+    for stage, (up, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernels, strict=True)):
+        frames += kernel / (up * rate)
+        rate *= up
+        own = (config.source_kernels[stage], config.source_dilations[stage])
+        blocks = [own, *zip(config.kernels, config.dilations, strict=True)]
+        # Whatever comes from the source has passed both kinds of blocks, and was made of a stretch of it before.
+        frames += 2 * max(sum((size - 1) // 2 * (step + 1) for step in steps) for size, steps in blocks) / rate
+    # The last convolution, both transforms, and the longest convolution that brings the source's spectrum down.
+    frames += 3 / rate + (2 * config.n_fft + 2 * config.hop_length * rate) / config.frame_samples
+    return math.ceil(frames) + 1

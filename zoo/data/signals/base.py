@@ -85,10 +85,12 @@ class Recording:
     Args:
         name: A relative path.
         read: Returns the signal without a batch dimension, and its rate if it has one.
+        dof_names: What the degrees of freedom of actions are called, where the file says it.
     """
 
     name: str
     read: Callable[[], tuple[Tensor, float | None]]
+    dof_names: tuple[str, ...] | None = None
 
 
 class Signal(ABC):

@@ -15,17 +15,19 @@ is trained afterwards, and a checkpoint may come without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from zoo.components.audio.log_mel import LogMel
-from zoo.components.exact.one_by_one import Run, canonical
+from zoo.components.exact.one_by_one import Run, canonical, same_kernels
 from zoo.components.quantizers import Quantizer, build
 from zoo.components.windows import groups
 from zoo.data.audio import change_rate
+from zoo.data.blocks import change_rate_of_blocks
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.encoder import SpeechEncoder
@@ -137,13 +139,16 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         counts = self.output_lengths(tokens, rate).tolist()
         waves = torch.zeros(len(tokens), max(counts, default=0), dtype=torch.float32, device=self.device)
         seed = None if generator is None else _drawn(generator)
-        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        with same_kernels, torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             for row, ids, length, count in zip(waves, tokens.ids, tokens.lengths.tolist(), counts, strict=True):
                 if length:
                     noise = None if seed is None else torch.Generator().manual_seed(seed)
-                    wave = decoder(ids[:length], steps=steps, guidance=guidance, generator=noise)
-                    wave = (wave if rate == own_rate else change_rate(wave, own_rate, rate))[:count]
-                    row[: len(wave)] = wave
+                    pieces = decoder.pieces(ids[:length], steps=steps, guidance=guidance, generator=noise)
+                    place = 0
+                    for piece in _at_rate(pieces, own_rate, rate):
+                        kept = piece[: count - place]
+                        row[place : place + len(kept)] = kept
+                        place += len(kept)
         return waves
 
     @property
@@ -228,6 +233,16 @@ def _build_decoder(config: DecoderConfig) -> SpeechDecoder:
     from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 
     return SpeechDecoder(config)
+
+
+def _at_rate(pieces: Iterator[Tensor], rate: int, new_rate: int) -> Iterator[Tensor]:
+    """Yield the consecutive pieces (samples,) of a wave at another rate."""
+    first, second = next(pieces), next(pieces, None)
+    if rate == new_rate or second is None:
+        yield first if rate == new_rate else change_rate(first, rate, new_rate)
+        yield from [] if second is None else chain([second], pieces)
+    else:
+        yield from change_rate_of_blocks(chain([first, second], pieces), rate, new_rate)
 
 
 def _drawn(generator: torch.Generator) -> int:

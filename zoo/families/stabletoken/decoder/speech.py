@@ -8,6 +8,7 @@ the noise comes from a seed, so that the same tokens give the same wave.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,8 @@ class SpeechDecoder(nn.Module):
     """Ids (T,) of one item → its wave (samples,) at `config.sample_rate`, 256 samples a mel frame as published.
 
     Items are computed one at a time, since most of the network mixes an item's padding into it; so an item's wave is
-    its own, whatever else there is to decode. Nothing depends on whether the module is in training mode. Attention
-    compares all tokens and all frames of an item: memory grows with the square of its length.
+    its own, whatever else there is to decode. Nothing depends on whether the module is in training mode. Time grows
+    with an item's length, and memory with little more than its wave: see `MelFlow` and `Vocoder`.
 
     Attributes:
         flow: Ids → mel spectrum (`MelFlow`).
@@ -50,7 +51,18 @@ class SpeechDecoder(nn.Module):
         guidance: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Make the wave of one item.
+        """Make the wave of one item, (`config.num_samples(T)`,); arguments and errors as of `pieces`."""
+        return torch.cat(list(self.pieces(ids, steps=steps, guidance=guidance, generator=generator)))
+
+    def pieces(
+        self,
+        ids: Tensor,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Tensor]:
+        """Make the wave of one item, piece by piece.
 
         Args:
             ids: (T,) int64, T at least 1.
@@ -59,8 +71,8 @@ class SpeechDecoder(nn.Module):
             generator: Source of all random numbers: the spectrum's noise, then the vocoder's. If None, a CPU generator
                 that starts from `SEED`. Torch's own generators are left alone.
 
-        Returns:
-            (`config.num_samples(T)`,).
+        Yields:
+            Consecutive waves (samples,), of half a minute or less as published.
 
         Raises:
             ConfigError: There is not at least one step, or `guidance` is not finite.
@@ -72,8 +84,8 @@ class SpeechDecoder(nn.Module):
         if not math.isfinite(guidance):
             raise ConfigError(f"guidance must be a finite number, got {guidance}.")
         mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
-        wave: Tensor = self.vocoder(mel[None], generator)
-        return wave[0]
+        for piece in self.vocoder.pieces(mel[None], generator):
+            yield piece[0]
 
     def copy(self, wave: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Make a wave again from its own mel spectrum, tokens left out: what the vocoder alone does to it.
