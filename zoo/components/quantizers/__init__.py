@@ -11,20 +11,16 @@ the same grid with bounds from a config, one a dimension.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from zoo.components.quantizers.base import Quantized, Quantizer
 from zoo.components.quantizers.fsq import FSQ, FSQConfig
 from zoo.components.quantizers.identity import Gaussian, GaussianConfig, Identity, IdentityConfig
+from zoo.components.quantizers.kinds import KINDS, QuantizerConfig, StageConfig, build, kinds, parse, quantizer_class
 from zoo.components.quantizers.lfq import LFQ, LFQConfig
-from zoo.components.quantizers.residual import STAGES, Residual, ResidualConfig
+from zoo.components.quantizers.residual import Residual, ResidualConfig
 from zoo.components.quantizers.stochastic_vq import StochasticVQ, StochasticVQConfig
 from zoo.components.quantizers.uniform import Uniform, UniformConfig, UniformGrid
 from zoo.components.quantizers.voting_lfq import VotingLFQ, VotingLFQConfig
 from zoo.components.quantizers.vq import VQ, VQConfig
-from zoo.config import from_dict
-from zoo.errors import ConfigError, near_matches, shown
 
 __all__ = [
     "FSQ",
@@ -42,6 +38,7 @@ __all__ = [
     "QuantizerConfig",
     "Residual",
     "ResidualConfig",
+    "StageConfig",
     "StochasticVQ",
     "StochasticVQConfig",
     "Uniform",
@@ -51,64 +48,7 @@ __all__ = [
     "VotingLFQ",
     "VotingLFQConfig",
     "build",
+    "kinds",
     "parse",
+    "quantizer_class",
 ]
-
-QuantizerConfig = (
-    FSQConfig
-    | LFQConfig
-    | VotingLFQConfig
-    | VQConfig
-    | StochasticVQConfig
-    | ResidualConfig
-    | IdentityConfig
-    | GaussianConfig
-    | UniformConfig
-)
-
-KINDS: dict[str, tuple[type, type[Quantizer]]] = {
-    "fsq": (FSQConfig, FSQ),
-    "gaussian": (GaussianConfig, Gaussian),
-    "lfq": (LFQConfig, LFQ),
-    "none": (IdentityConfig, Identity),
-    "residual": (ResidualConfig, Residual),
-    "stochastic_vq": (StochasticVQConfig, StochasticVQ),
-    "uniform": (UniformConfig, Uniform),
-    "voting_lfq": (VotingLFQConfig, VotingLFQ),
-    "vq": (VQConfig, VQ),
-}
-"""By `kind`: the dataclass of its settings, and the quantizer."""
-
-
-def parse(values: Mapping[str, Any], where: str = "quantizer") -> QuantizerConfig:
-    """Read the settings of a quantizer from plain values, as JSON or YAML gives them.
-
-    Args:
-        values: `kind`, a key of `KINDS`, and the fields of its dataclass.
-        where: What the values were read from, for error messages.
-
-    Raises:
-        ConfigError: The kind is missing or unknown, a key is unknown or missing, or a value is unusable.
-    """
-    kind = values.get("kind") if isinstance(values, Mapping) else None
-    if not isinstance(kind, str):
-        raise ConfigError(f"{where} must be a mapping with a kind, one of {', '.join(KINDS)}; got {shown(values)}.")
-    if kind not in KINDS:
-        raise ConfigError(f"{where} has the unknown kind {shown(kind)}; {near_matches(kind[:80], KINDS)}")
-    if kind == "residual" and "stage" in values:
-        # First by its own kind, for an error message about that kind alone.
-        stage = parse(values["stage"], f"{where}: stage")
-        if stage.kind not in STAGES:
-            raise ConfigError(f"{where}: stage must be of kind {', '.join(STAGES)}, got {stage.kind!r}.")
-    config: QuantizerConfig = from_dict(KINDS[kind][0], values, where)
-    return config
-
-
-def build(config: QuantizerConfig | Mapping[str, Any]) -> Quantizer:
-    """Return the quantizer of a config, or of the plain values of one.
-
-    Raises:
-        ConfigError: As `parse`.
-    """
-    ready = parse(config) if isinstance(config, Mapping) else config
-    return KINDS[ready.kind][1](ready)  # type: ignore[call-arg, arg-type]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.components.quantizers.base import Quantizer, integer_dot, mean, require, straight_through, valid_only
 from zoo.components.quantizers.entropy import entropies
+from zoo.components.quantizers.kinds import StageConfig
 
 __all__ = ["LFQ", "LFQConfig", "bits_of", "to_signs"]
 
 
 @dataclass(frozen=True)
-class LFQConfig:
+class LFQConfig(StageConfig):
     """Lookup-free quantization.
 
     Attributes:
@@ -45,6 +46,8 @@ class LFQ(Quantizer):
     """
 
     powers: Tensor
+
+    config_class: ClassVar[type] = LFQConfig
 
     def __init__(self, config: LFQConfig) -> None:
         super().__init__(config.num_bits, 2**config.num_bits)

@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from zoo.components.quantizers.base import Quantizer, require, straight_through
-from zoo.components.quantizers.fsq import FSQ, FSQConfig
-from zoo.components.quantizers.lfq import LFQ, LFQConfig
-from zoo.components.quantizers.stochastic_vq import StochasticVQ, StochasticVQConfig
-from zoo.components.quantizers.vq import VQ, VQConfig
+from zoo.components.quantizers.kinds import QuantizerConfig, StageConfig, build
+from zoo.config import MAX_COUNT
 
-__all__ = ["STAGES", "Residual", "ResidualConfig"]
-
-STAGES: dict[str, type[Quantizer]] = {"fsq": FSQ, "lfq": LFQ, "stochastic_vq": StochasticVQ, "vq": VQ}
-"""What a stage can be, by kind: whatever has codes like its inputs and nothing to learn behind them."""
+__all__ = ["Residual", "ResidualConfig"]
 
 
 @dataclass(frozen=True)
-class ResidualConfig:
+class ResidualConfig(QuantizerConfig):
     """Residual quantization.
 
     Attributes:
-        stage: What each stage is.
+        stage: What each stage is: vq, stochastic_vq, fsq, lfq, or another package's whose settings are a `StageConfig`.
         num_stages: K.
         scale: Stage k works on the residual divided by scale^k; for stages whose codes do not shrink by themselves,
             as those of FSQ and LFQ.
         dropout_rate: Probability that a training step uses only a random number of stages, so that prefixes decode.
     """
 
-    stage: VQConfig | StochasticVQConfig | FSQConfig | LFQConfig
+    stage: StageConfig
     num_stages: int
     scale: float = 1.0
     dropout_rate: float = 0.0
     kind: Literal["residual"] = "residual"
 
     def __post_init__(self) -> None:
-        require(self.num_stages >= 1, f"residual: num_stages must be at least 1, got {self.num_stages}.")
+        require(
+            1 <= self.num_stages <= MAX_COUNT,
+            f"residual: num_stages must be from 1 to {MAX_COUNT}, got {self.num_stages}.",
+        )
         require(0 < self.scale <= 1, f"residual: scale must be above 0 and at most 1, got {self.scale}.")
         require(0 <= self.dropout_rate <= 1, f"residual: dropout_rate is a probability, got {self.dropout_rate}.")
 
@@ -55,9 +53,10 @@ class Residual(Quantizer):
         stages: The K quantizers.
     """
 
+    config_class: ClassVar[type] = ResidualConfig
+
     def __init__(self, config: ResidualConfig) -> None:
-        make: Any = STAGES[config.stage.kind]
-        stages: list[Quantizer] = [make(config.stage) for _ in range(config.num_stages)]
+        stages = [build(config.stage) for _ in range(config.num_stages)]
         super().__init__(stages[0].dim, stages[0].codebook_size, config.num_stages)
         self.config = config
         self.stages = nn.ModuleList(stages)
