@@ -7,8 +7,8 @@
   checks its input, sums exactly (float64, so that ids never depend on the batch), scales, clips and builds `Tokens`.
 * solve: what the public BEAST code does on every call, written here as a batched ridge solve with the basis evaluated
   by recursion each time (without its block-diagonal matrix, which is slower still).
-* bare bins: an affine map, rounding, and the conversion to integers, in float64 as NumPy would do it; / bins is how many
-  times that binning takes, which checks its input, finds the bin by exact edges, and builds `Tokens`.
+* bare bins: an affine map, rounding, and the conversion to integers, in float64 as NumPy would do it; / bins is how
+  many times that binning takes, which checks its input, finds the bin by exact edges, and builds `Tokens`.
 * FAST is this library's own.
 
 Best of many calls that take turns, so that a busy machine disturbs all alike.

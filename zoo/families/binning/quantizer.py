@@ -45,12 +45,12 @@ class EdgeGrid(KeepsPrecision):
 
     def ids(self, x: Tensor) -> Tensor:
         """Return the code of each value, int64; values outside [-1, 1] get the nearest end's."""
-        x = x.detach().double()
+        x = x.detach().double().clamp(-1, 1)
         # The nearest edge, which arithmetic finds within rounding, or the one before if that is above the value: what
         # `bucketize(x, edges, right=True) - 1` searches for in ten times the time.
-        nearest = (x + 1).mul_(1 / self._step).round_().clamp_(0, self.codebook_size - 1)
+        nearest = (x + 1).mul_(1 / self._step).round_()
         edge = (nearest * self._step).sub_(1) if self._is_regular else self.edges[nearest.long()]
-        return nearest.sub_(edge.gt_(x)).clamp_(min=0).long()
+        return nearest.sub_(edge.gt_(x)).long()
 
     def values(self, ids: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the value of each code."""

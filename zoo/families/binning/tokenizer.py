@@ -232,7 +232,7 @@ class BinningTokenizer(ActionTokenizer):
         """Return the ids of chunks (C, T, D), (C, T·D), in blocks whose intermediate results stay in the cache."""
         ids = torch.empty(len(values), self.horizon * self.num_dofs, dtype=torch.int64, device=values.device)
         rows = max(1, _BLOCK // ids.shape[1])
-        for part, target in zip(values.split(rows), ids.split(rows), strict=True):
+        for part, target in zip(torch.split(values, rows), torch.split(ids, rows), strict=True):
             target.copy_(self.quantizer.ids(self.encoder(self._normalised(part))).flatten(1))
         return ids
 
