@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # when they are first used, may be imported by all.
 ORDER = """
 errors
-config fresh resources strict _random
+config fresh resources strict strict_yaml _random
 spec
 tokens
 data components
@@ -24,7 +24,7 @@ registry
 checkpoint training
 families hub
 loading tokenfile
-evaluation generator
+evaluation generator testing
 cli
 """
 RANKS = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}

@@ -1,6 +1,7 @@
 """What an installed copy is: light to import, and whole without the checkout."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -58,6 +59,7 @@ def test_the_wheel_has_no_tests_and_no_leftovers(installed):
     (wheel,) = installed.parent.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+    names.remove("zoo/testing.py")  # for other packages' tests
     assert not [name for name in names if "test" in name or name.endswith((".pyc", ".log"))]
     assert "zoo/py.typed" in names
 
@@ -73,3 +75,38 @@ print(json.dumps([sorted(after_import), sorted(sys.modules)]))
     at_import, at_use = (set(names) for names in json.loads(done.stdout))
     assert not at_import & {"torch", "numpy", "yaml", "safetensors"}
     assert not at_use & {"torchvision", "torchaudio", "transformers", "lightning", "torchmetrics", "rich", "PIL"}
+
+
+def test_p5_names_that_the_readme_gives_work_in_the_wheel(installed, tmp_path):
+    """Suites, recipes and data by the names that help and README use, which are no paths of the checkout."""
+    code = """
+import sys
+from zoo import cli, resources
+from zoo.cli.training import _with_files
+from zoo.evaluation import read_suite
+names = NAMES
+for name in names["eval"]:
+    read_suite(resources.named_suite(name))
+for name in names["recipe"]:
+    assert resources.named_recipe(name).is_file()
+for name in names["data"]:
+    assert resources.named_script(name).is_file()
+print(_with_files(["--config", "recipe:stabletoken/nano", "--config=recipe:stabletoken/paper", "--x", "recipe:y"]))
+sys.exit(cli.main(["data", "stab", "--help"]))
+"""
+    texts = [ROOT / "README.md", *ROOT.glob("model_cards/*.md"), *ROOT.glob("eval/*.yaml"), *ROOT.glob("recipes/**/*")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in texts if path.suffix in (".md", ".yaml", ".py"))
+    found = {
+        "eval": sorted(set(re.findall(r"zoo eval ([a-z]+)\b(?![./])", text))),
+        "recipe": sorted(set(re.findall(r"recipe:([a-z_]+/[a-z_]+)", text))),
+        "data": sorted(set(re.findall(r"zoo data ([a-z]+)\b", text))),
+    }
+    assert "zoo eval eval/" not in text
+    assert "--config recipes/" not in text
+    assert {"action", "stab"} <= set(found["eval"])
+    assert {"stabletoken/nano"} <= set(found["recipe"])
+    assert {"speech", "metaworld"} <= set(found["data"])
+    shown = run(installed, code.replace("NAMES", repr(found)), tmp_path)
+    assert f"'--config', '{installed}/zoo/_data/recipes/stabletoken/nano.yaml', '--config={installed}/zoo" in shown
+    assert "'--x', 'recipe:y'" in shown
+    assert "usage:" in shown

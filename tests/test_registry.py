@@ -195,15 +195,15 @@ MALFORMED = {
         TEXT + TEXT.split("\n}")[0].replace("small", "tiny", 1).split("toy_image.large")[0],
         "both the default",
     ),
-    "a number as name": ("3: {}", "3: name must be str, got 3 (int)"),
+    "a number as name": ("3: {}", "the key '3' is no text (quote it) at line 1"),
     "no fields": ("toy_image.small:", "toy_image.small must be a mapping of fields"),
-    "a list": ("- toy_image", "must map names to entries, got list."),
-    "text": ("toy", "must map names to entries, got str."),
+    "a list": ("- toy_image", "must be a YAML mapping"),
+    "text": ("toy", "must be a YAML mapping"),
     "a name of its own": (changed("family: toy_image", "name: x, family: toy_image"), "without a name of its own"),
-    "no YAML": ("a: [", "registry.yaml is not valid YAML: "),
+    "no YAML": ("a: [", "registry.yaml is not plain YAML: "),
     "an object": (
         "a: !!python/object/apply:os.getcwd []",
-        "registry.yaml is not valid YAML: could not determine a constr",
+        "registry.yaml is not plain YAML: could not determine a constr",
     ),
 }
 

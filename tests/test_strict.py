@@ -44,7 +44,7 @@ def test_text_that_is_too_large_or_not_utf_8_is_refused(tmp_path):
         ('{"a": 1,}', "column"),
         ('{"a": 1, "b": 2, "a": 3}', "'a' is there twice"),
         ('{"a": {"b": 1, "b": 2}}', "'b' is there twice"),
-        ("[1]", "must be a JSON object"),
+        ("[1]", "must hold a JSON object"),
         ("[" * 100_000, "recursion"),
         ('{"a": ' + "9" * 5000 + "}", "digits"),
         (r'{"a": "\ud800"}', "surrogates not allowed"),

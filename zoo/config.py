@@ -6,12 +6,16 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from zoo.errors import ConfigError, near_matches, shown
 
-__all__ = ["check_fields", "check_positive", "from_dict", "of_kind", "to_dict"]
+__all__ = ["MAX_COUNT", "MAX_SIZE", "check_fields", "check_positive", "check_product", "from_dict", "to_dict"]
+
+MAX_COUNT, MAX_SIZE = 1024, 2**20
+"""The most of what is counted (`num_x`), and of other integers, that `check_positive` finds plausible."""
+_MAX_FLOAT, _MAX_ENTRIES, _MAX_LIST = 1e9, 64, 2**16
 
 T = TypeVar("T")
 
@@ -26,7 +30,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
 
     Args:
         cls: A dataclass whose fields are annotated with plain types: int, float, bool, str, `Literal`, `tuple[x, ...]`,
-            `x | None`, or another such dataclass.
+            `x | None`, or another such dataclass. One without fields stands for its subclasses, which its class method
+            `from_plain(values, where)` reads.
         values: The values by field name, as JSON gives them.
         where: What the values were read from, for error messages.
 
@@ -50,21 +55,6 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
     return cls(**ready)
 
 
-def of_kind(options: Any, values: Mapping[str, Any], where: str = "config") -> Any:
-    """Build that dataclass of a union whose field `kind` has the default that the values name.
-
-    Args:
-        options: `A | B | …`, dataclasses as `from_dict` takes, each with a `kind` of its own. Such a union is also a
-            type that a field can have.
-        values: The values by field name, `kind` among them.
-        where: What the values were read from, for error messages.
-
-    Raises:
-        ConfigError: The kind is missing or unknown, or as `from_dict`.
-    """
-    return _checked(values, options, where)
-
-
 def check_fields(config: Any, where: str) -> None:
     """Refuse field values that their annotations forbid, for a config dataclass that is built in Python.
 
@@ -85,18 +75,51 @@ def check_fields(config: Any, where: str) -> None:
 
 
 def check_positive(config: Any, where: str, signed: Sequence[str] = ()) -> None:
-    """Refuse integers below 1 and negative numbers among a dataclass's fields, but for those that have a sign.
+    """Refuse numbers among a dataclass's fields that are too small or implausibly large, before anything is built.
+
+    Integers are at least 1, other numbers not negative, but for those that have a sign. Counts (`num_x`) are of what is
+    built one by one, and at most 1024, other integers at most 2^20, and lists have at most 64 entries: far above any
+    model's, and low enough that a config of a stranger cannot ask for hours of work or all memory by one number.
+    Products of sizes are for the caller, see `check_product`.
 
     Raises:
         ConfigError: There is one.
     """
     for name, value in vars(config).items():
+        ceiling = MAX_COUNT if name.startswith("num_") else MAX_SIZE
+        for number in _numbers(value, f"{where}: {name}"):
+            if type(number) is int and abs(number) > ceiling:
+                raise ConfigError(f"{where}: {name} must be at most {ceiling}, got {shown(number)}.")
+            if type(number) is float and abs(number) > _MAX_FLOAT:
+                raise ConfigError(f"{where}: {name} must be at most {_MAX_FLOAT:g}, got {number:g}.")
         if name in signed:
             continue
         if type(value) is int and value < 1:
             raise ConfigError(f"{where}: {name} must be at least 1, got {value}.")
         if type(value) is float and not value >= 0:
             raise ConfigError(f"{where}: {name} must not be negative, got {value}.")
+
+
+def check_product(config: Any, where: str, names: Sequence[str], most: int) -> None:
+    """Refuse fields that are plausible one by one and not together, such as layers and blocks of layers.
+
+    Raises:
+        ConfigError: Their product is above `most`.
+    """
+    values = [getattr(config, name) for name in names]
+    if math.prod(values) > most:
+        raise ConfigError(f"{where}: {' × '.join(names)} must be at most {most}, got {' × '.join(map(str, values))}.")
+
+
+def _numbers(value: Any, where: str) -> Iterator[int | float]:
+    """Yield the numbers of a field's value, those in lists included."""
+    if isinstance(value, tuple):
+        if len(value) > _MAX_ENTRIES:
+            raise ConfigError(f"{where} must have at most {_MAX_ENTRIES} entries, got {len(value)}.")
+        for item in value:
+            yield from _numbers(item, where)
+    elif type(value) in (int, float):
+        yield value
 
 
 def _plain(value: Any) -> Any:
@@ -115,7 +138,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if value is None and type(None) in options:
             return None
         failures = []
-        for option in _candidates(value, [option for option in options if option is not type(None)], where):
+        for option in _of_kind(value, [option for option in options if option is not type(None)]):
             try:
                 return _checked(value, option, where)
             except ConfigError as error:
@@ -129,6 +152,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where} must be a list, got {shown(value)}.")
+        if len(value) > _MAX_LIST:
+            raise ConfigError(f"{where} has {len(value)} entries; a config's lists have at most {_MAX_LIST}.")
         inner = typing.get_args(hint)
         if len(inner) == 2 and inner[1] is Ellipsis:
             inner = (inner[0],) * len(value)
@@ -138,6 +163,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
             _checked(item, kind, f"{where}[{i}]") for i, (item, kind) in enumerate(zip(value, inner, strict=True))
         )
     if dataclasses.is_dataclass(hint):
+        if hasattr(hint, "from_plain") and not dataclasses.fields(hint):  # stands for all of its subclasses
+            return value if isinstance(value, typing.cast(type, hint)) else hint.from_plain(value, where)
         if type(value) is hint:
             return value
         return from_dict(typing.cast(type, hint), value, where)
@@ -152,7 +179,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     return value
 
 
-def _candidates(value: Any, options: list[Any], where: str) -> list[Any]:
+def _of_kind(value: Any, options: list[Any]) -> list[Any]:
     """Return those of a union's options that a value can be: of dataclasses with a field `kind`, the one it names."""
     kinds = {
         field.default: option
@@ -161,15 +188,10 @@ def _candidates(value: Any, options: list[Any], where: str) -> list[Any]:
         for field in dataclasses.fields(option)
         if field.name == "kind"
     }
-    if len(kinds) < len(options):
+    if len(kinds) < len(options) or not isinstance(value, Mapping):
         return options
-    if type(value) in options:
-        return [type(value)]
-    kind = value.get("kind") if isinstance(value, Mapping) else None
-    if not isinstance(kind, str):
-        raise ConfigError(
-            f"{where} must be a mapping with a kind, one of {', '.join(map(str, kinds))}; got {shown(value)}."
-        )
-    if kind not in kinds:
-        raise ConfigError(f"{where} has the unknown kind {shown(kind)}; {near_matches(kind[:80], map(str, kinds))}")
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        known = ", ".join(map(str, kinds))
+        raise ConfigError(f"a mapping with a kind is needed, one of {known}; the kind given is {shown(kind)}.")
     return [kinds[kind]]

@@ -15,6 +15,7 @@ import torch
 from zoo import checkpoint, registry
 from zoo.errors import CheckpointError, ConfigError, LicenceWarning, UnknownNameError, ZooError, near_matches, shown
 from zoo.fresh import fresh
+from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["load"]
@@ -67,7 +68,7 @@ def load(
     if not isinstance(name, str) or _is_path(text):
         if revision is not None:
             raise ConfigError(f"revision is for Hub repositories, and {text!r} is a folder: leave it out.")
-        tokenizer = _from_folder(_expanded(text), family, decoder)
+        tokenizer = _from_folder(expanded(text, CheckpointError), family, decoder)
     elif text.startswith(_HUB):
         tokenizer = _from_hub(text, family, revision, token, decoder)
     else:
@@ -95,13 +96,6 @@ def _is_dir(text: str) -> bool:
         return Path(text).is_dir()
     except OSError:  # a name too long for the file system, or a folder that may not be looked into
         return False
-
-
-def _expanded(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise CheckpointError(f"{text} names a home folder that cannot be found: write the path out.") from error
 
 
 def _from_name(name: str, family: str | None, revision: str | None, token: str | None, decoder: bool) -> Tokenizer:

@@ -1,7 +1,8 @@
 """Names: which families there are, which models, where each model's weights are.
 
 Families are classes; models are entries of `checkpoints/registry.yaml`. Another package adds its own families through
-the entry-point group `zoo.families`, or either kind at run time through `register`.
+the entry-point group `zoo.families`, and names of models, a `ModelEntry` or a list of them, through `zoo.models`; or
+either at run time through `register`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoo import config, resources
+from zoo import config, resources, strict
 from zoo.errors import ConfigError, UnknownNameError, ZooError, near_matches
 from zoo.spec import MODALITIES, Modality
 
@@ -41,7 +42,7 @@ __all__ = [
 VARIANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """Pattern of what follows `family.` in a name."""
 
-_GROUP = "zoo.families"
+_GROUP, _MODELS_GROUP = "zoo.families", "zoo.models"
 
 # Where the library's own families are. A string each, so that naming a family imports nothing.
 _BUILT_IN = {
@@ -267,15 +268,38 @@ def published_at(address: str) -> Iterator[ModelEntry]:
 
 
 def _models() -> dict[str, ModelEntry]:
-    # Added ones last, also where they take the place of a shipped one: the last default counts.
-    shipped = {name: entry for name, entry in _shipped_models().items() if name not in _added_models}
-    return {**shipped, **_added_models}
+    # Added ones last, also where they take the place of another: the last default counts.
+    known = {**_shipped_models(), **_plugin_models()}
+    return {**{name: entry for name, entry in known.items() if name not in _added_models}, **_added_models}
+
+
+@cache
+def _plugin_models() -> dict[str, ModelEntry]:
+    """Return the models that other packages name; one that is unusable is left out with a warning."""
+    found: dict[str, ModelEntry] = {}
+    shipped = _shipped_models()
+    for point in entry_points(group=_MODELS_GROUP):
+        try:
+            entries = point.load()
+            for entry in [entries] if isinstance(entries, ModelEntry) else list(entries):
+                config.from_dict(ModelEntry, config.to_dict(entry), "model entry")
+                _check_entry(entry)
+                defaults = {known.family for known in (*shipped.values(), *found.values()) if known.is_default}
+                if entry.family not in families() or not (entry.source.startswith("hf://") or entry.folder.is_dir()):
+                    raise ConfigError(f"{entry.name} has no such family, or no such folder.")
+                if entry.name in {*shipped, *found} or (entry.is_default and entry.family in defaults):
+                    raise ConfigError(f"{entry.name} is there already, or its family has another default.")
+                found[entry.name] = entry
+        except Exception as error:  # whatever another package does when it is imported
+            text = f"{type(error).__name__}: {error}"
+            warnings.warn(f"ignoring the {_MODELS_GROUP} entry point {point.name!r} ({text:.300})", stacklevel=2)
+    return found
 
 
 @cache
 def _shipped_models() -> dict[str, ModelEntry]:
     path = resources.path("checkpoints", "registry.yaml")
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    return parse(strict.read_text(path), str(path))
 
 
 def parse(text: str, where: str = "registry.yaml") -> dict[str, ModelEntry]:
@@ -285,18 +309,11 @@ def parse(text: str, where: str = "registry.yaml") -> dict[str, ModelEntry]:
         ConfigError: It is not YAML, a field is unknown, missing or of the wrong type, a name is malformed, or a family
             has two defaults.
     """
-    import yaml
+    from zoo.strict_yaml import parse_yaml
 
-    try:
-        entries = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from error
-    entries = {} if entries is None else entries
-    if not isinstance(entries, dict):
-        raise ConfigError(f"{where} must map names to entries, got {type(entries).__name__}.")
     models = {}
     defaults: dict[str, str] = {}
-    for name, values in entries.items():
+    for name, values in parse_yaml(text, where).items():
         if not isinstance(values, dict) or "name" in values:
             raise ConfigError(f"{where}: {name} must be a mapping of fields, without a name of its own.")
         entry = config.from_dict(ModelEntry, {"name": name, **values}, f"{where}: {name}")

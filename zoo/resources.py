@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.errors import CheckpointError
+from zoo.errors import CheckpointError, UnknownNameError, near_matches
 
-__all__ = ["path"]
+__all__ = ["named_recipe", "named_script", "named_suite", "path"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -25,3 +25,37 @@ def path(*parts: str) -> Path:
         f"{'/'.join(parts)} does not exist in this installation of tokenizer-zoo: reinstall it "
         "(pip install --force-reinstall tokenizer-zoo), or install the checkout with pip install -e ."
     )
+
+
+def named_suite(name: str) -> Path:
+    """Return the suite of `eval/` of that name, such as `action`.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    return _named("suite", name, path("eval"))
+
+
+def named_recipe(name: str) -> Path:
+    """Return the training recipe of `recipes/` of that name, such as `stabletoken/nano`.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    return _named("recipe", name, path("recipes"))
+
+
+def named_script(name: str) -> Path:
+    """Return the script of `recipes/data/` that makes the data of that name, such as `speech`.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    return _named("data set", name, path("recipes", "data"), "*.py")
+
+
+def _named(what: str, name: str, root: Path, pattern: str = "**/*.yaml") -> Path:
+    known = {file.relative_to(root).with_suffix("").as_posix(): file for file in root.glob(pattern)}
+    if name not in known:
+        raise UnknownNameError(f"there is no {what} {name[:80]!r}; {near_matches(name[:80], known)}")
+    return known[name]

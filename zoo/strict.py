@@ -14,10 +14,22 @@ from typing import Any
 
 from zoo.errors import ConfigError, ZooError, shown
 
-__all__ = ["parse_json", "read_text"]
+__all__ = ["decode", "expanded", "parse_json", "read_json", "read_text"]
 
 _MAX_BYTES = 2**26
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def expanded(path: str | os.PathLike[str], error: type[ZooError] = ConfigError) -> Path:
+    """Return a path that a user has written, `~` being a home folder.
+
+    Raises:
+        ZooError: `error`: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as problem:
+        raise error(f"{os.fspath(path)} names a home folder that cannot be found: write the path out.") from problem
 
 
 def read_text(path: str | os.PathLike[str], error: type[ZooError] = ConfigError, most: int = _MAX_BYTES) -> str:
@@ -47,6 +59,15 @@ def read_text(path: str | os.PathLike[str], error: type[ZooError] = ConfigError,
     return decode(content, str(path), error)
 
 
+def read_json(path: str | os.PathLike[str], error: type[ZooError] = ConfigError) -> dict[str, Any]:
+    """Return the JSON object in a regular file; see `read_text` and `parse_json`.
+
+    Raises:
+        ZooError: `error`: it cannot be read.
+    """
+    return parse_json(read_text(path, error), str(path), error)
+
+
 def decode(content: bytes, where: str, error: type[ZooError] = ConfigError) -> str:
     """Return bytes as text, without a byte order mark.
 
@@ -59,29 +80,34 @@ def decode(content: bytes, where: str, error: type[ZooError] = ConfigError) -> s
         raise error(f"{where} is not text in UTF-8: {problem.reason} at byte {problem.start}.") from problem
 
 
-def parse_json(text: str, where: str, error: type[ZooError] = ConfigError) -> dict[str, Any]:
-    """Return the one JSON object that a text is. `NaN` and `Infinity` are read, as Python and its kin write them.
+def parse_json(text: str, where: str, error: type[ZooError] = ConfigError, *, with_nan: bool = True) -> dict[str, Any]:
+    """Return the one JSON object that a text is.
 
     Args:
         text: The text.
         where: What it is, for the message: a file, or a line of one.
         error: What to raise.
+        with_nan: Read `NaN` and `Infinity`, which are not JSON, but which Python and its kin write.
 
     Raises:
         ZooError: `error`: it is not JSON, no object, has a key twice, or half a surrogate pair, which no file can hold.
     """
     try:
-        values = json.loads(text, object_pairs_hook=_without_duplicates)
+        values = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=float if with_nan else _refuse)
         if _SURROGATE.search(text):
             json.dumps(values, ensure_ascii=False).encode()
     except json.JSONDecodeError as problem:
         place = f"line {problem.lineno}, column {problem.colno}" if "\n" in text.strip() else f"column {problem.colno}"
-        raise error(f"{where} is not JSON: {problem.msg} at {place}.") from problem
+        raise error(f"{where} is not valid JSON: {problem.msg} at {place}.") from problem
     except (ValueError, RecursionError) as problem:
-        raise error(f"{where} is not JSON: {_reason(problem)}.") from problem
+        raise error(f"{where} is not valid JSON: {_reason(problem)}.") from problem
     if not isinstance(values, dict):
-        raise error(f"{where} must be a JSON object, got {shown(values)}.")
+        raise error(f"{where} must hold a JSON object, got {type(values).__name__}.")
     return values
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a small set of real photographs from packages of Debian and PyPI.
 
-    python recipes/data/images.py
+    zoo data images
 
 The result is the folder ${XDG_CACHE_HOME:-~/.cache}/tokenizer-zoo/images unless `--out` says otherwise. The script
 downloads 600 MB once, makes a virtual environment of its own in the cache (100 MB) and runs itself inside it. It needs

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Collect expert robot actions from the 50 scripted policies of MetaWorld.
 
-    python recipes/data/metaworld.py
-    python recipes/data/metaworld.py --out actions.npz --sample zoo/data/samples/metaworld_expert.npz
+    zoo data metaworld
+    zoo data metaworld --out actions.npz --sample zoo/data/samples/metaworld_expert.npz
 
 The result is ${XDG_CACHE_HOME:-~/.cache}/tokenizer-zoo/metaworld.npz unless `--out` says otherwise. The simulator wants
 package versions of its own, so the script makes a virtual environment in the cache (about 400 MB), installs the pinned

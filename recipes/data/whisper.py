@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Fetch a small Whisper model and write it in Hugging Face's layout.
 
-    python recipes/data/whisper.py                  # tiny.en, from which the small speech tokenizer starts
-    python recipes/data/whisper.py --model base     # 99 languages; eval/resynthesis.yaml reads speech with it
-    python recipes/data/whisper.py --out whisper-tiny.en
+    zoo data whisper               # tiny.en, from which the small speech tokenizer starts
+    zoo data whisper --model base  # 99 languages; eval/resynthesis.yaml reads speech with it
+    zoo data whisper --out whisper-tiny.en
 
 The result is the folder ${XDG_CACHE_HOME:-~/.cache}/tokenizer-zoo/whisper-tiny.en (or whisper-base) unless `--out` says
 otherwise: `config.json`, `model.safetensors` (float16, 75 or 145 MB) and `tokenizer.json`, named as in

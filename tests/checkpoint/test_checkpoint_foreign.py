@@ -123,13 +123,13 @@ class TestReadJson:
     def test_what_is_no_file_is_not_waited_for(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         for name in ("pipe", "nothing", "."):
-            with pytest.raises(CheckpointError, match="is missing, or is not a file"):
+            with pytest.raises(CheckpointError, match=r"(is not a regular file|does not exist). Download it again"):
                 read_json(tmp_path / name)
 
     def test_a_file_larger_than_any_configuration_is_not_read(self, tmp_path):
         with (tmp_path / "x.json").open("wb") as file:
             file.truncate(2**26 + 1)
-        with pytest.raises(CheckpointError, match="has 67108865 bytes; such a file has at most 67108864"):
+        with pytest.raises(CheckpointError, match="has more than 67108864 bytes"):
             read_text(tmp_path / "x.json")
 
 

@@ -46,9 +46,9 @@ def test_a_document_for_programs_and_a_file(suite, tmp_path, capsys):
 def test_a_suite_that_ships_goes_by_its_name(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(["eval", "action"]) == 1
-    assert "make it with `python recipes/data/metaworld.py`" in capsys.readouterr().err
+    assert "make it with `zoo data metaworld`" in capsys.readouterr().err
 
 
 def test_help_has_examples(capsys):
     assert main(["eval", "--help"]) == 0
-    assert "zoo eval eval/action.yaml --models beast ./my-beast" in capsys.readouterr().out
+    assert "zoo eval action --models beast ./my-beast" in capsys.readouterr().out

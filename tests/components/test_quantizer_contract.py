@@ -2,7 +2,6 @@
 
 import copy
 import io
-from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.components.quantizers import QuantizerConfig, build, parse
+from zoo.components.quantizers import KINDS, build, parse
 from zoo.config import from_dict, to_dict
 from zoo.errors import ConfigError, InputError, TokenError
 
@@ -35,7 +34,7 @@ CONFIGS = {
     "gaussian": {"kind": "gaussian", "dim": 6},
 }
 DISCRETE = [name for name in CONFIGS if name not in ("none", "gaussian")]
-SINGLE = [name for name in DISCRETE if build(CONFIGS[name]).num_codebooks == 1]
+SINGLE = [name for name in DISCRETE if "residual" not in name and name != "uniform by dimension"]
 
 
 def make(name, seed=0):
@@ -48,7 +47,7 @@ def vectors(quantizer, *shape, seed=1):
 
 
 def test_every_kind_is_tested():
-    assert {config["kind"] for config in CONFIGS.values()} == {config.kind for config in get_args(QuantizerConfig)}
+    assert {config["kind"] for config in CONFIGS.values()} == set(KINDS)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -271,8 +270,10 @@ def test_configs_survive_yaml_and_skeletons_have_no_values(name):
         ({"kind": "fsq", "levels": [3], "bypass_rate": 2}, "probability"),
         ({"kind": "lfq", "num_bits": 0}, "from 1 to 30"),
         ({"kind": "lfq", "num_bits": 4, "temperature": 0}, "must be positive"),
-        ({"kind": "vq", "codebook_size": 0, "dim": 3}, "at least 1"),
-        ({"kind": "vq", "codebook_size": 5, "dim": 0}, "at least 1"),
+        ({"kind": "vq", "codebook_size": 0, "dim": 3}, "from 1 to"),
+        ({"kind": "vq", "codebook_size": 2**31, "dim": 3}, "from 1 to"),
+        ({"kind": "residual", "num_stages": 10**9, "stage": {"kind": "lfq", "num_bits": 3}}, "from 1 to 1024"),
+        ({"kind": "vq", "codebook_size": 5, "dim": 0}, "from 1 to"),
         ({"kind": "vq", "codebook_size": 5, "dim": 3, "ema_decay": 1.0}, "below 1"),
         ({"kind": "vq", "codebook_size": 5, "dim": 3, "revive_below": -1.0}, "revive_below"),
         ({"kind": "vq", "codebook_size": 5, "dim": 3, "kmeans_iterations": -1}, "negative"),
@@ -284,11 +285,8 @@ def test_configs_survive_yaml_and_skeletons_have_no_values(name):
         ({"kind": "residual", "num_stages": 0, "stage": {"kind": "lfq", "num_bits": 3}}, "num_stages"),
         ({"kind": "residual", "num_stages": 2, "stage": {"num_bits": 3}}, "stage must be a mapping with a kind"),
         ({"kind": "residual", "num_stages": 2, "stage": {"kind": "lfq", "bits": 3}}, "stage has the unknown key"),
-        (
-            {"kind": "residual", "num_stages": 2, "stage": {"kind": "none", "dim": 3}},
-            "stage has the unknown kind 'none'; known: fsq, lfq, stochastic_vq, vq",
-        ),
-        ({"kind": "uniform", "dim": 0}, "dim must be at least 1"),
+        ({"kind": "residual", "num_stages": 2, "stage": {"kind": "none", "dim": 3}}, "stage must be of kind fsq"),
+        ({"kind": "uniform", "dim": 0}, "dim must be from 1"),
         (
             {"kind": "uniform", "dim": 2, "levels": [4, 4, 4]},
             r"levels must be one number, or one for each of 2 dim.*4\)",

@@ -75,10 +75,10 @@ def test_lines_of_windows_empty_lines_and_no_last_line_end(tmp_path):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b'{"a": 1} {"a": 2}', "line 2 is not JSON: Extra data at column 10"),
-        (b'{"a": 1}\r{"a": 2}', "line 2 is not JSON: Extra data"),  # line ends of Mac OS 9
+        (b'{"a": 1} {"a": 2}', "line 2 is not valid JSON: Extra data at column 10"),
+        (b'{"a": 1}\r{"a": 2}', "line 2 is not valid JSON: Extra data"),  # line ends of Mac OS 9
         (b'{"a": "\xff"}', "line 2 is not text in UTF-8"),
-        (b"[1, 2]", "line 2 must be a JSON object"),
+        (b"[1, 2]", "line 2 must hold a JSON object"),
         (b'{"a": 1, "a": 2}', "line 2 .* twice"),
         ("{}".encode("utf-16"), "line 2 is not text in UTF-8"),
         (b"[" * 100_000, "line 2 .* recursion"),

@@ -270,7 +270,7 @@ class TestNoiseBank:
             NoiseBank.from_manifest(path)
         for line in ("{", '{"audio": 1}', "[1]", '{"audio_filepath": 1}'):
             path.write_text('{"audio_filepath": "a.flac"}\n' + line)
-            with pytest.raises(InputError, match=r"line 2 (is not JSON|must)"):
+            with pytest.raises(InputError, match=r"line 2 (is not valid JSON|must)"):
                 NoiseBank.from_manifest(path)
 
 

@@ -115,7 +115,7 @@ def test_data_that_is_not_the_reference_is_said_to_be_so(report):
 
 def test_missing_data_says_how_to_make_it(suite, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"make it with `python recipes/data/metaworld.py`"):
+    with pytest.raises(InputError, match=r"make it with `zoo data metaworld`"):
         run(suite)
 
 
@@ -130,9 +130,9 @@ def test_a_model_that_does_not_fit_the_data_is_refused(suite, data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a", "must be a mapping"),
+        ("- a", "must be a YAML mapping"),
         ("kind: action\nfoo: 1", "unknown key"),
-        ("kind: [", "cannot read"),
+        ("kind: [", "is not plain YAML"),
         ("", "mapping"),
     ],
 )

@@ -192,7 +192,7 @@ def test_a_bad_suite_is_refused(tmp_path, changes, message):
 
 def test_data_that_is_not_there_is_said_to_be_so(suite, models, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"make it with `python recipes/data/speech.py`"):
+    with pytest.raises(InputError, match=r"make it with `zoo data speech`"):
         run(suite, models=[models["speech"]])
     with pytest.raises(ConfigError, match="names no data for image: point --data"):
         run(suite, models=[models["image"]])

@@ -291,7 +291,7 @@ def test_what_does_not_fit_is_refused(suite, corpus, models, monkeypatch, tmp_pa
     with pytest.raises(InputError, match="no transcribed clip"):
         run(dataclasses.replace(suite, heard=Clips(("flite",), speakers=("nobody",))), models=[], data=corpus)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"test.jsonl does not exist: make the folder with `python recipes"):
+    with pytest.raises(InputError, match=r"test.jsonl does not exist: make the folder with `zoo data"):
         run(suite)
 
 

@@ -267,9 +267,7 @@ def test_what_cannot_be_measured_is_refused(suite, corpus, models, tmp_path, mon
     with pytest.raises(InputError, match="tokenizes image, this suite is for speech"):
         run(suite, models=[models["image"]], data=corpus)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(
-        InputError, match=r"test.jsonl does not exist: make the folder with `python recipes/data/speech"
-    ):
+    with pytest.raises(InputError, match=r"test.jsonl does not exist: make the folder with `zoo data speech"):
         run(suite)
     folder = Path(shutil.copytree(corpus, tmp_path / "rates"))
     soundfile.write(folder / "0.flac", np.zeros(800), 8000)

@@ -325,7 +325,7 @@ def test_a_manifest_that_does_not_fit_is_told_where(suite, corpus, tmp_path, lin
 
 
 def test_a_missing_folder_says_how_it_is_made(suite, tmp_path):
-    with pytest.raises(InputError, match=r"make the folder with `python recipes/data/stab.py`"):
+    with pytest.raises(InputError, match=r"make the folder with `zoo data stab`"):
         run(suite, models=given("local"), data=tmp_path)
 
 

@@ -238,7 +238,7 @@ class TestTranscriber:
                 read(wave, rate)
         with pytest.raises(InputError, match="English alone, and the language is 'de'"):
             Transcriber(folder, "de")
-        with pytest.raises(CheckpointError, match=r"config.json does not exist.*recipes/data/whisper"):
+        with pytest.raises(CheckpointError, match=r"config.json does not exist.*zoo data whisper"):
             Transcriber(tmp_path)
 
     def test_damaged_folders(self, folder, tmp_path):

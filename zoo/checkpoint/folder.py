@@ -33,6 +33,7 @@ from zoo.checkpoint.atomic import STAGING, staging
 from zoo.checkpoint.manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
 from zoo.errors import CheckpointError, ConfigError, ZooError
 from zoo.fresh import fresh
+from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["CONFIG", "FORMAT", "WEIGHTS", "is_checkpoint", "load", "read_manifest", "save"]
@@ -112,7 +113,7 @@ def save(
     _weights.require_fit(expected, _weights.kinds(tensors), f"this {tokenizer.name} tokenizer")
     weights = _by_file(tensors, cls.decoder_file)
     try:
-        folder = Path(folder).expanduser()
+        folder = expanded(folder, CheckpointError)
         there = [file for file in (CONFIG, *weights, *assets) if os.path.lexists(folder / file)]
         if there and not overwrite:
             raise CheckpointError(

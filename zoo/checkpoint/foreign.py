@@ -6,18 +6,18 @@ one is imported or called.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
+from zoo import strict
 from zoo.checkpoint import weights
 from zoo.errors import CheckpointError, shown
+from zoo.strict_yaml import UntaggedLoader, parse_yaml
 
 __all__ = [
     "fitted",
@@ -89,12 +89,9 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: It is missing, unreadable, implausibly large, or not a JSON object.
     """
     try:
-        values = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}): download it again.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, got {type(values).__name__}.")
-    return values
+        return strict.read_json(path, CheckpointError)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Download it again.") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -108,13 +105,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     text = read_text(path, _MAX_YAML_BYTES)
     try:
-        values = yaml.load(text, Loader=_PlainLoader)  # a subclass of the safe loader
-    except (ValueError, KeyError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path} cannot be read as plain YAML ({reason:.300}): download it again.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a YAML mapping, got {type(values).__name__}.")
-    return values
+        return parse_yaml(text, str(path), CheckpointError, UntaggedLoader)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Download it again.") from error
 
 
 def read_text(path: Path, max_bytes: int = _MAX_BYTES) -> str:
@@ -123,18 +116,10 @@ def read_text(path: Path, max_bytes: int = _MAX_BYTES) -> str:
     Raises:
         CheckpointError: It is missing, unreadable, implausibly large, or not UTF-8.
     """
-    if not path.is_file():  # opening a pipe would wait for its writer
-        raise CheckpointError(f"{path} is missing, or is not a file: download it again.")
     try:
-        if (size := path.stat().st_size) > max_bytes:
-            raise CheckpointError(f"{path} has {size} bytes; such a file has at most {max_bytes}.")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is not text in UTF-8 ({error}): download it again.") from error
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error}): download it again.") from error
+        return strict.read_text(path, CheckpointError, max_bytes)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Download it again.") from error
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
@@ -199,22 +184,3 @@ def fitted(
     weights.require_fit(weights.kinds(expected), weights.kinds(found), where)
     weights.require_finite(found, where)
     return {ours: found[theirs] for ours, theirs in names.items()}
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Reads `!anything` as if it were not tagged. `!!python/…` stays what it is to its base class, an error."""
-
-
-def _untagged(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_scalar(node)  # type: ignore[arg-type]
-
-
-_PlainLoader.add_multi_constructor("!", _untagged)
-# YAML 1.1, which PyYAML reads, takes 1e-6 for a word; HyperPyYAML takes it for a number.
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from zoo import strict
 from zoo.errors import CheckpointError, ConfigError, shown
 
 __all__ = ["CONFIG", "FORMAT", "FORMAT_VERSION", "contents", "encode", "is_checkpoint", "read_manifest"]
@@ -121,13 +122,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {error}.") from error
     if len(content) > _MAX_BYTES:
         raise CheckpointError(f"{path} has more than {_MAX_BYTES} bytes, which no config takes.")
-    try:
-        values = json.loads(content.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}. Download or copy it again.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not {type(values).__name__}.")
-    return values
+    text = strict.decode(content, str(path), CheckpointError)
+    return strict.parse_json(text, str(path), CheckpointError, with_nan=False)
 
 
 def _absence(path: Path) -> str:
@@ -144,16 +140,3 @@ def _absence(path: Path) -> str:
         else f"It has {contents(folder)}."
     )
     return f"{folder} has no {path.name}, so it is not a checkpoint folder. {remedy}"
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number")
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in values:
-            raise ValueError(f"the key {shown(key)} is there twice")
-        values[key] = value
-    return values

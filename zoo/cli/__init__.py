@@ -19,11 +19,12 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, TextIO
 
 from zoo import __version__
-from zoo.cli._output import note
+from zoo.cli._output import harmless, note
 from zoo.errors import LicenceWarning, ZooError, near_matches
 
 __all__ = ["COMMANDS", "Command", "main"]
@@ -47,6 +48,7 @@ COMMANDS = {
     "fit": Command("zoo.cli.training", "train a tokenizer, or go on with it", "fit"),
     "validate": Command("zoo.cli.training", "measure a training checkpoint on validation data", "validate"),
     "test": Command("zoo.cli.training", "measure a training checkpoint on test data", "test"),
+    "data": Command("zoo.cli.data", "make the data that recipes and suites use"),
     "export": Command("zoo.cli.export", "turn a training checkpoint into a model"),
     "push": Command("zoo.cli.push", "publish a model on the Hugging Face Hub"),
 }
@@ -58,6 +60,7 @@ _EXAMPLES = """\
 
 _INTERRUPTED, _NO_READER, _TERMINATED = 130, 141, 143  # 128 + the signal's number, as a shell counts
 _USAGE = 2
+_MAX_TEXT = 1500
 
 
 class _TerminatedError(BaseException):
@@ -67,6 +70,11 @@ class _TerminatedError(BaseException):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, the process's own if None, and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stderr is None:  # closed by `2>&-`; print would take None for stdout
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, until the process ends
+    if sys.stdout is None:
+        _complain("error: standard output is closed, and results are printed to it: leave 1>&- out.")
+        return 1
     debug = "--debug" in arguments
     with _environment():
         try:
@@ -91,9 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _complain(f"error: {_text(error)}")
             return 1
         except RuntimeError as error:
-            if debug or type(error).__name__ != "OutOfMemoryError":
+            shortage = _shortage(error)
+            if debug or shortage is None:
                 raise
-            _complain("error: the device has not enough memory: try a smaller --batch-size, or --device cpu.")
+            _complain(f"error: {shortage}")
             return 1
 
 
@@ -141,12 +150,24 @@ examples:
 def _text(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory: try a smaller --batch-size."
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"  # the system repeats names of any length
+
+
+def _shortage(error: RuntimeError) -> str | None:
+    """Return what a foreign error says about the machine and not about the program, None if it does not."""
+    text = str(error)
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the device has not enough memory: try a smaller --batch-size, or --device cpu."
+    if "DefaultCPUAllocator" in text or "can't allocate memory" in text:  # torch has no class for it
+        return _text(MemoryError())
+    return None
 
 
 def _complain(text: str) -> None:
+    lines = [harmless(line) for line in text.split("\n")]
     with suppress(OSError):
-        print(f"zoo: {text}", file=sys.stderr)
+        print("zoo: " + "\n".join(lines), file=sys.stderr)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def load_model(name: str, device: str = "cpu", *, decoder: bool = True) -> Token
 
     try:
         target = torch.device(device)
-        torch.empty(0, device=target)
+        torch.zeros(1, device=target).item()  # which a device without values has not, such as meta
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"the device {device!r} cannot be used here ({reason}). Try --device cpu.") from error

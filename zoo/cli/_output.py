@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,19 +15,41 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-__all__ = ["Ticker", "count", "note", "number", "print_facts", "print_json", "print_table", "size", "ticking"]
+__all__ = [
+    "Ticker",
+    "count",
+    "harmless",
+    "note",
+    "number",
+    "print_facts",
+    "print_json",
+    "print_table",
+    "size",
+    "ticking",
+]
 
+# C0 and C1 controls, line and paragraph separators, and the marks and overrides of direction.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _PATIENCE = 2.0  # seconds after which work that goes on shows its progress
 
 
 def note(text: str) -> None:
     """Tell the user something that is neither a result nor an error."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {harmless(text)}", file=sys.stderr)
+
+
+def harmless(text: str) -> str:
+    """Return text with what a terminal would obey as escapes: control characters, and marks that reorder letters.
+
+    Names, licences and descriptions of models are what strangers have written.
+    """
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def print_json(value: Any) -> None:
     """Print the one JSON document that a command promises. What is not a finite number becomes null."""
-    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    print(_CONTROLS.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()) -> None:
@@ -39,6 +62,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: 
         rows: The cells.
         numeric: Headings of the columns that are aligned at the right.
     """
+    rows = [[harmless(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
     pads = [str.rjust if column in numeric else str.ljust for column in columns]
     lines = [[pad(cell, w) for pad, cell, w in zip(pads, row, widths, strict=True)] for row in (columns, *rows)]
@@ -58,6 +82,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: 
 
 def print_facts(title: str, facts: Mapping[str, str]) -> None:
     """Print a title and, indented below it, names and values."""
+    title, facts = harmless(title), {harmless(name): harmless(value) for name, value in facts.items()}
     width = max(map(len, facts), default=0)
     if sys.stdout.isatty():
         from rich.table import Table

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-__all__ = ["Parser", "indices", "positive", "positive_int", "share"]
+__all__ = ["Parser", "indices", "positive", "positive_int", "seed", "share"]
 
 
 _WIDTH = 80
@@ -86,6 +86,17 @@ def positive_int(value: Any) -> int:
         number = 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of 1 or more")
+    return number
+
+
+def seed(value: Any) -> int:
+    """Read a seed, which is what torch's generators take."""
+    try:
+        number = int(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from 0 to 2^64 - 1")
     return number
 
 

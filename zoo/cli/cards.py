@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import re
 import sys
 from typing import Any
 
@@ -18,11 +17,11 @@ from zoo import registry, resources
 from zoo.errors import ConfigError
 from zoo.evaluation.report import card_section, read_report
 from zoo.hub.card import RESULTS_FORMAT, facts
+from zoo.hub.card_text import BLOCK
 from zoo.loading import load
+from zoo.strict import read_json
 
 __all__ = ["fill", "main", "metrics"]
-
-_BLOCK = re.compile(r"(<!-- zoo:(?P<kind>\w+)(?: (?P<argument>[\w./-]+))? -->\n).*?(<!-- zoo:end -->)", re.DOTALL)
 
 
 def metrics(found: dict[str, Any]) -> str:
@@ -48,14 +47,14 @@ def fill(text: str) -> str:
         ConfigError: A block of an unknown kind, or of a model that would have to be downloaded.
         UnknownNameError: A block of a model that there is not.
     """
-    return _BLOCK.sub(lambda match: match[1] + _content(match["kind"], match["argument"] or "") + "\n" + match[4], text)
+    return BLOCK.sub(lambda match: match[1] + _content(match["kind"], match["argument"] or "") + "\n" + match[4], text)
 
 
 def _content(kind: str, argument: str) -> str:
     if kind == "results":
         return card_section(read_report(resources.path("eval", "results", argument)))
     if kind == "metrics":
-        return metrics(json.loads(resources.path("eval", "results", argument).read_text(encoding="utf-8")))
+        return metrics(read_json(resources.path("eval", "results", argument)))
     if kind in ("facts", "settings"):
         if not registry.model(argument).is_shipped:
             raise ConfigError(

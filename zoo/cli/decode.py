@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.cli._inputs import as_flags
 from zoo.cli._models import DEVICE_HELP, load_model
 from zoo.cli._output import count, note, print_facts, print_json, ticking
-from zoo.cli._parser import Parser, positive, positive_int
+from zoo.cli._parser import Parser, positive, positive_int, seed
 from zoo.errors import CheckpointError, InputError, TokenError, ZooError
 from zoo.spec import option_names
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
         "--frame-rate", metavar="HZ", type=positive, help="frames a second of videos (default: that of the inputs)"
     )
     parser.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="for models that decode from noise (default: %(default)s)"
+        "--seed", metavar="N", type=seed, default=0, help="for models that decode from noise (default: %(default)s)"
     )
     parser.add_json()
     decode(**parser.values(arguments))

@@ -23,18 +23,18 @@ def main(arguments: Sequence[str]) -> None:
         "eval",
         "SUITE",
         "Measure tokenizers on data they were not fitted on, with confidence intervals. A suite\n"
-        "is a YAML file that says what is measured on what: eval/action.yaml is for robot\n"
-        "actions (error, tokens, smoothness, joins, latency), eval/noise.yaml for speech (how\n"
-        "many tokens change in noise, codebook usage), eval/stab.yaml, too (STAB-style: invariance\n"
+        "is a YAML file that says what is measured on what, yours or one that ships: action\n"
+        "is for robot actions (error, tokens, smoothness, joins, latency), noise for speech\n"
+        "(how many tokens change in noise, codebook usage), stab, too (STAB-style: invariance\n"
         "to speaker, context and language, robustness, compressibility, vocabulary use), and\n"
-        "eval/resynthesis.yaml for what decoded speech sounds like (word errors, STOI, PESQ, MOS).\n"
-        "eval/invariance.yaml is for all: ids that change with batch, padding, threads, and in fast\n"
+        "resynthesis for what decoded speech sounds like (word errors, STOI, PESQ, MOS).\n"
+        "invariance is for all: ids that change with batch, padding, threads, and in fast\n"
         "mode.",
         """
-        zoo eval eval/action.yaml                               # what the cards show
-        zoo eval eval/action.yaml --models beast ./my-beast     # yours beside another
-        zoo eval eval/noise.yaml --models ./my-speech-tokenizer --out results.json
-        zoo eval eval/stab.yaml --models stabletoken,mine:tokenize --html page.html
+        zoo eval action                            # what the cards show
+        zoo eval action --models beast ./my-beast  # yours beside another
+        zoo eval noise --models ./my-speech-tokenizer --out results.json
+        zoo eval stab --models stabletoken,mine:tokenize --html page.html
         """,
     )
     parser.add_argument(
@@ -64,16 +64,15 @@ def evaluate(
     from zoo.evaluation import as_json, card_section, read_suite, run, suite_kind, table, write_report
 
     path = Path(suite)
-    if not path.exists() and not path.suffix:
-        path = resources.path("eval", f"{suite}.yaml")
+    if not path.suffix and (path.is_dir() or not path.exists()):
+        path = resources.named_suite(suite)
     wanted = read_suite(path)
     page = suite_kind(wanted.kind).page
     if models is not None:
         models = [name for given in models for name in ([given] if Path(given).exists() else given.split(",")) if name]
     if html is not None and page is None:
         raise ConfigError(
-            f"--html is for suites that have a page, such as eval/stab.yaml, and {path} has none: "
-            "--markdown writes its table."
+            f"--html is for suites that have a page, such as stab, and {path} has none: --markdown writes its table."
         )
 
     with _bar() as progress:

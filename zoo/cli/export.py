@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from zoo.cli._output import print_facts, print_json
 from zoo.cli._parser import Parser
+from zoo.strict import expanded
 
 __all__ = ["export", "main"]
 
@@ -59,7 +59,7 @@ def export(checkpoint: str, out: str, weights: str, dtype: str, json: bool, **fa
 
     tokenizer = tokenizer_of(checkpoint, average={"auto": None, "averaged": True, "trained": False}[weights])
     rounded = None if dtype == "float32" else getattr(torch, dtype)
-    folder = zoo.save(tokenizer, Path(out).expanduser(), dtype=rounded, **facts)
+    folder = zoo.save(tokenizer, expanded(out), dtype=rounded, **facts)
     name = facts["name"] or tokenizer.name
     if json:
         print_json({"name": name, "folder": str(folder), "num_parameters": tokenizer.num_parameters})

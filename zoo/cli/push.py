@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.cli._models import MODEL_HELP, load_model
 from zoo.cli._output import note, print_facts, print_json
 from zoo.cli._parser import Parser
+from zoo.strict import expanded
 
 if TYPE_CHECKING:
     from zoo.hub import PushResult
@@ -25,8 +26,9 @@ def main(arguments: Sequence[str]) -> None:
         "MODEL OWNER/REPO",
         "Publish a model on the Hugging Face Hub in one commit, as config.json and\n"
         "safetensors, after loading it to see that it is whole. The repository is created\n"
-        "if there is none. A model without a card, README.md, gets one; a card that the\n"
-        "repository has already is never replaced, and no file there is deleted.\n\n"
+        "if there is none. A model without a card, README.md, gets one. Of a card that the\n"
+        "repository has already, facts between markers are renewed, and your words stay; no\n"
+        "file there is deleted.\n\n"
         "Log in with `hf auth login` first, or set HF_TOKEN.",
         """
         zoo push ./my-robot alice/my-robot --private
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to (default: that of the repository)")
     parser.add_argument("--tag", metavar="NAME", help="tag for the commit; it must not exist yet")
     parser.add_argument("--private", action="store_true", help="create it private; a public one is then refused")
+    parser.add_argument(
+        "--change-licence", action="store_true", help="let the licence that the card there states become another"
+    )
     parser.add_argument(
         "-m", "--message", metavar="TEXT", default="Upload tokenizer", help="commit message (default: %(default)s)"
     )
@@ -52,7 +57,7 @@ def push(model: str, repo: str, json: bool, **options: Any) -> None:
 
     hub.HubLocation(repo)  # refuses a malformed name before anything is done
     tokenizer = load_model(model)  # what does not load is not published
-    where = Path(model).expanduser()
+    where = expanded(model)
     if tokenizer.source == str(where) and checkpoint.is_checkpoint(where):
         result = _push_folder(tokenizer, where, repo, options)
     else:
@@ -61,7 +66,7 @@ def push(model: str, repo: str, json: bool, **options: Any) -> None:
         print_json({"model": tokenizer.name, **dataclasses.asdict(result)})
         return
     if result.card_kept:
-        note("the repository's own model card was kept.")
+        note("the repository's own model card was kept, but for the facts between its markers.")
     address = f"hf://{result.repo_id}@{options['tag'] or result.commit}"
     print_facts(f"published {tokenizer.name}", {"page": result.url, "commit": result.commit, "load it": address})
 
@@ -80,5 +85,5 @@ def _push_folder(tokenizer: Tokenizer, folder: Path, repo: str, options: dict[st
             card.unlink(missing_ok=True)
         raise
     if not has_card:
-        note(f"a model card was written, {card}: complete it on the Hub, where it is not replaced any more.")
+        note(f"a model card was written, {card}: complete it on the Hub, where only facts between markers are renewed.")
     return result

@@ -7,7 +7,6 @@ length. What is made in `Windows` has overlaps in which one window fades into th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +17,8 @@ from torch import Tensor
 from zoo.errors import ConfigError, InputError, shown
 
 __all__ = ["Chunking", "Piece", "Windows", "cut", "groups", "in_chunks", "whole_tokens"]
+
+_MAX_SECONDS = 1e9
 
 
 class Piece(NamedTuple):
@@ -203,7 +204,7 @@ def whole_tokens(name: str, seconds: float, token_rate: float) -> int:
     Raises:
         ConfigError: It is negative, or not a whole number of tokens.
     """
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds)
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and abs(seconds) < _MAX_SECONDS
     tokens = round(seconds * token_rate) if number else -1
     if tokens < 0 or abs(seconds * token_rate - tokens) > 1e-6 * max(1, tokens):
         raise ConfigError(

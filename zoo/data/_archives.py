@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data._found import ACTIONS, BORDERS, Found, cut, cut_by, describe_array, natural, require_no_borders
+from zoo.data._found import ACTIONS, BORDERS, Found, cut, cut_by, describe_array, require_no_borders
+from zoo.data.folders import natural_order
 from zoo.errors import InputError, near_matches
 
 __all__ = ["read_npy", "read_npz"]
@@ -90,7 +91,7 @@ def _numbered(names: list[str]) -> list[str]:
     """Return the names in their natural order if they number episodes, `ep_0`, `ep_1` …, and none otherwise."""
     numbered = [name for name in names if name not in _FACTS]
     stems = {match[1] if (match := _NUMBERED.fullmatch(name)) else None for name in numbered}
-    return sorted(numbered, key=natural) if len(numbered) > 1 and len(stems) == 1 and None not in stems else []
+    return sorted(numbered, key=natural_order) if len(numbered) > 1 and len(stems) == 1 and None not in stems else []
 
 
 def _choose_key(keys: list[str], key: str | None, where: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.data.folders import natural_order
 from zoo.errors import InputError
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "cut",
     "cut_by",
     "describe_array",
-    "natural",
     "require_no_borders",
     "rows_of_episodes",
     "visible",
@@ -72,13 +72,7 @@ def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
     File systems put files of their own beside a user's: macOS `._name` on exFAT and SMB, trash folders, `.git`.
     """
     found = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    return sorted(found, key=lambda path: natural(str(path.relative_to(folder))))
-
-
-def natural(text: str) -> list[tuple[bool, int, str]]:
-    """Return a key that sorts `ep_2` before `ep_10`."""
-    parts = re.split(r"([0-9]+)", text)
-    return [(part.isdecimal(), int(part[:18]) if part.isdecimal() else 0, part) for part in parts]
+    return sorted(found, key=lambda path: natural_order(str(path.relative_to(folder))))
 
 
 def describe_array(value: object) -> str:

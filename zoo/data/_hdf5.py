@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data._found import ACTIONS, BORDERS, Found, cut, cut_by, natural, require_no_borders
+from zoo.data._found import ACTIONS, BORDERS, Found, cut, cut_by, require_no_borders
 from zoo.data._source import unreadable
+from zoo.data.folders import natural_order
 from zoo.errors import InputError, MissingExtraError, near_matches
 
 __all__ = ["read_hdf5"]
@@ -40,7 +41,9 @@ def read_hdf5(path: Path, key: str | None, split: str | None) -> Found:
     with unreadable(path, "HDF5"), h5py.File(path, "r") as file:
         where = str(path)
         group = _member(file, "data", where) if "data" in file else file
-        demos = [name for name in sorted(group, key=natural) if _is_group(group, name)] if group is not None else []
+        demos = (
+            [name for name in sorted(group, key=natural_order) if _is_group(group, name)] if group is not None else []
+        )
         keys = ACTIONS if key is None else (key,)
         if any(name in file for name in keys):
             if split is not None:

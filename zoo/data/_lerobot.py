@@ -22,7 +22,7 @@ from zoo.data._parquet import Table, read_columns, read_parquet
 from zoo.data._source import unreadable
 from zoo.data.json_lines import read_json_lines
 from zoo.errors import InputError, near_matches, shown
-from zoo.strict import parse_json, read_text
+from zoo.strict import read_json
 
 __all__ = ["read_lerobot"]
 
@@ -276,4 +276,4 @@ def _check_present(path: Path) -> None:
 
 def _json(path: Path) -> dict[str, Any]:
     _check_present(path)
-    return parse_json(read_text(path, InputError), repr(str(path)), InputError)
+    return read_json(path, InputError)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,13 +102,15 @@ def write_mp4(path: str | os.PathLike[str], video: Tensor, frame_rate: float) ->
     if encoder is None:
         raise MissingExtraError(f"this build of av has none of the encoders {', '.join(_ENCODERS)}: pip install -U av.")
     options = {"libx264": {"crf": "16"}, "mpeg4": {"qscale": "2"}}.get(encoder, {})
-    with av.open(os.fspath(path), "w", format="mp4") as container:
+    file = io.BytesIO()  # through memory, so that what a disk refuses is the system's error
+    with av.open(file, "w", format="mp4") as container:
         rate = Fraction(frame_rate).limit_denominator(1001)
         stream: Any = container.add_stream(encoder, rate=rate, options=options)
         stream.height, stream.width, stream.pix_fmt = video.shape[2], video.shape[3], "yuv420p"
         for frame in pixels:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+    Path(path).write_bytes(file.getbuffer())
 
 
 def _decode(container: Any, stream: Any, rate: float, source: Source) -> Iterator[tuple[float, Any]]:

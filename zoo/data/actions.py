@@ -37,6 +37,7 @@ from zoo.data._hdf5 import read_hdf5
 from zoo.data._lerobot import read_lerobot
 from zoo.data._parquet import read_parquet
 from zoo.data._source import local_path
+from zoo.data.folders import files_in
 from zoo.errors import InputError
 
 __all__ = ["ActionEpisodes", "chunk_episodes", "chunk_starts", "read_actions"]
@@ -260,7 +261,7 @@ def _read_table(path: Path, column: str | Sequence[str] | None) -> Found:
 
 def _read_folder(folder: Path, given: dict[str, Any]) -> Found:
     """Read all files of the one kind that a folder holds, or its subfolders if it holds none itself."""
-    for paths in (folder.iterdir(), folder.rglob("*")):
+    for paths in (folder.iterdir(), files_in(folder)):
         files = [path for path in visible(paths, folder) if path.suffix.lower() in _TAKES and path.is_file()]
         if files:
             break

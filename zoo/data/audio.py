@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -173,4 +175,7 @@ def write_wav(path: str | os.PathLike[str], wave: Tensor, sample_rate: int) -> N
     import soundfile
 
     pcm = scaled.clamp(max=32767).to(torch.int16)
-    soundfile.write(os.fspath(path), pcm.movedim(-1, 0).numpy(), sample_rate, format="WAV", subtype="PCM_16")
+    # Through memory, since libsndfile does not say why a disk refuses, or, on closing, that it does.
+    file = io.BytesIO()
+    soundfile.write(file, pcm.movedim(-1, 0).numpy(), sample_rate, format="WAV", subtype="PCM_16")
+    Path(path).write_bytes(file.getbuffer())

@@ -14,6 +14,7 @@ from zoo.data.datamodule import DataModule, Split
 from zoo.data.manifest import Utterance, default_folder, read_manifest
 from zoo.data.perturbations.noise import NoiseBank, RandomPerturbation
 from zoo.errors import ConfigError, shown
+from zoo.strict import expanded
 
 __all__ = ["SpeechBatch", "SpeechData", "SpeechItems"]
 
@@ -129,7 +130,7 @@ class SpeechData(DataModule):
             raise ConfigError(f"data: eval_items must be at least 1, got {eval_items}.")
         if any(count < 1 for count in (repeat or {}).values()):
             raise ConfigError(f"data: counts of repeat must be at least 1, got {repeat}.")
-        self.folder = default_folder() if folder is None else Path(folder).expanduser()
+        self.folder = default_folder() if folder is None else expanded(folder)
         self.noise = noise
         self.text_languages = text_languages
         self.sources = sources
@@ -151,7 +152,7 @@ class SpeechData(DataModule):
         if not manifest.is_file():
             if split == "train":
                 raise ConfigError(
-                    f"{manifest} does not exist: make the corpus with `python recipes/data/speech.py`, or point "
+                    f"{manifest} does not exist: make the corpus with `zoo data speech`, or point "
                     "data.folder at manifests of your own."
                 )
             return None

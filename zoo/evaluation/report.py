@@ -10,6 +10,7 @@ from typing import Any
 
 from zoo.errors import ConfigError
 from zoo.evaluation.kinds import suite_kind
+from zoo.strict import read_json
 
 __all__ = [
     "Column",
@@ -125,7 +126,7 @@ def read_report(path: Path) -> Report:
         ConfigError: The file is not a report.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         if values.pop("format") != _FORMAT:
             raise ValueError("another format")
         models = {
@@ -133,7 +134,9 @@ def read_report(path: Path) -> Report:
             for name, figures in values.pop("models").items()
         }
         return Report(models=models, **values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except ConfigError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path} is not a results file of this library: {error}.") from error
 
 

@@ -16,6 +16,7 @@ from zoo.errors import ConfigError, InputError
 from zoo.evaluation.items import cache
 from zoo.evaluation.kinds import KINDS, Progress, suite_kind
 from zoo.evaluation.report import Report
+from zoo.strict import read_text
 
 __all__ = ["DataFile", "DataFolder", "Suite", "SuiteData", "environment", "read_suite", "run"]
 
@@ -116,14 +117,10 @@ def read_suite(path: str | Path) -> Suite:
     Raises:
         ConfigError: The file is missing, not YAML, of an unknown kind, or has unknown keys or unusable values.
     """
-    import yaml
+    from zoo.strict_yaml import parse_yaml
 
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the suite {path}: {error}.") from error
-    if not isinstance(values, dict) or "kind" not in values:
+    values = parse_yaml(read_text(path), str(path))
+    if "kind" not in values:
         raise ConfigError(f"{path} must be a mapping with a kind: {' or '.join(KINDS)}.")
     try:
         kind = suite_kind(values["kind"])

@@ -8,16 +8,18 @@ written for it when it is pushed.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from zoo import config as configs
 from zoo import registry, resources
 from zoo.data import signals
+from zoo.hub.card_text import block
 from zoo.modalities.action import ActionTokenizer
 from zoo.tokenizer import Tokenizer
 
-__all__ = ["RESULTS_FORMAT", "card_for", "facts", "write_card"]
+__all__ = ["RESULTS_FORMAT", "card_for", "facts", "settings", "write_card"]
 
 RESULTS_FORMAT = "tokenizer-zoo-metrics"
 """What a file of metrics says it is; `zoo test --results` writes one."""
@@ -39,21 +41,14 @@ def card_for(tokenizer: Tokenizer, repo_id: str | None = None) -> str:
         else:
             return text
     signal = signals.of(tokenizer.spec.modality)
-    licence = tokenizer.spec.licence.lower()
+    made_from = " ".join(tokenizer.trained_on.split())
     fixed = tokenizer.num_fixed if isinstance(tokenizer, ActionTokenizer) else 0
     return f"""---
-license: {licence}
-library_name: tokenizer-zoo
-pipeline_tag: {signal.pipeline_tag}
-tags:
-- tokenizer
-- {signal.name}
-- {tokenizer.family}
----
+{_metadata(tokenizer)}---
 
 # {tokenizer.name}
 
-A {tokenizer.family} tokenizer of {signal.name}{f", made from {tokenizer.trained_on}" if tokenizer.trained_on else ""}.
+A {tokenizer.family} tokenizer of {signal.name}{f", made from {made_from}" if made_from else ""}.
 
 ```python
 import zoo
@@ -64,19 +59,39 @@ tok = zoo.load({address})
 
 ## Tokens
 
-{facts(tokenizer)}
+{block("facts", tokenizer.name, facts(tokenizer))}
 
 ## Settings
 
-```json
-{json.dumps(configs.to_dict(tokenizer.config), indent=2)}
-```
+{block("settings", tokenizer.name, settings(tokenizer))}
 
 ## Limits
 
 {_measured(tokenizer.facts) or "No figures were measured for this checkpoint. "}`zoo eval` measures a folder of yours on
 a suite of the library.
 """
+
+
+def _metadata(tokenizer: Tokenizer) -> str:
+    """Return the front matter, as YAML whatever a licence is called: the Hub knows those of its list by their ids."""
+    import yaml
+
+    signal = signals.of(tokenizer.spec.modality)
+    licence = tokenizer.spec.licence.lower()
+    values = {
+        "license": licence,
+        "library_name": "tokenizer-zoo",
+        "pipeline_tag": signal.pipeline_tag,
+        "tags": ["tokenizer", signal.name, tokenizer.family],
+    }
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence) or licence.startswith("licenseref-"):
+        values = {"license": "other", "license_name": licence} | {k: v for k, v in values.items() if k != "license"}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def settings(tokenizer: Tokenizer) -> str:
+    """Return the settings of a tokenizer, as a Markdown block of JSON."""
+    return f"```json\n{json.dumps(configs.to_dict(tokenizer.config), indent=2)}\n```"
 
 
 def _usage(example: str, fixed: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from zoo.checkpoint.atomic import STAGING
 from zoo.errors import CheckpointError, HubError, ZooError
+from zoo.hub.card_text import refreshed
+from zoo.strict import decode, read_text
 
 __all__ = ["HubLocation", "PushResult", "Snapshot", "complete", "download", "parse_uri", "push"]
 
@@ -188,10 +191,12 @@ def push(
     token: str | None = None,
     message: str = "Upload tokenizer",
     create: bool = True,
+    change_licence: bool = False,
 ) -> PushResult:
     """Publish a checkpoint folder in one commit.
 
-    A model card that the repository already has is never replaced; other files are updated, and none is deleted.
+    Of a model card that the repository already has, the blocks between `<!-- zoo:… -->` markers become those of the
+    folder's card, and its author's words stay; other files are updated, and none is deleted.
 
     Args:
         folder: It has `config.json`, `*.safetensors`, perhaps a card and other `*.json`, and nothing else.
@@ -202,10 +207,11 @@ def push(
         token: Access token with the right to write; None takes the one of the environment or of the login.
         message: The commit message.
         create: Whether to create the repository if there is none.
+        change_licence: Whether the licence that the repository's card states may become another.
 
     Raises:
         CheckpointError: If the folder is not a checkpoint folder, or has files that must not be published.
-        HubError: If the Hub cannot be reached or refuses.
+        HubError: If the Hub cannot be reached or refuses, or the repository's card states another licence.
     """
     target = HubLocation(repo_id, revision)
     names = _checkpoint_files(Path(folder))
@@ -228,9 +234,18 @@ def push(
             if tag is not None and (taken := api.model_info(repo_id, revision=tag).sha):
                 raise HubError(f"{repo_id} already has a revision {tag!r}, commit {taken}. Choose another tag.")
         card_kept = any(file.rfilename == CARD for file in head.siblings or ())
+        contents: dict[str, Path | bytes] = {name: Path(folder) / name for name in names}
+        if card_kept and CARD in names:
+            with tempfile.TemporaryDirectory() as scratch:
+                there = Path(api.hf_hub_download(repo_id, CARD, revision=head.sha, local_dir=scratch)).read_bytes()
+            new = read_text(Path(folder) / CARD, HubError)
+            card = refreshed(decode(there, f"{CARD} of {repo_id}", HubError), new, change_licence=change_licence)
+            contents[CARD] = card.encode()
+            if contents[CARD] == there:
+                del contents[CARD]
         commit = api.create_commit(
             repo_id,
-            [CommitOperationAdd(name, Path(folder) / name) for name in names if not (card_kept and name == CARD)],
+            [CommitOperationAdd(name, content) for name, content in contents.items()],
             commit_message=message,
             revision=revision,
             parent_commit=head.sha,  # so that a card that appears in the meantime is not overwritten either
@@ -272,11 +287,18 @@ def _verify(path: Path, location: HubLocation) -> bool:
     expected = path.readlink().name
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", expected):
         return False
-    git_start = b"blob %d\0" % path.stat().st_size  # 40 digits are git's name of a content, 64 its SHA-256
-    start = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(git_start, usedforsecurity=False)
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: start).hexdigest()
-    if found != expected:
+    # 64 digits are the SHA-256 of a content; 40 are git's name of it, or its SHA-1, by which mirrors such as
+    # Artifactory name it.
+    git_start = b"blob %d\0" % path.stat().st_size
+    starts = (b"",) if len(expected) == 64 else (git_start, b"")
+    found = ""
+    for start in starts:
+        digest = hashlib.sha256(start) if len(expected) == 64 else hashlib.sha1(start, usedforsecurity=False)
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, lambda digest=digest: digest).hexdigest()  # type: ignore[misc]
+        if found == expected:
+            break
+    else:
         raise CheckpointError(
             f"{path.name} of {location} is damaged in the cache: expected content with the digest {expected}, found "
             f"{found}. Remove the damaged copy, {path.resolve()}, and load again with access to the network."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +14,7 @@ from zoo import config as configs
 from zoo import registry
 from zoo.components.quantizers import Quantized
 from zoo.errors import ConfigError, near_matches, shown
+from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
 from zoo.training.checkpoint_file import TOKENIZER, read_weights, tokenizer_part
 from zoo.training.media import Media, log_media
@@ -218,7 +218,7 @@ class TokenizerModule(LightningModule):
 
     def _start_from(self, weights: str) -> None:
         if weights.endswith(".ckpt"):
-            identity, state = read_weights(Path(weights).expanduser())
+            identity, state = read_weights(expanded(weights))
             family = identity["family"]
             known = self._known_config(identity["config"]) if family == self.family else identity["config"]
             self._require_same(weights, family, known)

@@ -298,13 +298,13 @@ def test_settings_that_cannot_be_honoured(tmp_path, old, new, message):
 @pytest.mark.parametrize("text", ["[1, 2]", "", "a: [", "a: b: c", "\x00", "? [1]\n: 2", "a: &a\n  b: *c", "[" * 9999])
 def test_configs_that_are_none(tmp_path, text):
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(CheckpointError, match=r"config\.yaml"):
+    with pytest.raises((CheckpointError, ConfigError), match=r"config\.yaml"):
         official_decoder.read_config(tmp_path)
 
 
 def test_too_large_a_config(tmp_path):
     (tmp_path / "config.yaml").write_text(PLAIN + "#" * 2**20)
-    with pytest.raises(CheckpointError, match="at most"):
+    with pytest.raises(CheckpointError, match="has more than 1048576 bytes"):
         official_decoder.read_config(tmp_path)
 
 

@@ -85,7 +85,7 @@ class TestData:
     def test_missing(self, tmp_path):
         with pytest.raises(InputError, match="does not exist"):
             read_manifest(tmp_path / "x.jsonl")
-        with pytest.raises(ConfigError, match=r"recipes/data/speech\.py"):
+        with pytest.raises(ConfigError, match="zoo data speech"):
             SpeechData(str(tmp_path)).train_dataloader()
 
     def test_batches(self, place):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import CheckpointError
+from zoo.strict import expanded
 
 __all__ = ["fill", "read_safetensors"]
 
@@ -24,7 +25,7 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = Path(path).expanduser()
+    path = expanded(path, CheckpointError)
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file: give the path of a *.safetensors file with the weights.")
     try:

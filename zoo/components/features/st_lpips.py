@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from zoo.components.features.base import FeatureNetwork, ImageInput
 from zoo.components.features.files import fill
 from zoo.errors import CheckpointError, InputError, MissingExtraError
+from zoo.strict import expanded
 
 __all__ = ["STLPIPS", "packaged_weights"]
 
@@ -55,7 +56,7 @@ class STLPIPS(FeatureNetwork):
     LAYERS: ClassVar[tuple[str, ...]] = tuple(f"conv{i}" for i in range(1, 6))
 
     def __init__(self, file: str | Path | None = None) -> None:
-        path = Path(file).expanduser() if file is not None else packaged_weights()
+        path = expanded(file, CheckpointError) if file is not None else packaged_weights()
         tensors = _read(path)
         network = _ShiftTolerantVGG()
         try:

@@ -16,6 +16,7 @@ from zoo.components.features.files import fill, read_safetensors
 from zoo.components.whisper.config import read_values
 from zoo.errors import CheckpointError, InputError, MissingExtraError
 from zoo.fresh import fresh
+from zoo.strict import expanded
 
 __all__ = ["WhisperStates"]
 
@@ -50,7 +51,7 @@ class WhisperStates(FeatureNetwork):
     def __init__(
         self, folder: str | Path, layers: Sequence[str] = (_FINAL,), *, name: str | None = None, licence: str = "MIT"
     ) -> None:
-        folder = Path(folder).expanduser()
+        folder = expanded(folder, CheckpointError)
         config = read_values(folder / "config.json")
         network, num_mel, positions = _encoder(config)
         name = name or f"Whisper encoder ({folder.resolve().name})"

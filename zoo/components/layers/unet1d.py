@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoo.components.layers.attention import merge_heads, split_heads
 from zoo.components.layers.positions import timestep_embedding
-from zoo.config import check_fields, check_positive
+from zoo.config import MAX_COUNT, check_fields, check_positive, check_product
 from zoo.errors import ConfigError
 
 __all__ = ["UNetConfig", "VelocityUNet"]
@@ -55,6 +55,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         check_fields(self, "unet")
         check_positive(self, "unet")
+        check_product(self, "unet", ("num_middle", "num_layers"), MAX_COUNT)
         if not self.channels or any(channels < 1 or channels % _GROUPS for channels in self.channels):
             raise ConfigError(f"unet: channels must be multiples of {_GROUPS}, one a level, got {self.channels}.")
 

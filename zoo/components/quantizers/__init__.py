@@ -11,22 +11,20 @@ the same grid with bounds from a config, one a dimension.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from zoo.components.quantizers.base import Quantized, Quantizer
 from zoo.components.quantizers.fsq import FSQ, FSQConfig
 from zoo.components.quantizers.identity import Gaussian, GaussianConfig, Identity, IdentityConfig
+from zoo.components.quantizers.kinds import KINDS, QuantizerConfig, StageConfig, build, kinds, parse, quantizer_class
 from zoo.components.quantizers.lfq import LFQ, LFQConfig
 from zoo.components.quantizers.residual import Residual, ResidualConfig
 from zoo.components.quantizers.stochastic_vq import StochasticVQ, StochasticVQConfig
 from zoo.components.quantizers.uniform import Uniform, UniformConfig, UniformGrid
 from zoo.components.quantizers.voting_lfq import VotingLFQ, VotingLFQConfig
 from zoo.components.quantizers.vq import VQ, VQConfig
-from zoo.config import of_kind
 
 __all__ = [
     "FSQ",
+    "KINDS",
     "LFQ",
     "VQ",
     "FSQConfig",
@@ -40,6 +38,7 @@ __all__ = [
     "QuantizerConfig",
     "Residual",
     "ResidualConfig",
+    "StageConfig",
     "StochasticVQ",
     "StochasticVQConfig",
     "Uniform",
@@ -49,41 +48,7 @@ __all__ = [
     "VotingLFQ",
     "VotingLFQConfig",
     "build",
+    "kinds",
     "parse",
+    "quantizer_class",
 ]
-
-QuantizerConfig = (
-    FSQConfig
-    | LFQConfig
-    | VotingLFQConfig
-    | VQConfig
-    | StochasticVQConfig
-    | ResidualConfig
-    | IdentityConfig
-    | GaussianConfig
-    | UniformConfig
-)
-"""The settings of any quantizer: what a family's config takes and a recipe names by its `kind`."""
-
-
-def parse(values: Mapping[str, Any], where: str = "quantizer") -> QuantizerConfig:
-    """Read the settings of a quantizer from plain values, as JSON or YAML gives them.
-
-    Args:
-        values: `kind`, and the fields of its dataclass.
-        where: What the values were read from, for error messages.
-
-    Raises:
-        ConfigError: The kind is missing or unknown, a key is unknown or missing, or a value is unusable.
-    """
-    config: QuantizerConfig = of_kind(QuantizerConfig, values, where)
-    return config
-
-
-def build(config: QuantizerConfig | Mapping[str, Any]) -> Quantizer:
-    """Return the quantizer of a config, or of the plain values of one.
-
-    Raises:
-        ConfigError: As `parse`.
-    """
-    return (parse(config) if isinstance(config, Mapping) else config).build()

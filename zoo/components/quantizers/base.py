@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,6 +59,9 @@ class Quantizer(KeepsPrecision):
         num_codebooks: K; ids have a last axis of length K unless K is 1.
         input_dim: Width of the vectors, if not `dim`.
     """
+
+    config_class: ClassVar[type]
+    """The dataclass of its settings, a `QuantizerConfig`."""
 
     def __init__(self, dim: int, codebook_size: int, num_codebooks: int = 1, input_dim: int | None = None) -> None:
         super().__init__()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.components.quantizers.base import Quantizer, integer_dot, require, straight_through
+from zoo.components.quantizers.kinds import StageConfig
 
 __all__ = ["FSQ", "FSQConfig"]
 
@@ -19,7 +20,7 @@ _MAX_LEVELS = 1000  # beyond it (1 + ε)(L - 1)/2 exceeds the last level by more
 
 
 @dataclass(frozen=True)
-class FSQConfig:
+class FSQConfig(StageConfig):
     """Finite scalar quantization.
 
     Attributes:
@@ -39,10 +40,6 @@ class FSQConfig:
         require(math.prod(self.levels) < 2**62, f"fsq: levels {self.levels} give more codes than int64 can count.")
         require(0 <= self.bypass_rate <= 1, f"fsq: bypass_rate is a probability, got {self.bypass_rate}.")
 
-    def build(self) -> FSQ:
-        """Return the quantizer."""
-        return FSQ(self)
-
 
 class FSQ(Quantizer):
     """Round tanh(z + s)·h - o, where h = (L - 1)(1 + ε)/2, o = ½ for even L and 0 for odd, s = atanh(o/h), ε = 10⁻³.
@@ -61,6 +58,8 @@ class FSQ(Quantizer):
     middle: Tensor
     tables: Tensor
     boundaries: Tensor
+
+    config_class: ClassVar[type] = FSQConfig
 
     def __init__(self, config: FSQConfig) -> None:
         levels = config.levels

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.components.quantizers.base import Quantized, Quantizer, require, valid_only
+from zoo.components.quantizers.kinds import QuantizerConfig
+from zoo.config import MAX_SIZE
 from zoo.errors import TokenError
 
 __all__ = ["Gaussian", "GaussianConfig", "Identity", "IdentityConfig"]
 
 
 @dataclass(frozen=True)
-class IdentityConfig:
+class IdentityConfig(QuantizerConfig):
     """No quantization.
 
     Attributes:
@@ -26,15 +28,13 @@ class IdentityConfig:
     kind: Literal["none"] = "none"
 
     def __post_init__(self) -> None:
-        require(self.dim >= 1, f"none: dim must be at least 1, got {self.dim}.")
-
-    def build(self) -> Identity:
-        """Return the quantizer."""
-        return Identity(self)
+        require(1 <= self.dim <= MAX_SIZE, f"none: dim must be from 1 to {MAX_SIZE}, got {self.dim}.")
 
 
 class Identity(Quantizer):
     """Codes are the vectors. There are no codebooks, so ids are (..., 0)."""
+
+    config_class: ClassVar[type] = IdentityConfig
 
     def __init__(self, config: IdentityConfig) -> None:
         super().__init__(config.dim, codebook_size=0, num_codebooks=0)
@@ -53,7 +53,7 @@ class Identity(Quantizer):
 
 
 @dataclass(frozen=True)
-class GaussianConfig:
+class GaussianConfig(QuantizerConfig):
     """Latents of a variational autoencoder.
 
     Attributes:
@@ -66,15 +66,13 @@ class GaussianConfig:
     kind: Literal["gaussian"] = "gaussian"
 
     def __post_init__(self) -> None:
-        require(self.dim >= 1, f"gaussian: dim must be at least 1, got {self.dim}.")
-
-    def build(self) -> Gaussian:
-        """Return the quantizer."""
-        return Gaussian(self)
+        require(1 <= self.dim <= MAX_SIZE, f"gaussian: dim must be from 1 to {MAX_SIZE}, got {self.dim}.")
 
 
 class Gaussian(Identity):
     """Codes are μ + σ·ε in training and μ otherwise, for vectors [μ, ln σ²] (arXiv 1312.6114); there are no ids."""
+
+    config_class: ClassVar[type] = GaussianConfig
 
     def __init__(self, config: GaussianConfig) -> None:
         super().__init__(IdentityConfig(config.dim))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.components.quantizers.base import Quantizer, integer_dot, mean, require, straight_through, valid_only
 from zoo.components.quantizers.entropy import entropies
+from zoo.components.quantizers.kinds import StageConfig
 
 __all__ = ["LFQ", "LFQConfig", "bits_of", "to_signs"]
 
 
 @dataclass(frozen=True)
-class LFQConfig:
+class LFQConfig(StageConfig):
     """Lookup-free quantization.
 
     Attributes:
@@ -37,10 +38,6 @@ class LFQConfig:
         require(1 <= self.num_bits <= 30, f"lfq: num_bits must be from 1 to 30, got {self.num_bits}.")
         require(self.temperature > 0, f"lfq: temperature must be positive, got {self.temperature}.")
 
-    def build(self) -> LFQ:
-        """Return the quantizer."""
-        return LFQ(self)
-
 
 class LFQ(Quantizer):
     """Code c_j = +1 if z_j > 0 else -1, id Σ_j [z_j > 0]·2^j.
@@ -49,6 +46,8 @@ class LFQ(Quantizer):
     """
 
     powers: Tensor
+
+    config_class: ClassVar[type] = LFQConfig
 
     def __init__(self, config: LFQConfig) -> None:
         super().__init__(config.num_bits, 2**config.num_bits)

@@ -3,49 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from zoo.components.quantizers.base import Quantizer, require, straight_through
-from zoo.components.quantizers.fsq import FSQConfig
-from zoo.components.quantizers.lfq import LFQConfig
-from zoo.components.quantizers.stochastic_vq import StochasticVQConfig
-from zoo.components.quantizers.vq import VQConfig
+from zoo.components.quantizers.kinds import QuantizerConfig, StageConfig, build
+from zoo.config import MAX_COUNT
 
-__all__ = ["Residual", "ResidualConfig", "Stage"]
-
-Stage = VQConfig | StochasticVQConfig | FSQConfig | LFQConfig
-"""What a stage can be: whatever has codes like its inputs and nothing to learn behind them."""
+__all__ = ["Residual", "ResidualConfig"]
 
 
 @dataclass(frozen=True)
-class ResidualConfig:
+class ResidualConfig(QuantizerConfig):
     """Residual quantization.
 
     Attributes:
-        stage: What each stage is.
+        stage: What each stage is: vq, stochastic_vq, fsq, lfq, or another package's whose settings are a `StageConfig`.
         num_stages: K.
         scale: Stage k works on the residual divided by scale^k; for stages whose codes do not shrink by themselves,
             as those of FSQ and LFQ.
         dropout_rate: Probability that a training step uses only a random number of stages, so that prefixes decode.
     """
 
-    stage: Stage
+    stage: StageConfig
     num_stages: int
     scale: float = 1.0
     dropout_rate: float = 0.0
     kind: Literal["residual"] = "residual"
 
     def __post_init__(self) -> None:
-        require(self.num_stages >= 1, f"residual: num_stages must be at least 1, got {self.num_stages}.")
+        require(
+            1 <= self.num_stages <= MAX_COUNT,
+            f"residual: num_stages must be from 1 to {MAX_COUNT}, got {self.num_stages}.",
+        )
         require(0 < self.scale <= 1, f"residual: scale must be above 0 and at most 1, got {self.scale}.")
         require(0 <= self.dropout_rate <= 1, f"residual: dropout_rate is a probability, got {self.dropout_rate}.")
-
-    def build(self) -> Residual:
-        """Return the quantizer."""
-        return Residual(self)
 
 
 class Residual(Quantizer):
@@ -59,8 +53,10 @@ class Residual(Quantizer):
         stages: The K quantizers.
     """
 
+    config_class: ClassVar[type] = ResidualConfig
+
     def __init__(self, config: ResidualConfig) -> None:
-        stages: list[Quantizer] = [config.stage.build() for _ in range(config.num_stages)]
+        stages = [build(config.stage) for _ in range(config.num_stages)]
         super().__init__(stages[0].dim, stages[0].codebook_size, config.num_stages)
         self.config = config
         self.stages = nn.ModuleList(stages)

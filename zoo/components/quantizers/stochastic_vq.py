@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.components.exact.nearest import unit
 from zoo.components.quantizers.base import full_precision, require
+from zoo.components.quantizers.kinds import StageConfig
 from zoo.components.quantizers.vq import VQ, VQConfig
+from zoo.config import MAX_SIZE
 
 __all__ = ["StochasticVQ", "StochasticVQConfig"]
 
 
 @dataclass(frozen=True)
-class StochasticVQConfig:
+class StochasticVQConfig(StageConfig):
     """Stochastic vector quantization.
 
     Attributes:
@@ -36,12 +38,11 @@ class StochasticVQConfig:
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"stochastic_vq: temperature must be positive, got {self.temperature}.")
-        require(self.codebook_size >= 1, f"stochastic_vq: codebook_size must be at least 1, got {self.codebook_size}.")
-        require(self.dim >= 1, f"stochastic_vq: dim must be at least 1, got {self.dim}.")
-
-    def build(self) -> StochasticVQ:
-        """Return the quantizer."""
-        return StochasticVQ(self)
+        require(
+            1 <= self.codebook_size <= 2**30,
+            f"stochastic_vq: codebook_size must be from 1 to 2^30, got {self.codebook_size}.",
+        )
+        require(1 <= self.dim <= MAX_SIZE, f"stochastic_vq: dim must be from 1 to {MAX_SIZE}, got {self.dim}.")
 
 
 class StochasticVQ(VQ):
@@ -50,6 +51,8 @@ class StochasticVQ(VQ):
     Attributes:
         temperature: τ; may be changed while training.
     """
+
+    config_class: ClassVar[type] = StochasticVQConfig
 
     def __init__(self, config: StochasticVQConfig) -> None:
         super().__init__(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.components.exact.precision import KeepsPrecision
 from zoo.components.quantizers.base import Quantizer, require, straight_through
-from zoo.config import check_fields
+from zoo.components.quantizers.kinds import QuantizerConfig
+from zoo.config import MAX_SIZE, check_fields
 
 __all__ = ["Uniform", "UniformConfig", "UniformGrid"]
 
@@ -115,7 +116,7 @@ def _derive(grid: UniformGrid, _: object) -> None:
 
 
 @dataclass(frozen=True)
-class UniformConfig:
+class UniformConfig(QuantizerConfig):
     """Uniform scalar quantization with bounds that are known beforehand.
 
     Attributes:
@@ -133,7 +134,7 @@ class UniformConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "uniform")
-        require(self.dim >= 1, f"uniform: dim must be at least 1, got {self.dim}.")
+        require(1 <= self.dim <= MAX_SIZE, f"uniform: dim must be from 1 to {MAX_SIZE}, got {self.dim}.")
         for name in ("levels", "low", "high"):
             value = getattr(self, name)
             require(
@@ -155,10 +156,6 @@ class UniformConfig:
         ]
         return list(zip(*parts, strict=True))
 
-    def build(self) -> Uniform:
-        """Return the quantizer."""
-        return Uniform(self)
-
 
 class Uniform(Quantizer):
     """Every number becomes the nearest of its dimension's levels, and an id of its own: `UniformGrid`, of fixed bounds.
@@ -169,6 +166,8 @@ class Uniform(Quantizer):
     Attributes:
         grid: The arithmetic.
     """
+
+    config_class: ClassVar[type] = UniformConfig
 
     def __init__(self, config: UniformConfig) -> None:
         levels, low, high = zip(*config.each(), strict=True)

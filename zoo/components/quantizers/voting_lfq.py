@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,17 @@ from zoo.components.quantizers.base import (
     valid_only,
 )
 from zoo.components.quantizers.entropy import entropies
+from zoo.components.quantizers.kinds import QuantizerConfig
 from zoo.components.quantizers.lfq import bits_of, to_signs
 from zoo.components.quantizers.principal import sign_directions
+from zoo.config import MAX_SIZE
 from zoo.errors import InputError
 
 __all__ = ["VotingLFQ", "VotingLFQConfig"]
 
 
 @dataclass(frozen=True)
-class VotingLFQConfig:
+class VotingLFQConfig(QuantizerConfig):
     """Voting lookup-free quantization.
 
     Attributes:
@@ -66,7 +68,7 @@ class VotingLFQConfig:
     kind: Literal["voting_lfq"] = "voting_lfq"
 
     def __post_init__(self) -> None:
-        require(self.dim >= 1, f"voting_lfq: dim must be at least 1, got {self.dim}.")
+        require(1 <= self.dim <= MAX_SIZE, f"voting_lfq: dim must be from 1 to {MAX_SIZE}, got {self.dim}.")
         require(1 <= self.num_bits <= 30, f"voting_lfq: num_bits must be from 1 to 30, got {self.num_bits}.")
         require(1 <= self.num_voters <= 99, f"voting_lfq: num_voters must be from 1 to 99, got {self.num_voters}.")
         require(
@@ -74,10 +76,6 @@ class VotingLFQConfig:
             f"voting_lfq: num_clean must be from 0 to num_voters = {self.num_voters}, got {self.num_clean}.",
         )
         require(self.temperature > 0, f"voting_lfq: temperature must be positive, got {self.temperature}.")
-
-    def build(self) -> VotingLFQ:
-        """Return the quantizer."""
-        return VotingLFQ(self)
 
 
 class VotingLFQ(Quantizer):
@@ -91,6 +89,8 @@ class VotingLFQ(Quantizer):
     """
 
     powers: Tensor
+
+    config_class: ClassVar[type] = VotingLFQConfig
 
     def __init__(self, config: VotingLFQConfig) -> None:
         super().__init__(config.dim, 2**config.num_bits)

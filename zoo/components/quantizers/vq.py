@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from zoo.components.exact.nearest import nearest, ordered_sum, unit
 from zoo.components.quantizers.base import Quantizer, mean, require, straight_through, valid_only
 from zoo.components.quantizers.collective import sample_rows, total
+from zoo.components.quantizers.kinds import StageConfig
+from zoo.config import MAX_SIZE
 
 __all__ = ["VQ", "VQConfig"]
 
@@ -19,7 +21,7 @@ _NEVER = 1e-5  # a code with a smaller moving count keeps its place
 
 
 @dataclass(frozen=True)
-class VQConfig:
+class VQConfig(StageConfig):
     """Vector quantization.
 
     Attributes:
@@ -47,8 +49,11 @@ class VQConfig:
     kind: Literal["vq"] = "vq"
 
     def __post_init__(self) -> None:
-        require(self.codebook_size >= 1, f"vq: codebook_size must be at least 1, got {self.codebook_size}.")
-        require(self.dim >= 1, f"vq: dim must be at least 1, got {self.dim}.")
+        require(
+            1 <= self.codebook_size <= 2**30,
+            f"vq: codebook_size must be from 1 to 2^30, got {self.codebook_size}.",
+        )
+        require(1 <= self.dim <= MAX_SIZE, f"vq: dim must be from 1 to {MAX_SIZE}, got {self.dim}.")
         for name in ("ema_decay", "usage_decay"):
             decay = getattr(self, name)
             require(decay is None or 0 <= decay < 1, f"vq: {name} must be at least 0 and below 1, got {decay}.")
@@ -56,10 +61,6 @@ class VQConfig:
             0 <= self.revive_below < 1, f"vq: revive_below must be at least 0 and below 1, got {self.revive_below}."
         )
         require(self.kmeans_iterations >= 0, f"vq: kmeans_iterations must not be negative: {self.kmeans_iterations}.")
-
-    def build(self) -> VQ:
-        """Return the quantizer."""
-        return VQ(self)
 
 
 class VQ(Quantizer):
@@ -82,6 +83,8 @@ class VQ(Quantizer):
     counts: Tensor
     sums: Tensor
     is_initialised: Tensor
+
+    config_class: ClassVar[type] = VQConfig
 
     def __init__(self, config: VQConfig) -> None:
         super().__init__(config.dim, config.codebook_size)

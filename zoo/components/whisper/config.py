@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import CheckpointError, ConfigError, shown
+from zoo.strict import read_json
 
 __all__ = ["WhisperConfig", "read_values"]
 
@@ -88,12 +88,12 @@ def read_values(path: Path) -> dict[str, Any]:
         ConfigError: It is another model's.
     """
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_json(path, CheckpointError)
+    except CheckpointError as error:
         raise CheckpointError(
-            f"{path} cannot be read ({error}): `python recipes/data/whisper.py` makes the folder for tiny.en, and "
+            f"{error} `zoo data whisper` makes the folder for tiny.en, and "
             "openai/whisper-* of the Hub are such folders."
         ) from error
-    if not isinstance(values, dict) or values.get("model_type") != "whisper":
+    if values.get("model_type") != "whisper":
         raise ConfigError(f"{path} is not the config of a Whisper model.")
     return values

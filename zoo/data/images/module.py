@@ -19,6 +19,7 @@ from zoo.data.images.pictures import Pictures
 from zoo.data.images.transforms import Transforms
 from zoo.data.media import read_image
 from zoo.errors import ConfigError, InputError, near_matches, shown
+from zoo.strict import expanded
 
 __all__ = ["ImageBatch", "ImageData", "ImageItem", "ImageItems"]
 
@@ -167,7 +168,7 @@ class ImageData(DataModule):
             raise ConfigError(f"data: eval_items must be at least 1, got {eval_items}.")
         if any(count < 1 for count in (repeat or {}).values()):
             raise ConfigError(f"data: counts of repeat must be at least 1, got {repeat}.")
-        self.folder = _default_folder() if folder is None else Path(folder).expanduser()
+        self.folder = _default_folder() if folder is None else expanded(folder)
         self.is_default = folder is None
         self.splits = splits
         self.columns = columns or {}
@@ -191,7 +192,7 @@ class ImageData(DataModule):
         """
         if self.is_default and not self.folder.exists():
             raise ConfigError(
-                f"{self.folder} does not exist: make the pictures with `python recipes/data/images.py`, or point "
+                f"{self.folder} does not exist: make the pictures with `zoo data images`, or point "
                 "data.folder at pictures of your own."
             )
         pictures = find_pictures(self.folder, split, self.columns, self.splits)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ import torch
 from torch import Tensor
 
 from zoo.data._source import is_source, local_path
+from zoo.data.folders import files_in
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
 
 __all__ = ["FLOATS", "Item", "Options", "Reading", "Recording", "Signal", "is_array"]
-
-_NUMBERS = re.compile(r"([0-9]+)")
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -282,10 +280,7 @@ class Signal(ABC):
         path = local_path(text, or_folder=True)
         if not path.is_dir():
             return [path]
-        found = sorted(
-            (Path(folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith(".")),
-            key=_natural,
-        )
+        found = files_in(path)
         wanted = [file for file in found if file.suffix.lower() in self.suffixes]
         if not wanted:
             raise InputError(f"the folder {text!r} has no files of {self.name} ({', '.join(self.suffixes)}).")
@@ -339,9 +334,3 @@ class Signal(ABC):
 def is_array(x: object) -> bool:
     """Tell tensors and arrays."""
     return isinstance(x, (Tensor, np.ndarray))
-
-
-def _natural(file: Path) -> list[tuple[int, str]]:
-    """Sort numbers by their value; of Python's digits, such as a raised 2, these are the ASCII ones alone."""
-    parts = _NUMBERS.split(str(file))
-    return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts)]

@@ -13,6 +13,7 @@ from zoo.families.stabletoken.decoder import DecoderConfig
 __all__ = ["PRESETS", "StableTokenConfig"]
 
 _STEM_STRIDE = 2
+_MAX_TABLE = 2**25  # values; the published model has 2 million
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,10 @@ class StableTokenConfig:
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "StableToken")
-        counted = ("d_model", "num_heads", "ffn_size", "num_layers", "num_mel", "max_positions", "pooling_kernel")
-        for name in (*counted, "sample_rate", "hop_length"):
-            self._require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        configs.check_positive(self, "StableToken", signed=("num_layers_after",))
+        # Tables that are computed: of positions, and of mel bands over frequencies.
+        configs.check_product(self, "StableToken", ("max_positions", "d_model"), _MAX_TABLE)
+        configs.check_product(self, "StableToken", ("num_mel", "n_fft"), _MAX_TABLE)
         self._require(self.num_layers_after >= 0, f"num_layers_after must be 0 or more, got {self.num_layers_after}")
         self._require(
             self.d_model % self.num_heads == 0,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
@@ -31,6 +30,7 @@ from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import PATH
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
+from zoo.strict import expanded
 from zoo.training import (
     AdversarialModule,
     Audio,
@@ -74,7 +74,7 @@ class _Stage(TokenizerModule):
         **more: Any,
     ) -> None:
         is_checkpoint = tokens.endswith(".ckpt")
-        start = tokenizer_of(Path(tokens).expanduser()) if is_checkpoint else zoo.load(tokens)
+        start = tokenizer_of(expanded(tokens)) if is_checkpoint else zoo.load(tokens)
         if not isinstance(start, StableTokenTokenizer):
             raise ConfigError(f"tokens: {tokens!r} is a {start.family}, not a stabletoken.")
         config = configs.to_dict(start.config)

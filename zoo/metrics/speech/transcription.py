@@ -44,7 +44,7 @@ class Transcriber:
             if not (self.folder / name).is_file():
                 raise CheckpointError(
                     f"{self.folder / name} does not exist; a folder of a Whisper model is expected, as "
-                    "`python recipes/data/whisper.py` writes."
+                    "`zoo data whisper` writes."
                 )
         try:
             from tokenizers import Tokenizer

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from zoo.data import signals
-from zoo.data._found import visible
 from zoo.data.actions import read_actions
+from zoo.data.folders import files_in
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.errors import InputError
 from zoo.evaluation.suites.invariance.config import InvarianceSuite
@@ -70,7 +70,7 @@ def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
         utterances = read_manifest(path / source.manifest)
         found = choose(utterances, path, suite.max_items)
     else:
-        found = [file for file in visible(path.rglob("*"), path) if file.is_file()] if path.is_dir() else [path]
+        found = files_in(path) if path.is_dir() else [path]
     if not found:
         raise InputError(f"{path} holds nothing to encode: point --data at a folder of {modality} files.")
     step = max(1.0, len(found) / (suite.max_items or len(found)))

@@ -151,13 +151,12 @@ def read_config(place: Path) -> tuple[StableTokenConfig, range]:
     quantizer = {field: _get(values, key, where) for field, key in _QUANTIZER_FIELDS.items()}
     quantizer |= {"kind": "voting_lfq", "dim": ours["d_model"], "num_bits": size.bit_length() - 1}
     ours |= {
-        "quantizer": parse(quantizer, f"{where}: quantizer"),
         "num_layers_after": layers - ours["num_layers"],
         "causal_convolution": values.get(_CAUSAL, False),
         "stored_positions": True,
     }
     try:
-        config = StableTokenConfig(**ours)
+        config = StableTokenConfig(**ours, quantizer=parse(quantizer))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     _require_alike(config, values, extractor, place)
