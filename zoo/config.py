@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from zoo.errors import ConfigError, near_matches, shown
 
-__all__ = ["check_fields", "check_positive", "from_dict", "to_dict"]
+__all__ = ["check_fields", "check_positive", "from_dict", "of_kind", "to_dict"]
 
 T = TypeVar("T")
 
@@ -48,6 +48,21 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{where} lacks the key {name!r}, which has no default.")
     return cls(**ready)
+
+
+def of_kind(options: Any, values: Mapping[str, Any], where: str = "config") -> Any:
+    """Build that dataclass of a union whose field `kind` has the default that the values name.
+
+    Args:
+        options: `A | B | …`, dataclasses as `from_dict` takes, each with a `kind` of its own. Such a union is also a
+            type that a field can have.
+        values: The values by field name, `kind` among them.
+        where: What the values were read from, for error messages.
+
+    Raises:
+        ConfigError: The kind is missing or unknown, or as `from_dict`.
+    """
+    return _checked(values, options, where)
 
 
 def check_fields(config: Any, where: str) -> None:
@@ -100,7 +115,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if value is None and type(None) in options:
             return None
         failures = []
-        for option in _of_kind(value, [option for option in options if option is not type(None)]):
+        for option in _candidates(value, [option for option in options if option is not type(None)], where):
             try:
                 return _checked(value, option, where)
             except ConfigError as error:
@@ -137,7 +152,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     return value
 
 
-def _of_kind(value: Any, options: list[Any]) -> list[Any]:
+def _candidates(value: Any, options: list[Any], where: str) -> list[Any]:
     """Return those of a union's options that a value can be: of dataclasses with a field `kind`, the one it names."""
     kinds = {
         field.default: option
@@ -146,10 +161,15 @@ def _of_kind(value: Any, options: list[Any]) -> list[Any]:
         for field in dataclasses.fields(option)
         if field.name == "kind"
     }
-    if len(kinds) < len(options) or not isinstance(value, Mapping):
+    if len(kinds) < len(options):
         return options
-    kind = value.get("kind")
-    if not isinstance(kind, str) or kind not in kinds:
-        known = ", ".join(map(str, kinds))
-        raise ConfigError(f"a mapping with a kind is needed, one of {known}; the kind given is {shown(kind)}.")
+    if type(value) in options:
+        return [type(value)]
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if not isinstance(kind, str):
+        raise ConfigError(
+            f"{where} must be a mapping with a kind, one of {', '.join(map(str, kinds))}; got {shown(value)}."
+        )
+    if kind not in kinds:
+        raise ConfigError(f"{where} has the unknown kind {shown(kind)}; {near_matches(kind[:80], map(str, kinds))}")
     return [kinds[kind]]

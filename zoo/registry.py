@@ -45,6 +45,7 @@ _GROUP = "zoo.families"
 
 # Where the library's own families are. A string each, so that naming a family imports nothing.
 _BUILT_IN = {
+    "autoencoder_kl": "zoo.families.autoencoder_kl:AutoencoderKLTokenizer",
     "beast": "zoo.families.beast:BeastTokenizer",
     "binning": "zoo.families.binning:BinningTokenizer",
     "fast": "zoo.families.fast:FastTokenizer",
@@ -158,7 +159,10 @@ def family(name: str) -> type[Tokenizer]:
         return _added_families[name]
     target = _BUILT_IN.get(name) or _plugins().get(name)
     if target is None:
-        raise UnknownNameError(f"there is no family {name!r}; {near_matches(name, families())}")
+        raise UnknownNameError(
+            f"there is no family {name!r}; {near_matches(name, families())} Another package's family is known once "
+            f"that package is installed with the entry point {name!r} in {_GROUP}, or after zoo.register(its class)."
+        )
     try:
         loaded: type[Tokenizer] = EntryPoint(name, target, _GROUP).load()
         found = _check_class(loaded)

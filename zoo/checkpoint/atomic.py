@@ -14,15 +14,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import CheckpointError, ZooError
 
 try:
-    import fcntl
+    import fcntl as _locks
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    _locks = None  # type: ignore[assignment]
 
 __all__ = ["STAGING", "staging", "write_whole"]
+
+fcntl: Any = _locks
 
 STAGING = ".saving-"
 """What names begin with of what is being written."""

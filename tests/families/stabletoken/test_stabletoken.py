@@ -138,12 +138,8 @@ class TestEncoder:
         garbage = mel + torch.rand_like(mel) * (torch.arange(mel.shape[2]) >= (-(-frames // 4) * 4)[:, None])[:, None]
         with torch.no_grad():
             x, mask = tokenizer.encoder(garbage, frames)
-            with canonical(torch.device("cpu"), 2) as run:
-                alone = tokenizer.encoder.apart(
-                    [m[None, :, : -(-f // 4) * 4] for m, f in zip(mel, frames.tolist(), strict=True)],
-                    frames.tolist(),
-                    run,
-                )
+            items = [m[None, :, : -(-f // 4) * 4] for m, f in zip(mel, frames.tolist(), strict=True)]
+            alone = canonical(torch.device("cpu"), 2, lambda run: tokenizer.encoder.apart(items, frames.tolist(), run))
         assert mask.sum(1).tolist() == [-(-length // 640) for length in lengths.tolist()]
         for row, own_mask, own in zip(x, mask, alone, strict=True):
             assert torch.allclose(row[own_mask], own[0], atol=1e-5)

@@ -75,9 +75,11 @@ def test_save_and_load(tokenizer, waves, expected, tmp_path):
 
 
 def hidden(tokenizer, wave):
-    with canonical(torch.device("cpu"), 4) as run:
+    def work(run):
         mels = run(tokenizer.features.alone, [wave])
         return tokenizer.encoder.apart(mels, [-(-len(wave) // 160)], run)[0]
+
+    return canonical(torch.device("cpu"), 4, work)
 
 
 @pytest.mark.parametrize("count", [1, 700, 32_000])
@@ -127,8 +129,8 @@ def test_errors_leave_the_settings_alone(tokenizer):
 
     precision = torch.backends.mkldnn.matmul.fp32_precision
     with threads(2):
-        with pytest.raises(KeyError), canonical(torch.device("cpu"), 4) as run:
-            run(fail, [1, 2])
+        with pytest.raises(KeyError):
+            canonical(torch.device("cpu"), 4, lambda run: run(fail, [1, 2]))
         assert torch.get_num_threads() == 2
     assert torch.backends.mkldnn.matmul.fp32_precision == precision
 

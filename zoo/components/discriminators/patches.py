@@ -59,6 +59,7 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, config: PatchDiscriminatorConfig) -> None:
         super().__init__()
+        self.config = config
         self.smallest = 3 * 2**config.num_layers
         layers: list[nn.Module] = []
         width = config.image_channels

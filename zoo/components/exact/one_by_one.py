@@ -89,7 +89,11 @@ class _Shared:
                     number, item = waiting.popleft()
                 except IndexError:  # another thread was faster
                     return
-                results[number] = function(item)
+                try:
+                    results[number] = function(item)
+                except BaseException:
+                    waiting.clear()  # nobody goes on
+                    raise
 
         helpers = [_threads.submit(_plainly, take, None) for _ in range(min(self.workers, len(waiting)) - 1)]
         try:

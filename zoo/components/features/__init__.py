@@ -6,8 +6,9 @@ take any of them.
 """
 
 from zoo.components.features.base import FeatureNetwork, ImageInput
+from zoo.components.features.build import build
 from zoo.components.features.st_lpips import STLPIPS
 from zoo.components.features.timm_network import TimmNetwork
 from zoo.components.features.whisper_states import WhisperStates
 
-__all__ = ["STLPIPS", "FeatureNetwork", "ImageInput", "TimmNetwork", "WhisperStates"]
+__all__ = ["STLPIPS", "FeatureNetwork", "ImageInput", "TimmNetwork", "WhisperStates", "build"]

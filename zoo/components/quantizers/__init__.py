@@ -18,17 +18,15 @@ from zoo.components.quantizers.base import Quantized, Quantizer
 from zoo.components.quantizers.fsq import FSQ, FSQConfig
 from zoo.components.quantizers.identity import Gaussian, GaussianConfig, Identity, IdentityConfig
 from zoo.components.quantizers.lfq import LFQ, LFQConfig
-from zoo.components.quantizers.residual import STAGES, Residual, ResidualConfig
+from zoo.components.quantizers.residual import Residual, ResidualConfig
 from zoo.components.quantizers.stochastic_vq import StochasticVQ, StochasticVQConfig
 from zoo.components.quantizers.uniform import Uniform, UniformConfig, UniformGrid
 from zoo.components.quantizers.voting_lfq import VotingLFQ, VotingLFQConfig
 from zoo.components.quantizers.vq import VQ, VQConfig
-from zoo.config import from_dict
-from zoo.errors import ConfigError, near_matches, shown
+from zoo.config import of_kind
 
 __all__ = [
     "FSQ",
-    "KINDS",
     "LFQ",
     "VQ",
     "FSQConfig",
@@ -65,42 +63,20 @@ QuantizerConfig = (
     | GaussianConfig
     | UniformConfig
 )
-
-KINDS: dict[str, tuple[type, type[Quantizer]]] = {
-    "fsq": (FSQConfig, FSQ),
-    "gaussian": (GaussianConfig, Gaussian),
-    "lfq": (LFQConfig, LFQ),
-    "none": (IdentityConfig, Identity),
-    "residual": (ResidualConfig, Residual),
-    "stochastic_vq": (StochasticVQConfig, StochasticVQ),
-    "uniform": (UniformConfig, Uniform),
-    "voting_lfq": (VotingLFQConfig, VotingLFQ),
-    "vq": (VQConfig, VQ),
-}
-"""By `kind`: the dataclass of its settings, and the quantizer."""
+"""The settings of any quantizer: what a family's config takes and a recipe names by its `kind`."""
 
 
 def parse(values: Mapping[str, Any], where: str = "quantizer") -> QuantizerConfig:
     """Read the settings of a quantizer from plain values, as JSON or YAML gives them.
 
     Args:
-        values: `kind`, a key of `KINDS`, and the fields of its dataclass.
+        values: `kind`, and the fields of its dataclass.
         where: What the values were read from, for error messages.
 
     Raises:
         ConfigError: The kind is missing or unknown, a key is unknown or missing, or a value is unusable.
     """
-    kind = values.get("kind") if isinstance(values, Mapping) else None
-    if not isinstance(kind, str):
-        raise ConfigError(f"{where} must be a mapping with a kind, one of {', '.join(KINDS)}; got {shown(values)}.")
-    if kind not in KINDS:
-        raise ConfigError(f"{where} has the unknown kind {shown(kind)}; {near_matches(kind[:80], KINDS)}")
-    if kind == "residual" and "stage" in values:
-        # First by its own kind, for an error message about that kind alone.
-        stage = parse(values["stage"], f"{where}: stage")
-        if stage.kind not in STAGES:
-            raise ConfigError(f"{where}: stage must be of kind {', '.join(STAGES)}, got {stage.kind!r}.")
-    config: QuantizerConfig = from_dict(KINDS[kind][0], values, where)
+    config: QuantizerConfig = of_kind(QuantizerConfig, values, where)
     return config
 
 
@@ -110,5 +86,4 @@ def build(config: QuantizerConfig | Mapping[str, Any]) -> Quantizer:
     Raises:
         ConfigError: As `parse`.
     """
-    ready = parse(config) if isinstance(config, Mapping) else config
-    return KINDS[ready.kind][1](ready)  # type: ignore[call-arg, arg-type]
+    return (parse(config) if isinstance(config, Mapping) else config).build()

@@ -39,6 +39,10 @@ class FSQConfig:
         require(math.prod(self.levels) < 2**62, f"fsq: levels {self.levels} give more codes than int64 can count.")
         require(0 <= self.bypass_rate <= 1, f"fsq: bypass_rate is a probability, got {self.bypass_rate}.")
 
+    def build(self) -> FSQ:
+        """Return the quantizer."""
+        return FSQ(self)
+
 
 class FSQ(Quantizer):
     """Round tanh(z + s)·h - o, where h = (L - 1)(1 + ε)/2, o = ½ for even L and 0 for odd, s = atanh(o/h), ε = 10⁻³.

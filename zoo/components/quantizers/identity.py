@@ -28,6 +28,10 @@ class IdentityConfig:
     def __post_init__(self) -> None:
         require(self.dim >= 1, f"none: dim must be at least 1, got {self.dim}.")
 
+    def build(self) -> Identity:
+        """Return the quantizer."""
+        return Identity(self)
+
 
 class Identity(Quantizer):
     """Codes are the vectors. There are no codebooks, so ids are (..., 0)."""
@@ -63,6 +67,10 @@ class GaussianConfig:
 
     def __post_init__(self) -> None:
         require(self.dim >= 1, f"gaussian: dim must be at least 1, got {self.dim}.")
+
+    def build(self) -> Gaussian:
+        """Return the quantizer."""
+        return Gaussian(self)
 
 
 class Gaussian(Identity):

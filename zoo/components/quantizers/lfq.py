@@ -37,6 +37,10 @@ class LFQConfig:
         require(1 <= self.num_bits <= 30, f"lfq: num_bits must be from 1 to 30, got {self.num_bits}.")
         require(self.temperature > 0, f"lfq: temperature must be positive, got {self.temperature}.")
 
+    def build(self) -> LFQ:
+        """Return the quantizer."""
+        return LFQ(self)
+
 
 class LFQ(Quantizer):
     """Code c_j = +1 if z_j > 0 else -1, id Σ_j [z_j > 0]·2^j.

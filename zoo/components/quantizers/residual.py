@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from zoo.components.quantizers.base import Quantizer, require, straight_through
-from zoo.components.quantizers.fsq import FSQ, FSQConfig
-from zoo.components.quantizers.lfq import LFQ, LFQConfig
-from zoo.components.quantizers.stochastic_vq import StochasticVQ, StochasticVQConfig
-from zoo.components.quantizers.vq import VQ, VQConfig
+from zoo.components.quantizers.fsq import FSQConfig
+from zoo.components.quantizers.lfq import LFQConfig
+from zoo.components.quantizers.stochastic_vq import StochasticVQConfig
+from zoo.components.quantizers.vq import VQConfig
 
-__all__ = ["STAGES", "Residual", "ResidualConfig"]
+__all__ = ["Residual", "ResidualConfig", "Stage"]
 
-STAGES: dict[str, type[Quantizer]] = {"fsq": FSQ, "lfq": LFQ, "stochastic_vq": StochasticVQ, "vq": VQ}
-"""What a stage can be, by kind: whatever has codes like its inputs and nothing to learn behind them."""
+Stage = VQConfig | StochasticVQConfig | FSQConfig | LFQConfig
+"""What a stage can be: whatever has codes like its inputs and nothing to learn behind them."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ResidualConfig:
         dropout_rate: Probability that a training step uses only a random number of stages, so that prefixes decode.
     """
 
-    stage: VQConfig | StochasticVQConfig | FSQConfig | LFQConfig
+    stage: Stage
     num_stages: int
     scale: float = 1.0
     dropout_rate: float = 0.0
@@ -42,6 +42,10 @@ class ResidualConfig:
         require(self.num_stages >= 1, f"residual: num_stages must be at least 1, got {self.num_stages}.")
         require(0 < self.scale <= 1, f"residual: scale must be above 0 and at most 1, got {self.scale}.")
         require(0 <= self.dropout_rate <= 1, f"residual: dropout_rate is a probability, got {self.dropout_rate}.")
+
+    def build(self) -> Residual:
+        """Return the quantizer."""
+        return Residual(self)
 
 
 class Residual(Quantizer):
@@ -56,8 +60,7 @@ class Residual(Quantizer):
     """
 
     def __init__(self, config: ResidualConfig) -> None:
-        make: Any = STAGES[config.stage.kind]
-        stages: list[Quantizer] = [make(config.stage) for _ in range(config.num_stages)]
+        stages: list[Quantizer] = [config.stage.build() for _ in range(config.num_stages)]
         super().__init__(stages[0].dim, stages[0].codebook_size, config.num_stages)
         self.config = config
         self.stages = nn.ModuleList(stages)

@@ -39,6 +39,10 @@ class StochasticVQConfig:
         require(self.codebook_size >= 1, f"stochastic_vq: codebook_size must be at least 1, got {self.codebook_size}.")
         require(self.dim >= 1, f"stochastic_vq: dim must be at least 1, got {self.dim}.")
 
+    def build(self) -> StochasticVQ:
+        """Return the quantizer."""
+        return StochasticVQ(self)
+
 
 class StochasticVQ(VQ):
     """VQ by angle whose ids are drawn, in training mode, from softmax_k(u·e_k / τ), u = z/|z|, |e_k| = 1.

@@ -155,6 +155,10 @@ class UniformConfig:
         ]
         return list(zip(*parts, strict=True))
 
+    def build(self) -> Uniform:
+        """Return the quantizer."""
+        return Uniform(self)
+
 
 class Uniform(Quantizer):
     """Every number becomes the nearest of its dimension's levels, and an id of its own: `UniformGrid`, of fixed bounds.

@@ -75,6 +75,10 @@ class VotingLFQConfig:
         )
         require(self.temperature > 0, f"voting_lfq: temperature must be positive, got {self.temperature}.")
 
+    def build(self) -> VotingLFQ:
+        """Return the quantizer."""
+        return VotingLFQ(self)
+
 
 class VotingLFQ(Quantizer):
     """p_i = W_i h, B_i = sign(p_i) with sign(0) = -1, s = (1/n) Σ B_i; bit j of the id is [s_j > 0], bit 0 the lowest.

@@ -57,6 +57,10 @@ class VQConfig:
         )
         require(self.kmeans_iterations >= 0, f"vq: kmeans_iterations must not be negative: {self.kmeans_iterations}.")
 
+    def build(self) -> VQ:
+        """Return the quantizer."""
+        return VQ(self)
+
 
 class VQ(Quantizer):
     """id = argmin_k |z - e_k|², code = e_id; gradients pass straight through.

@@ -31,7 +31,7 @@ _NAMES: dict[Split, tuple[str, ...]] = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test",),
 }
-_TABLES = {".tar": TarPictures, ".parquet": ParquetPictures}
+_TABLES: dict[str, type[TarPictures] | type[ParquetPictures]] = {".tar": TarPictures, ".parquet": ParquetPictures}
 
 
 def find_pictures(
@@ -92,9 +92,9 @@ def open_pictures(folder: Path, pattern: str, columns: Mapping[str, str], split:
     place = paths[0]
     if (place / "state.json").is_file():
         return ArrowPictures(_arrow_files(place), columns)
-    for suffix, kind in _TABLES.items():
+    for suffix, table in _TABLES.items():
         if inside := sorted(place.glob(f"*{suffix}")):
-            return kind(inside, columns)
+            return table(inside, columns)
     return FilePictures.from_folder(place, _classes(folder, place, split))
 
 
@@ -139,7 +139,8 @@ def _arrow_files(folder: Path) -> list[Path]:
     if state.get("_indices_files") or state.get("_indices_data_files"):
         raise InputError(f"{folder} is a selection of rows: write it with flatten_indices() and save_to_disk again.")
     files = state.get("_data_files")
-    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in files or ()] if files else []
-    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
+    entries = files if isinstance(files, list) else []
+    names = [name for entry in entries if isinstance(entry, dict) and isinstance(name := entry.get("filename"), str)]
+    if not names or len(names) != len(entries) or any(Path(name).name != name for name in names):
         raise InputError(f"{where} must list the files of the data set beside it, got {shown(files)}.")
     return [folder / name for name in names]
