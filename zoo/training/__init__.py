@@ -19,11 +19,12 @@ A run that is stopped anywhere and resumed ends with the very weights of one tha
 from zoo.training.adversarial import AdversarialModule, Reconstruction
 from zoo.training.checkpoint_file import read_checkpoint
 from zoo.training.checkpoints import LAST, Checkpoints
-from zoo.training.ema import EMA
+from zoo.training.ema import EMA, EMAConfig
 from zoo.training.export import tokenizer_of
 from zoo.training.media import Audio, Clip, Figure, Media, Picture
 from zoo.training.module import TokenizerModule
 from zoo.training.optim import OptimizerConfig
+from zoo.training.progress import ProgressLines
 from zoo.training.state import ExactResume
 
 __all__ = [
@@ -33,11 +34,13 @@ __all__ = [
     "Audio",
     "Checkpoints",
     "Clip",
+    "EMAConfig",
     "ExactResume",
     "Figure",
     "Media",
     "OptimizerConfig",
     "Picture",
+    "ProgressLines",
     "Reconstruction",
     "TokenizerModule",
     "read_checkpoint",

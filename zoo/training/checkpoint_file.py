@@ -13,7 +13,7 @@ from torch import Tensor
 from zoo.errors import CheckpointError, ConfigError
 from zoo.training.ema import EMA_KEY
 
-__all__ = ["TOKENIZER", "read_checkpoint", "read_weights", "tokenizer_part"]
+__all__ = ["TOKENIZER", "averages", "read_checkpoint", "read_weights", "tokenizer_part"]
 
 TOKENIZER = "zoo_tokenizer"
 """Key of a checkpoint: family and config of the tokenizer, from which it can be built without its training module."""
@@ -46,6 +46,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
+def averages(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """Return the averaged weights of the tokenizer in what `read_checkpoint` returned, None if the run had none."""
+    found: dict[str, Tensor] | None = (content.get("callbacks") or {}).get(EMA_KEY, {}).get("average")
+    return found
+
+
 def read_weights(path: str | Path, *, average: bool | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return what a training checkpoint is of, `family` and `config`, and the weights of the whole module by name.
 
@@ -59,9 +65,9 @@ def read_weights(path: str | Path, *, average: bool | None = None) -> tuple[dict
         ConfigError: There are no averaged weights.
     """
     content = read_checkpoint(path)
-    averaged = (content.get("callbacks") or {}).get(EMA_KEY, {}).get("average")
+    averaged = averages(content)
     if average and averaged is None:
-        raise ConfigError(f"{path} has no averaged weights: the run had no EMA callback.")
+        raise ConfigError(f"{path} has no averaged weights: the run had no section `ema`.")
     state = dict(content["state_dict"])
     if averaged is not None and average is not False:
         state.update({_PREFIX + name: tensor for name, tensor in averaged.items()})

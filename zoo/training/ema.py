@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,10 +12,23 @@ from torch import Tensor, nn
 from zoo.errors import ConfigError
 from zoo.training.optim import EvaluationWeights
 
-__all__ = ["EMA", "EMA_KEY"]
+__all__ = ["EMA", "EMA_KEY", "EMAConfig"]
 
 EMA_KEY = "zoo_ema"
 """Key of a checkpoint's callback states: `average`, the averaged parameters of the tokenizer, and `updates`."""
+
+
+@dataclass(frozen=True)
+class EMAConfig:
+    """Averaged weights, as a recipe's section `ema` describes them.
+
+    Attributes:
+        decay: As of `EMA`.
+        warmup: As of `EMA`.
+    """
+
+    decay: float = 0.999
+    warmup: bool = True
 
 
 class EMA(Callback):

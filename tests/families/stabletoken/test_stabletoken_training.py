@@ -493,6 +493,19 @@ def test_validation_counts_what_changes_and_what_is_misheard(place, tmp_path, qu
     assert float(unit_edit_distance(noisy, clean)) <= 100 * changed / counts + 1e-3
 
 
+def test_h2_figures_do_not_depend_on_the_batch(place, tmp_path, quiet_lightning):
+    model = {"transcribe": True, "loss_weights": {"distillation": 1.0}}
+    runner, module = train(place, tmp_path, model=model, max_steps=1)
+    found = []
+    for size in (1, 4, 6):
+        data = SpeechData(str(place / "corpus"), text_languages=["en"], eval_batch_size=size)
+        found += runner.test(module, data, verbose=False)
+    names = ("asr", "loss", "wer", "cer", "distillation", "usage", "perplexity", "changed", "quantizer_entropy")
+    assert {f"test/{name}" for name in names} <= set(found[0])
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-3, abs=1e-5)
+
+
 def test_picture(place):
     batch = a_batch(place)
     (figure,) = make(place).eval().media(batch).values()

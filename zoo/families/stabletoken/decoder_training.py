@@ -40,6 +40,7 @@ from zoo.training import (
     TokenizerModule,
     tokenizer_of,
 )
+from zoo.training.figures import ratio
 
 __all__ = ["DecoderTraining", "VocoderTraining", "speaker_vector"]
 
@@ -208,11 +209,13 @@ class VocoderTraining(_Stage, AdversarialModule):
         mel = self.spectrum(wave)
         pitch = fundamental_frequency(wave, self.decoder_config.sample_rate, hop)
         made = vocoder.filter(mel, vocoder.source(pitch, None))
+        sums = _pitch_sums(vocoder.pitch(mel).float(), pitch)
         losses = {
             "stft": self.stft(made, wave),
             "mel": F.l1_loss(self.spectrum(made), mel),
-            "pitch": _pitch_error(vocoder.pitch(mel).float(), pitch),
+            "pitch": _pitch_error(*sums),
         }
+        self.tally("pitch", _pitch_error, *sums)
         return Reconstruction(losses, wave, made)
 
     def discriminator_losses(self, pair: Reconstruction) -> dict[str, Tensor]:
@@ -320,10 +323,14 @@ class DecoderTraining(_Stage):
         # A velocity that follows from predicted data has their error divided by the time that is left: just before the
         # end that would drown all the rest.
         weights = 1 - t if self.decoder_config.unet.predicts == "data" else None
-        return {
+        losses = {
             "flow": flow_loss(predicted, PATH.velocity(mel, noise), weights=weights),
             "prior": F.mse_loss(content.float(), mel),
         }
+        number = mel.new_tensor(len(mel))  # of which an utterance has several
+        for name, loss in losses.items():
+            self.tally(name, ratio, loss * number, number)
+        return losses
 
     @torch.no_grad()
     def _start_from_codes(self) -> None:
@@ -376,11 +383,17 @@ class DecoderTraining(_Stage):
         return mel * (torch.arange(frames, device=mel.device) < ends[:, None])[:, None]
 
 
-def _pitch_error(found: Tensor, pitch: Tensor) -> Tensor:
-    """Return the mean difference in Hz, (voiced + unvoiced) / 2, of those that there are."""
+def _pitch_sums(found: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed differences in Hz of voiced and of unvoiced frames, and how many frames there are of each."""
     difference, voiced = (found - pitch).abs(), pitch > 0
-    kinds = [difference[mask].mean() for mask in (voiced, ~voiced) if mask.any()]
-    return torch.stack(kinds).mean()
+    masks = (voiced, ~voiced)
+    return torch.stack([difference[mask].sum() for mask in masks]), torch.stack([mask.sum() for mask in masks])
+
+
+def _pitch_error(total: Tensor, count: Tensor) -> Tensor:
+    """Return the mean difference in Hz, (voiced + unvoiced) / 2, of those that there are."""
+    there = count > 0
+    return (total[there] / count[there]).mean()
 
 
 def speaker_vector(name: str, size: int) -> Tensor:
