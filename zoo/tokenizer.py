@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from zoo.errors import ConfigError, InputError, TokenError
+from zoo.errors import ConfigError, TokenError
 from zoo.spec import NoOptions, TokenSpec
 from zoo.stored import NoDecoder, Stored
 from zoo.tokens import Latents, Tokens
@@ -136,17 +136,9 @@ class Tokenizer(Stored, ABC):
         Raises:
             InputError: See `zoo.data.inputs.to_batch`.
         """
+        from zoo.data import signals
         from zoo.data.inputs import to_batch
 
-        modality, rate = self.spec.modality, self.spec.sample_rate
-        if modality == "speech" and rate is None:
-            raise InputError(f"{self.name} does not say its sample rate.")
-        return to_batch(
-            x,
-            lengths,
-            modality=modality,
-            sample_rate=int(rate or 0) if modality == "speech" else None,
-            input_size=self.spec.input_size if modality in ("image", "video") else None,
-            device=self.device,
-            **reading,
-        )
+        modality = self.spec.modality
+        needs = signals.of(modality).needs(self.spec)
+        return to_batch(x, lengths, modality=modality, **needs, device=self.device, **reading)

@@ -188,7 +188,7 @@ def take(corpus: Path, out: Path, line: dict, split: str, part: str) -> dict:
 
 def read(path: Path) -> list[dict]:
     """Return the lines of a manifest."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
 
 
 def report(out: Path, lines: list[dict], digest: str) -> None:

@@ -14,6 +14,7 @@ import zoo
 from zoo import tokenfile
 from zoo.cli import main
 from zoo.data import media
+from zoo.data.signals import ImageSignal
 
 __all__ = ["work"]  # a fixture
 
@@ -95,7 +96,9 @@ def test_an_interruption_leaves_nothing_of_the_output(place, stored, monkeypatch
 
         return act
 
-    owner, name = {"decode": (toy.ToyImage, "decode"), "write": (media, "write_png"), "place": (Path, "replace")}[place]
+    owner, name = {"decode": (toy.ToyImage, "decode"), "write": (ImageSignal, "write"), "place": (Path, "replace")}[
+        place
+    ]
     monkeypatch.setattr(owner, name, interrupted(getattr(owner, name)))
     assert main(["decode", "x.zoo", "-o", "deep/out", "--batch-size", "1"]) == 130
     assert len(calls) == 2
@@ -120,7 +123,7 @@ def test_values_out_of_range_are_clipped_and_counted(work, capsys):
 def test_videos_need_a_frame_rate(work, capsys):
     tok = zoo.load("../models/video")
     tokenfile.save("x.zoo", tok.encode(toy.signals("video", 1)), tok, ["clip.gif"])
-    fails(capsys, ["decode", "x.zoo", "-o", "out"], "the frame rate of clip.gif is not known: pass --frame-rate")
+    fails(capsys, ["decode", "x.zoo", "-o", "out"], "clip.gif: the frame rate is not known: pass --frame-rate HZ")
     ok("decode", "x.zoo", "-o", "out", "--frame-rate", "25")
     assert media.read_video("out/clip.mp4")[1] == 25
 

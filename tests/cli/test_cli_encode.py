@@ -172,8 +172,13 @@ def test_nothing_is_changed_unless_asked(work, capsys):
     cases = [
         ("speech", "stereo.wav", ["2 channels", "pass --mix-down"], ["--mix-down"]),
         ("speech", "stereo.wav", ["8000 Hz, 16000 Hz is expected", "pass --resample"], ["--mix-down", "--resample"]),
-        ("image", "big.png", ["20 pixels high and 16 wide", "takes 8 × 8", "--resize cut"], ["--resize", "cut"]),
-        ("video", "long.mp4", ["5 frames, toy_video.s0 takes 2: pass --trim"], ["--trim"]),
+        (
+            "image",
+            "big.png",
+            ["20 pixels high and 16 wide", "the model takes 8 × 8", "--resize cut"],
+            ["--resize", "cut"],
+        ),
+        ("video", "long.mp4", ["5 frames, the model takes 2: pass --trim"], ["--trim"]),
         ("video", "long.mp4", ["16 pixels high and 16 wide"], ["--trim", "--resize", "stretch"]),
     ]
     flags = {}
@@ -235,7 +240,7 @@ def test_outputs_are_looked_at_before_the_work(work, capsys):
 def test_a_model_at_another_rate_is_pointed_out(work, capsys):
     np.savez("slow.npz", actions=np.zeros((30, 4)), control_rate=10.0)
     ok("encode", "beast", "slow.npz", "-o", "x.zoo")
-    assert capsys.readouterr().err == "note: the data has 10 commands a second, beast.default was made for 80.\n"
+    assert capsys.readouterr().err == "note: the data has 10 commands a second, the model was made for 80.\n"
 
 
 # Kills

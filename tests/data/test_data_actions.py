@@ -547,13 +547,13 @@ def test_lerobot_rows_must_match_the_metadata(tmp_path, version):
 @pytest.mark.parametrize(
     ("listing", "message"),
     [
-        ("not json\n", "line 1 of .* is not JSON"),
-        ("[1]\n", "must be a JSON object, got list"),
+        ("not json\n", "line 1 is not JSON"),
+        ("[1]\n", "line 1 must be a JSON object"),
         ('{"episode_index": 0}\n', "length must be an integer of at least 0, got None"),
         ('{"episode_index": -1, "length": 5}\n', "episode_index must be an integer of at least 0, got -1"),
         ('{"episode_index": true, "length": 5}\n', "episode_index must be an integer"),
         ('{"episode_index": 0, "length": 5}\n' * 2, "names an episode twice"),
-        ("[" * 100_000, "is not JSON"),
+        ("[" * 100_000, "line 1 is not JSON"),
     ],
 )
 def test_lerobot_v2_listing_that_cannot_be_used(tmp_path, listing, message):

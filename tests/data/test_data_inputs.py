@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zoo.data import media
+from zoo.data.actions import read_actions
 from zoo.data.inputs import to_batch
 from zoo.errors import InputError
 
@@ -208,16 +207,15 @@ def test_action_in_every_form(tmp_path):
     same(batch_of(np.arange(6).reshape(2, 3), "action"), torch.arange(6).reshape(1, 2, 3).float())
 
 
-def test_sets_of_episodes(tmp_path, monkeypatch):
+def test_sets_of_episodes(tmp_path):
     first, second = np.ones((3, 2), "f4"), np.full((5, 2), 2.0, "f4")
-    sets = {"two.npz": [first, second], "one.npz": [second], "folder": [first, second]}
-    module = SimpleNamespace(read_actions=lambda path: SimpleNamespace(episodes=sets[Path(path).name]))
-    monkeypatch.setitem(__import__("sys").modules, "zoo.data.actions", module)
-    for name in ("two.npz", "one.npz"):
-        (tmp_path / name).touch()
+    np.savez(tmp_path / "two.npz", actions=np.concatenate([first, second]), offsets=[0, 3, 8])
+    np.savez(tmp_path / "one.npz", actions=second)
     (tmp_path / "folder").mkdir()
+    np.save(tmp_path / "folder" / "1.npy", first)
+    np.save(tmp_path / "folder" / "2.npy", second)
     padded = torch.stack([torch.ones(5, 2), torch.full((5, 2), 2.0)])
-    for form in (tmp_path / "two.npz", tmp_path / "folder", module.read_actions("two.npz")):
+    for form in (tmp_path / "two.npz", tmp_path / "folder", read_actions(tmp_path / "two.npz")):
         same(batch_of(form, "action"), padded, [3, 5])
     same(batch_of([first, tmp_path / "one.npz"], "action"), padded, [3, 5])
     with pytest.raises(InputError, match=r"item 1: .*holds 2 episodes"):
@@ -491,7 +489,7 @@ def test_files_that_are_whole_but_unfit_are_named(tmp_path):
     with pytest.raises(InputError, match=r"item 1 \('.*a\.wav'\): the sound is at 8000 Hz"):
         batch_of([waves(9)[0], tmp_path / "a.wav"], "speech")
     Image.new("RGBA", (5, 4)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"item 0 \('.*a\.png'\): the image is transparent"):
+    with pytest.raises(InputError, match=r"item 0: '.*a\.png': the image is transparent"):
         batch_of([str(tmp_path / "a.png")], "image")
 
 

@@ -263,14 +263,14 @@ class TestNoiseBank:
 
     def test_manifests_that_cannot_be_used(self, tmp_path):
         path = tmp_path / "noise.jsonl"
-        with pytest.raises(InputError, match="cannot read the noise manifest"):
+        with pytest.raises(InputError, match="does not exist"):
             NoiseBank.from_manifest(path)
         path.write_text("\n")
         with pytest.raises(InputError, match="lists no clips"):
             NoiseBank.from_manifest(path)
         for line in ("{", '{"audio": 1}', "[1]", '{"audio_filepath": 1}'):
             path.write_text('{"audio_filepath": "a.flac"}\n' + line)
-            with pytest.raises(InputError, match="line 2 is no JSON object with an audio_filepath"):
+            with pytest.raises(InputError, match=r"line 2 (is not JSON|must)"):
                 NoiseBank.from_manifest(path)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import tiny_stabletoken
 import torch
 import toy
 import yaml
@@ -154,20 +155,30 @@ def test_threads_are_left_as_they_were(suite, models, data):
         torch.set_num_threads(before)
 
 
-def test_options_of_loading_are_passed_on_and_their_ids_compared(suite, models, data):
-    loaded = dataclasses.replace(suite, load={"dtype": "float32"})
-    report = run(loaded, models=[models["speech"]], data=data["speech"])
-    assert report.models[models["speech"]]["share@loaded"].estimate == 0
-    assert report.settings[models["speech"]]["load"] == {"dtype": "float32"}
-    with pytest.raises(ConfigError, match="bfloat16"):
-        run(dataclasses.replace(suite, load={"dtype": "bfloat16"}), models=[models["speech"]], data=data["speech"])
+def test_modes_are_rows_of_their_own_for_models_that_have_a_fast_mode(suite, models, data, tmp_path):
+    folder = str(zoo.save(tiny_stabletoken.make(), tmp_path / "tiny"))
+    (tmp_path / "sounds").mkdir()
+    soundfile.write(tmp_path / "sounds" / "long.flac", tiny_stabletoken.speech(16000 * 20).numpy(), 16000)
+    assert [mode.name for mode in suite.modes] == ["fast float32", "fast bfloat16"]
+    report = run(suite, models=[folder], data=tmp_path / "sounds")
+    assert list(report.models) == [folder, f"{folder}, fast float32", f"{folder}, fast bfloat16"]
+    ids = {row: figures["ids"].estimate for row, figures in report.models.items()}
+    assert len(set(ids.values())) == 1
+    assert report.settings[f"{folder}, fast bfloat16"]["mode"]["dtype"] == "bfloat16"
+    assert "share@loaded" not in report.models[folder]
+    assert all(report.models[folder][f"changed@{way}"].estimate == 0 for way in ALL)
+    rounded = report.models[f"{folder}, fast bfloat16"]
+    assert rounded["changed@loaded"].estimate > 0  # of 500 with eight bits
+    assert rounded["share@loaded"].estimate == rounded["changed@loaded"].estimate / ids[folder]
+    none = run(suite, models=[models["speech"]], data=data["speech"])
+    assert list(none.models) == [models["speech"]]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"load": {"devise": "cpu"}}, "did you mean 'device'"),
-        ({"load": {"dtype": "float99"}}, "dtype must name one of torch"),
+        ({"modes": [{"name": "a", "dtipe": "float16"}]}, "dtipe"),
+        ({"modes": [{"name": "a", "dtype": "float99"}]}, "dtype must name one of torch"),
         ({"max_items": 0}, "at least 1"),
         ({"chunking": {"num_clips": 0}}, "num_clips must be at least 1"),
     ],

@@ -16,6 +16,9 @@ from torch import nn
 
 from zoo import registry
 from zoo.errors import ConfigError, InputError
+from zoo.modalities.image import ImageTokenizer
+from zoo.modalities.speech import SpeechTokenizer
+from zoo.modalities.video import VideoTokenizer
 from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
@@ -29,10 +32,10 @@ class Levels(nn.Module):
         self.size = size
         self.register_buffer("table", torch.linspace(0, 1, size, dtype=torch.float64))
 
-    def forward(self, x):
+    def ids(self, x):
         return (x.double() * (self.size - 1)).round().clamp(0, self.size - 1).long()
 
-    def values(self, ids):
+    def codes(self, ids):
         return self.table[ids].float()
 
 
@@ -47,7 +50,7 @@ class Scale(nn.Module):
         return x * self.weight
 
 
-class Toy(Tokenizer):
+class Toy:
     """Encoder and decoder are scales, the quantizer levels; subclasses say what is quantised."""
 
     def __init__(self, config):
@@ -55,12 +58,6 @@ class Toy(Tokenizer):
         if config.codebook_size < 2:
             raise ConfigError(f"codebook_size must be at least 2, got {config.codebook_size}.")
         self.encoder, self.quantizer, self.decoder = Scale(), Levels(config.codebook_size), Scale()
-
-    def num_tokens(self, length):
-        return self.spec.num_tokens
-
-    def output_lengths(self, tokens):
-        return torch.ones_like(tokens.lengths)
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class SpeechConfig:
     sample_rate: int = 16000
 
 
-class ToySpeech(Toy):
+class ToySpeech(Toy, SpeechTokenizer):
     family = "toy_speech"
     config_class = SpeechConfig
 
@@ -92,7 +89,7 @@ class ToySpeech(Toy):
         x = self.encoder(x).clamp(-1, 1)
         squeezed = x.sign() * torch.log1p(mu * x.abs()) / torch.log1p(torch.tensor(mu).double())
         tokens = Tokens(
-            self.quantizer((squeezed + 1) / 2),
+            self.quantizer.ids((squeezed + 1) / 2),
             -(-lengths // hop),
             self.config.codebook_size,
             self.name,
@@ -103,17 +100,10 @@ class ToySpeech(Toy):
     @torch.no_grad()
     def decode(self, tokens, lengths=None):
         tokens = self.as_tokens(tokens, lengths)
-        x = self.quantizer.values(tokens.ids) * 2 - 1
+        x = self.quantizer.codes(tokens.ids) * 2 - 1
         x = x.sign() * torch.expm1(x.abs() * torch.log1p(torch.tensor(self.config.mu))) / self.config.mu
         wave = self.decoder(x * tokens.mask).repeat_interleave(self.config.hop, 1)
         return wave[:, : max(self.output_lengths(tokens).tolist(), default=0)]
-
-    def num_tokens(self, length):
-        return -(-length // self.config.hop)
-
-    def output_lengths(self, tokens):
-        known = tokens.signal_lengths
-        return tokens.lengths * self.config.hop if known is None else known
 
 
 @dataclass(frozen=True)
@@ -123,7 +113,7 @@ class ImageConfig:
     patch: int = 4
 
 
-class ToyImage(Toy):
+class ToyImage(Toy, ImageTokenizer):
     family = "toy_image"
     config_class = ImageConfig
 
@@ -133,18 +123,13 @@ class ToyImage(Toy):
         count = self.grid[0] * self.grid[1]
         self.spec = TokenSpec("image", config.codebook_size, num_tokens=count, input_size=config.size)
 
-    @torch.no_grad()
-    def encode(self, x, lengths=None):
-        x, _ = self.as_batch(x, lengths)
+    def vectors(self, pixels):
         p = self.config.patch
-        means = x.double().mean(1).unfold(1, p, p).unfold(2, p, p).mean((3, 4)).flatten(1)
-        ids = self.quantizer(self.encoder(means))
-        return Tokens(ids, torch.full((len(ids),), ids.shape[1]), self.config.codebook_size, self.name, self.grid)
+        return self.encoder(pixels.double().mean(1).unfold(1, p, p).unfold(2, p, p).mean((3, 4)).flatten(1))
 
-    @torch.no_grad()
-    def decode(self, tokens, lengths=None):
-        tokens, p = self.as_tokens(tokens, lengths), self.config.patch
-        grey = self.decoder(self.quantizer.values(tokens.ids)).unflatten(1, self.grid)
+    def pixels(self, vectors):
+        p = self.config.patch
+        grey = self.decoder(vectors).unflatten(1, self.grid)
         return grey.repeat_interleave(p, 1).repeat_interleave(p, 2)[:, None].expand(-1, 3, -1, -1)
 
 
@@ -155,7 +140,7 @@ class VideoConfig:
     patch: int = 4
 
 
-class ToyVideo(Toy):
+class ToyVideo(Toy, VideoTokenizer):
     family = "toy_video"
     config_class = VideoConfig
 
@@ -166,22 +151,17 @@ class ToyVideo(Toy):
         count = self.grid[0] * self.grid[1] * self.grid[2]
         self.spec = TokenSpec("video", config.codebook_size, 2, num_tokens=count, input_size=config.size)
 
-    @torch.no_grad()
-    def encode(self, x, lengths=None):
-        x, _ = self.as_batch(x, lengths)
+    def vectors(self, pixels):
         p = self.config.patch
-        patches = x.double().mean(1).unfold(2, p, p).unfold(3, p, p).flatten(4)
-        facts = torch.stack([patches.mean(4), patches.amax(4) - patches.amin(4)], -1).flatten(1, 3)
-        ids = self.quantizer(self.encoder(facts))
-        return Tokens(ids, torch.full((len(ids),), ids.shape[1]), self.config.codebook_size, self.name, self.grid)
+        patches = pixels.double().mean(1).unfold(2, p, p).unfold(3, p, p).flatten(4)
+        return self.encoder(torch.stack([patches.mean(4), patches.amax(4) - patches.amin(4)], -1).flatten(1, 3))
 
-    @torch.no_grad()
-    def decode(self, tokens, lengths=None):
-        tokens, p = self.as_tokens(tokens, lengths), self.config.patch
-        mean, spread = self.decoder(self.quantizer.values(tokens.ids)).unflatten(1, self.grid).unbind(-1)
+    def pixels(self, vectors):
+        p = self.config.patch
+        mean, spread = self.decoder(vectors).unflatten(1, self.grid).unbind(-1)
         mean, spread = (fact.repeat_interleave(p, 2).repeat_interleave(p, 3) for fact in (mean, spread))
         stripes = torch.where(torch.arange(mean.shape[-1], device=mean.device) % 2 == 0, -0.5, 0.5)
-        return (mean + stripes * spread).clamp(0, 1)[:, None].expand(-1, 3, -1, -1, -1)
+        return (mean + stripes * spread)[:, None].expand(-1, 3, -1, -1, -1)
 
 
 @dataclass(frozen=True)
@@ -192,7 +172,7 @@ class ActionConfig:
     horizon: int = 8
 
 
-class ToyAction(Toy):
+class ToyAction(Toy, Tokenizer):
     family = "toy_action"
     config_class = ActionConfig
 
@@ -232,6 +212,9 @@ class ToyAction(Toy):
         known = torch.stack([tokens.mask[:, d::dofs].sum(1) for d in range(dofs)], 1)
         mean = self.decoder((mean + 0.5 * float(base) ** -known) * 2 - 1)
         return mean[:, None].expand(-1, self.config.horizon, -1)
+
+    def num_tokens(self, length):
+        return self.spec.num_tokens
 
     def output_lengths(self, tokens):
         return torch.full_like(tokens.lengths, self.config.horizon)

@@ -44,10 +44,6 @@ class ToyDecoder(toy.ToyImage):
             self.decoder = Curve(config.decoder_size) if decoder else NoDecoder()
         self.head = toy.Scale(3.0)  # behind it, so that the order counts
 
-    def decode(self, tokens, lengths=None):
-        self.require_decoder("decode")
-        return super().decode(tokens, lengths)
-
 
 def make(seed=0, **config):
     torch.manual_seed(seed)

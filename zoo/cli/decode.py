@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli._inputs import SUFFIXES
+from zoo.cli._inputs import as_flags
 from zoo.cli._models import DEVICE_HELP, load_model
 from zoo.cli._output import count, note, print_facts, print_json, ticking
 from zoo.cli._parser import Parser, positive, positive_int
@@ -19,15 +19,11 @@ from zoo.errors import CheckpointError, InputError, TokenError, ZooError
 from zoo.spec import option_names
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from zoo.tokenfile import TokenFile
     from zoo.tokenizer import Tokenizer
     from zoo.tokens import Tokens
 
 __all__ = ["decode", "main"]
-
-_ENDINGS = {"speech": ".wav", "image": ".png", "video": ".mp4", "action": ".npy"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -87,11 +83,8 @@ def decode(
     folder = Path(output)
     targets = _targets(file, folder, overwrite)
     tokenizer = _load(file, model, device, force)
-    write = _writer(tokenizer, file, frame_rate)
     with _staged(folder, targets) as staging:
-        clipped = _decode(
-            tokenizer, file, batch_size, seed, lambda number, signal: write(staging[number], number, signal)
-        )
+        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging)
     if clipped:
         note(f"{clipped:,} values of the decoded signals were out of range, and clipped to it.")
     if json:
@@ -112,12 +105,15 @@ def _targets(file: TokenFile, folder: Path, overwrite: bool) -> list[Path]:
         CheckpointError: One of them exists, or cannot be written.
         TokenError: Two items would become one file.
     """
-    ending = _ENDINGS[file.spec.modality]
-    endings = (*SUFFIXES.get(file.spec.modality, ()), ending)
-    short = [name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in endings else name for name in file.names]
+    from zoo.data import signals
+
+    signal = signals.of(file.spec.modality)
+    end = signal.suffix
+    known = (*signal.suffixes, end)
+    short = [name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in known else name for name in file.names]
     times = Counter(short)
     # `talk.wav` becomes talk.wav again, unless there is also talk.mp3: then talk.wav.wav and talk.mp3.wav.
-    chosen = [f"{name if times[stem] > 1 else stem}{ending}" for name, stem in zip(file.names, short, strict=True)]
+    chosen = [f"{name if times[stem] > 1 else stem}{end}" for name, stem in zip(file.names, short, strict=True)]
     if twice := [name for name, often in Counter(chosen).items() if often > 1]:
         raise TokenError(f"several items would be written to {twice[0]!r}: they have the same name in the token file.")
     if folder.exists() and not folder.is_dir():
@@ -158,25 +154,36 @@ def _load(file: TokenFile, model: str | None, device: str, force: bool) -> Token
 
 
 def _decode(
-    tokenizer: Tokenizer, file: TokenFile, batch_size: int, seed: int, write: Callable[[int, Tensor], int]
+    tokenizer: Tokenizer, file: TokenFile, batch_size: int, seed: int, frame_rate: float | None, paths: list[Path]
 ) -> int:
     """Decode and write all items; return how many values had to be clipped."""
     import torch
 
+    from zoo.data import signals
+
+    spec, kind = tokenizer.spec, signals.of(tokenizer.spec.modality)
     # Named like the tokenizer, which may be a copy of the model under another name.
     tokens = replace(file.tokens, model=tokenizer.name)
-    from_noise = "generator" in option_names(tokenizer.decode_options)
+    known = option_names(tokenizer.decode_options)
+    from_noise = "generator" in known
     clipped = 0
     with torch.no_grad(), ticking("decoding", len(tokens)) as ticker:
         # An item's noise must not depend on the others.
         for first, batch in _batches(tokens, 1 if from_noise else batch_size):
-            options: dict[str, Any] = {}
+            options: dict[str, Any] = {"clamp": False} if "clamp" in known else {}  # to count what is clipped
             if from_noise:
                 options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
-            signals = tokenizer.decode(batch, **options).cpu()
-            lengths = _lengths(tokenizer, batch)
-            for number, signal in enumerate(signals):
-                clipped += write(first + number, _cut(signal, tokenizer.spec.modality, lengths[number]))
+            decoded = tokenizer.decode(batch, **options).cpu()
+            if kind.padding is not None or batch.signal_lengths is not None:
+                decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
+            for number, signal in enumerate(decoded, first):
+                values, outside = kind.clipped(signal)
+                rate = spec.sample_rate if kind.has_rate else frame_rate or file.rates[number] or spec.sample_rate
+                try:
+                    kind.write(paths[number], values, rate)
+                except InputError as error:
+                    raise InputError(as_flags(f"{file.names[number]}: {error}")) from error
+                clipped += outside
             ticker.advance(len(batch))
     return clipped
 
@@ -185,53 +192,6 @@ def _batches(tokens: Tokens, batch_size: int) -> Iterator[tuple[int, Tokens]]:
     for first in range(0, len(tokens), batch_size):
         batch = tokens[first : first + batch_size]
         yield first, batch.truncate(int(batch.lengths.max()))  # padding for longer items elsewhere in the file
-
-
-def _lengths(tokenizer: Tokenizer, batch: Tokens) -> list[int | None]:
-    """Return how much of each decoded item is signal, None where all of it is."""
-    modality = tokenizer.spec.modality
-    if modality == "image" or (modality == "video" and batch.signal_lengths is None):
-        return [None] * len(batch)
-    lengths: list[int | None] = tokenizer.output_lengths(batch).tolist()
-    return lengths
-
-
-def _cut(signal: Tensor, modality: str, length: int | None) -> Tensor:
-    if length is None:
-        return signal
-    return signal[:, :length] if modality == "video" else signal[:length]
-
-
-def _writer(tokenizer: Tokenizer, file: TokenFile, frame_rate: float | None) -> Callable[[Path, int, Tensor], int]:
-    """Return a function that writes an item to a path, and returns how many values it had to clip."""
-    spec = tokenizer.spec
-    modality = spec.modality
-
-    def write(path: Path, number: int, signal: Tensor) -> int:
-        import numpy as np
-
-        from zoo.data import media
-
-        if modality == "action":
-            np.save(path, signal.numpy())
-            return 0
-        low = -1.0 if modality == "speech" else 0.0
-        clipped = int(((signal < low) | (signal > 1)).sum())
-        signal = signal.float().clamp(low, 1.0)
-        rate = frame_rate or file.rates[number] or spec.sample_rate
-        if modality == "image":
-            media.write_png(path, signal)
-        elif modality == "speech":
-            if spec.sample_rate is None:
-                raise TokenError(f"{tokenizer.name} does not say its sample rate.")
-            media.write_wav(path, signal, int(spec.sample_rate))
-        elif rate is None:
-            raise InputError(f"the frame rate of {file.names[number]} is not known: pass --frame-rate.")
-        else:
-            media.write_mp4(path, signal, rate)
-        return clipped
-
-    return write
 
 
 @contextmanager

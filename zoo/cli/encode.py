@@ -6,11 +6,11 @@ import math
 import os
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli._inputs import Item, Reading, add_action_arguments, find_items
+from zoo.cli._inputs import add_action_arguments, as_flags, find_items
 from zoo.cli._models import DEVICE_HELP, MODEL_HELP, load_model
 from zoo.cli._output import count, number, print_facts, print_json, print_table, size, ticking
 from zoo.cli._parser import Parser, positive_int
@@ -20,13 +20,13 @@ from zoo.spec import option_names
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.data.signals import Reading, Recording
     from zoo.tokenizer import Tokenizer
     from zoo.tokens import Tokens
 
-__all__ = ["encode", "main"]
+    _Read = tuple[Recording, Tensor, float | None]
 
-# Bits of one value as the modality is stored without compression: 16-bit sound, 8-bit colours, 32-bit floats.
-_RAW_BITS = {"speech": 16, "image": 8, "video": 8, "action": 32}
+__all__ = ["encode", "main"]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -79,7 +79,9 @@ def main(arguments: Sequence[str]) -> None:
     group.add_argument("--trim", action="store_true", help="take the beginning of videos that are too long")
     add_action_arguments(parser)
     values = parser.values(arguments)
-    reading = Reading(*(values.pop(name) for name in ("resample", "mix_down", "resize", "on_white", "trim")))
+    from zoo.data.signals import Reading
+
+    reading = Reading(**{field.name: values.pop(field.name) for field in fields(Reading)})
     encode(reading=reading, **values)
 
 
@@ -111,12 +113,10 @@ def encode(
     overwrite: bool,
     device: str,
     batch_size: int,
-    keep_folders: bool,
     bits: bool,
     json: bool,
     reading: Reading,
     overlap: float | None = None,
-    **actions: str | None,
 ) -> None:
     """Encode files, write a token file, and print what it holds."""
     target = Path(output)
@@ -132,7 +132,7 @@ def encode(
     if overlap is not None and "overlap" not in option_names(tokenizer.encode_options):
         raise ConfigError(f"{tokenizer.name} does not cut what is long into pieces: leave --overlap out.")
     options = {} if overlap is None else {"overlap": overlap}
-    items = find_items(tokenizer, inputs, reading, keep_folders, **actions)
+    items = find_items(tokenizer, inputs, reading)
 
     from zoo import tokenfile
 
@@ -161,18 +161,20 @@ def _check_target(target: Path, overwrite: bool) -> None:
 
 
 def _encode(
-    tokenizer: Tokenizer, items: list[Item], batch_size: int, options: dict[str, float]
+    tokenizer: Tokenizer, items: list[Recording], batch_size: int, options: dict[str, float]
 ) -> tuple[Tokens, list[_Cost], list[float | None]]:
     import torch
 
+    from zoo.data import signals
     from zoo.tokens import Tokens
 
+    kind = signals.of(tokenizer.spec.modality)
     parts: list[Tokens] = []
     costs: list[_Cost] = []
     rates: list[float | None] = []
     grid_of: dict[tuple[int, ...] | None, str] = {}
     with torch.no_grad(), ticking("encoding", len(items)) as ticker:
-        for group in _batches(items, batch_size, tokenizer.spec.modality in ("image", "video")):
+        for group in _batches(items, batch_size, kind.padding is None):
             batch = [signal for _, signal, _ in group]
             try:
                 tokens = tokenizer.encode(batch, **options).to("cpu")
@@ -183,18 +185,23 @@ def _encode(
                 shapes = " and ".join(f"{grid} ({name})" for grid, name in grid_of.items())
                 raise InputError(f"a token file has one grid, these items differ: {shapes}. Encode them apart.")
             for (item, signal, rate), one in zip(group, tokens, strict=True):
-                costs.append(_cost(tokenizer, item.name, signal, rate, one))
+                count = int(one.lengths[0]) * one.num_codebooks
+                raw_bits, seconds = signal.numel() * kind.raw_bits, kind.seconds(signal, rate)
+                costs.append(_Cost(item.name, count, float(one.num_bits[0]), raw_bits, seconds))
                 rates.append(rate)
             parts.append(tokens)
             ticker.advance(len(group))
     return Tokens.cat(parts), costs, rates
 
 
-def _batches(items: list[Item], batch_size: int, by_shape: bool) -> Iterator[list[tuple[Item, Tensor, float | None]]]:
+def _batches(items: list[Recording], batch_size: int, by_shape: bool) -> Iterator[list[_Read]]:
     """Read items and yield them in batches; pictures of different sizes cannot be in one."""
-    batch: list[tuple[Item, Tensor, float | None]] = []
+    batch: list[_Read] = []
     for item in items:
-        signal, rate = item.read()
+        try:
+            signal, rate = item.read()
+        except InputError as error:
+            raise InputError(as_flags(str(error))) from error
         if len(batch) == batch_size or (batch and by_shape and signal.shape != batch[0][1].shape):
             yield batch
             batch = []
@@ -202,7 +209,7 @@ def _batches(items: list[Item], batch_size: int, by_shape: bool) -> Iterator[lis
     yield batch
 
 
-def _located(error: InputError, tokenizer: Tokenizer, group: list[tuple[Item, Tensor, float | None]]) -> InputError:
+def _located(error: InputError, tokenizer: Tokenizer, group: list[_Read]) -> InputError:
     """Return an error that names the item: encoding one item alone fails just as it does in a batch."""
     for item, signal, _ in group:
         try:
@@ -211,14 +218,6 @@ def _located(error: InputError, tokenizer: Tokenizer, group: list[tuple[Item, Te
             text = str(alone).removeprefix("item 0: ").removeprefix("item 0, ")
             return InputError(f"{item.name}: {text}")
     return error
-
-
-def _cost(tokenizer: Tokenizer, name: str, signal: Tensor, rate: float | None, tokens: Tokens) -> _Cost:
-    modality = tokenizer.spec.modality
-    steps = {"speech": 0, "video": 1, "action": 0}.get(modality)
-    seconds = None if rate is None or steps is None else signal.shape[steps] / rate
-    count = int(tokens.lengths[0]) * tokens.num_codebooks
-    return _Cost(name, count, float(tokens.num_bits[0]), signal.numel() * _RAW_BITS[modality], seconds)
 
 
 def _summary(tokenizer: Tokenizer, target: Path, costs: list[_Cost]) -> dict[str, Any]:
@@ -241,7 +240,10 @@ def _summary(tokenizer: Tokenizer, target: Path, costs: list[_Cost]) -> dict[str
 
 
 def _print_summary(tokenizer: Tokenizer, summary: dict[str, Any], costs: list[_Cost]) -> None:
+    from zoo.data import signals
+
     spec = tokenizer.spec
+    raw_bits = signals.of(spec.modality).raw_bits
     fewest, most = min(cost.tokens for cost in costs), max(cost.tokens for cost in costs)
     spread = number(fewest) if fewest == most else f"{number(fewest)} to {number(most)}"
     rate = "" if summary["bit_rate"] is None else f"; {size(summary['bit_rate'], 'bit')} a second of signal"
@@ -250,7 +252,7 @@ def _print_summary(tokenizer: Tokenizer, summary: dict[str, Any], costs: list[_C
         {
             "tokens": f"{number(summary['tokens'])} ({spread} an item)",
             "bits": f"{number(summary['bits'])} ({math.log2(spec.require_codebook()):.4g} a token{rate})",
-            "compression": f"{_ratio(summary['compression'])}, against {_RAW_BITS[spec.modality]} bits a value",
+            "compression": f"{_ratio(summary['compression'])}, against {raw_bits} bits a value",
             "file": size(summary["bytes"], "B"),
         },
     )

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo.cli._inputs import add_action_arguments, read_episodes
+from zoo.cli._inputs import add_action_arguments
 from zoo.cli._output import count, number, print_facts, print_json, size
 from zoo.cli._parser import Parser, indices, positive, positive_int, share
 from zoo.errors import CheckpointError, ConfigError, InputError
@@ -171,6 +171,8 @@ def fit_actions(
     folder = Path(output)
     name = f"{family}.{_variant(folder)}" if name is None else name
     _check_target(name, family, folder, overwrite)
+    from zoo.data.signals.action import read_episodes
+
     episodes = read_episodes(data, **actions)
     rate = control_rate or episodes.control_rate
     config = {"num_dofs": episodes.num_dofs, "horizon": horizon, "control_rate": rate, **settings}

@@ -113,16 +113,18 @@ def _shown(facts: dict[str, Any]) -> dict[str, str]:
 def _shown_spec(spec: dict[str, Any] | None) -> dict[str, str]:
     if spec is None:
         return {"tokens": "not known before it is downloaded (--download)"}
-    noun = {"speech": "samples", "video": "frames", "action": "commands"}.get(spec["modality"], "")
-    axes = {"image": "height × width", "video": "frames × height × width", "action": "steps × degrees of freedom"}
-    unit = "chunk" if spec["modality"] == "action" else "item"
+    from zoo.data import signals
+
+    signal = signals.of(spec["modality"])
     books = f" in each of {spec['num_codebooks']} codebooks" if spec["num_codebooks"] > 1 else ""
     shape = spec["input_size"]
     return {
         "codebook": f"{spec['codebook_size']:,} codes{books}, {spec['bits_per_token']:.4g} bits a token",
-        "tokens": f"{number(spec['num_tokens'])} for every {unit}" if spec["num_tokens"] else f"vary with the {unit}",
-        "input": f"{' × '.join(map(str, shape))} ({axes.get(spec['modality'], '')})" if shape else "any size",
-        "rate": f"{number(spec['sample_rate'])} {noun} a second" if spec["sample_rate"] else "",
+        "tokens": f"{number(spec['num_tokens'])} for every {signal.unit}"
+        if spec["num_tokens"]
+        else f"vary with the {signal.unit}",
+        "input": f"{' × '.join(map(str, shape))} ({signal.size_axes})" if shape else "any size",
+        "rate": f"{number(spec['sample_rate'])} {signal.steps} a second" if spec["sample_rate"] else "",
         "token rate": f"{number(spec['token_rate'])} a second, {size(spec['bit_rate'], 'bit')} a second"
         if spec["token_rate"]
         else "",

@@ -8,7 +8,6 @@ Source: the format as documented at https://huggingface.co/docs/lerobot/lerobot-
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from typing import Any
 
 from zoo.data._parquet import read_columns, read_parquet
 from zoo.data._source import unreadable
+from zoo.data.json_lines import read_json_lines
 from zoo.errors import InputError, near_matches
+from zoo.strict import parse_json, read_text
 
 __all__ = ["LeRobotActions", "read_lerobot"]
 
@@ -100,11 +101,8 @@ def _episodes_v2(root: Path, info: dict[str, Any], where: str) -> list[_Episode]
     size = _integer(info.get("chunks_size"), f"{where!r}: chunks_size", 1)
     listing = root / "meta" / "episodes.jsonl"
     episodes = []
-    for number, line in enumerate(_text(listing).splitlines(), start=1):
-        if not line.strip():
-            continue
-        at = f"line {number} of {str(listing)!r}"
-        entry = _parse(line, at)
+    _check_present(listing)
+    for at, entry in read_json_lines(listing):
         index = _integer(entry.get("episode_index"), f"{at}: episode_index", 0)
         length = _integer(entry.get("length"), f"{at}: length", 0)
         file = _fill(template, {"episode_chunk": index // size, "episode_index": index}, where)
@@ -230,22 +228,11 @@ def _integer(value: Any, what: str, least: int) -> int:
     return value
 
 
-def _text(path: Path) -> str:
+def _check_present(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"{str(path)!r} is missing: the folder is not a complete LeRobotDataset.")
-    with unreadable(path, "UTF-8 text"):
-        return path.read_text(encoding="utf-8")
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return _parse(_text(path), repr(str(path)))
-
-
-def _parse(text: str, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{what} is not JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{what} must be a JSON object, got {type(value).__name__}.")
-    return value
+    _check_present(path)
+    return parse_json(read_text(path, InputError), repr(str(path)), InputError)

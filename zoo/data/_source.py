@@ -88,10 +88,14 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
 
 @contextmanager
 def unreadable(source: Source, what: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into an `InputError`: their exceptions are too many to list."""
+    """Turn whatever a decoder raises into an `InputError` that names it; their exceptions are too many to list."""
     try:
         yield
-    except (InputError, ImportError, MemoryError):
+    except InputError as error:
+        if describe(source) in str(error):
+            raise
+        raise InputError(f"{describe(source)}: {error}") from error
+    except (ImportError, MemoryError):
         raise
     except Exception as error:
         # FFmpeg's and Pillow's texts name the open file, which the caller knows nothing of.

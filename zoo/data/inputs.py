@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data._items import LAYOUTS, Item, Options, is_clip, is_pair, is_pil, read_item
-from zoo.data._source import local_path
+from zoo.data import signals
+from zoo.data.signals import Item, Options, Signal
 from zoo.errors import InputError
 
 __all__ = ["to_batch"]
-
-# Lossy codecs, resampling and filters overshoot full scale a little; integer PCM taken for floats exceeds it by far.
-_SPEECH_PEAK = 1.5
-# Rounding in half precision; what interpolation overshoots is more than that, and the caller should clamp it.
-_PIXEL_SLACK = 0.01
 
 
 def to_batch(
@@ -77,135 +70,90 @@ def to_batch(
         InputError: What was given cannot be encoded. The message names the item.
         ValueError: The modality is unknown, or speech has no `sample_rate`: mistakes of the calling code.
     """
-    if modality not in LAYOUTS:
-        raise ValueError(f"modality must be one of {', '.join(LAYOUTS)}, got {modality!r}.")
-    if modality == "speech" and not sample_rate:
-        raise ValueError("speech needs the sample_rate that the batch must have.")
-    x = _episodes(x) if modality == "action" else x
-    listed = isinstance(x, (list, tuple)) and not _is_one_item(x, modality)
+    signal = signals.of(modality)
+    if signal.has_rate and not sample_rate:
+        raise ValueError(f"{modality} needs the sample_rate that the batch must have.")
+    x = signal.unpack(x)
+    listed = isinstance(x, (list, tuple)) and not signal.is_one(x)
     target = torch.device(device) if device is not None else _device_of(x if listed else [x])
-    options = Options(modality, sample_rate, input_size, resample, mix_down, on_white, target)
+    options = Options(sample_rate, input_size, resample, mix_down, on_white, target)
     if listed:
-        items = _read_list(x, options)
-        batch, own_lengths = _collate(items, modality)
+        items = _read_list(x, signal, options)
+        batch, own_lengths = _collate(items, signal)
     else:
-        item = read_item(x, options)
-        single = item.values.ndim == len(LAYOUTS[modality])
+        item = signal.read(x, options)
+        single = item.values.ndim == len(signal.axes)
         items = [item]
         batch, own_lengths = item.values.unsqueeze(0) if single else item.values, None
     if lengths is not None:
         if any(item.has_own_length for item in items):
             raise InputError("files and (wave, rate) say their own length: leave lengths out.")
-        checked = _check_lengths(lengths, batch, own_lengths, modality)
+        checked = _check_lengths(lengths, batch, own_lengths, signal)
         own_lengths = checked.to(batch.device) if bool((checked < batch.shape[1]).any()) else None
         if own_lengths is not None:
-            batch = _pad(batch, own_lengths, modality)
+            batch = _padded(batch.clone(), own_lengths.tolist(), signal)
     if check_finite and not all(item.in_range for item in items):
-        _check_values(batch, modality, named=listed or len(batch) > 1)
+        signal.check_values(batch, named=listed or len(batch) > 1)
     # One memory layout for all forms, since convolutions may round differently in another.
     return batch.contiguous(), own_lengths
 
 
-def _is_one_item(x: Sequence[Any], modality: str) -> bool:
-    if modality == "speech":
-        # (rate, wave) is the only tuple of a number and something, and gets its own message.
-        return is_pair(x) or (isinstance(x, tuple) and len(x) == 2 and is_pair(x[::-1]))
-    return modality == "video" and is_clip(x)
-
-
-def _episodes(x: Any) -> Any:
-    """Replace a set of episodes, or the path of one, by a list of the episodes."""
-    if isinstance(x, (list, tuple)):
-        return [_only_episode(item, number) for number, item in enumerate(x)]
-    if isinstance(read := getattr(x, "episodes", None), (list, tuple)):
-        return list(read)
-    if not isinstance(x, (str, os.PathLike)) or Path(os.fspath(x)).suffix.lower() == ".npy":
-        return x
-    path = local_path(x, or_folder=True)
-    from zoo.data.actions import read_actions
-
-    return list(read_actions(path).episodes)
-
-
-def _only_episode(x: Any, number: int) -> Any:
-    if not isinstance(x, (str, os.PathLike)):
-        return x
-    try:
-        episodes = _episodes(x)
-    except InputError as error:
-        raise InputError(f"item {number}: {error}") from error
-    if not isinstance(episodes, list):
-        return episodes
-    if len(episodes) != 1:
-        raise InputError(
-            f"item {number}: {os.fspath(x)!r} holds {len(episodes)} episodes, and a list has one item for each entry: "
-            "pass the path alone, or zoo.data.actions.read_actions(path).episodes."
-        )
-    return episodes[0]
-
-
 def _device_of(items: Sequence[Any]) -> torch.device:
     for item in items:
-        part = item[0] if is_pair(item) else item
+        part = item[0] if isinstance(item, tuple) and item else item
         if isinstance(part, Tensor) and not part.is_meta:
             return part.device
     return torch.device("cpu")
 
 
-def _read_list(x: Sequence[Any], options: Options) -> list[Item]:
+def _read_list(x: Sequence[Any], signal: Signal, options: Options) -> list[Item]:
     if not x:
         raise InputError("the list is empty: there is nothing to encode.")
-    rank = len(LAYOUTS[options.modality])
     items = []
     for number, entry in enumerate(x):
         try:
-            item = read_item(entry, options)
-            if item.values.ndim > rank:
+            item = signal.read(entry, options)
+            if item.values.ndim > len(signal.axes):
                 if len(item.values) > 1:
-                    hint = "; sound with channels is (wave, rate)" if options.modality == "speech" else ""
                     raise InputError(
-                        f"it is a batch, of the shape {tuple(item.values.shape)}, and a list holds single items{hint}: "
-                        "pass the batch alone, or unpack it with *batch."
+                        f"it is a batch, of the shape {tuple(item.values.shape)}, and a list holds single items"
+                        f"{signal.batch_hint}: pass the batch alone, or unpack it with *batch."
                     )
                 item = dataclasses.replace(item, values=item.values[0])
         except InputError as error:
             path = f" ({os.fspath(entry)!r})" if isinstance(entry, (str, os.PathLike)) else ""
             shown = "" if path.strip(" ()") in str(error) else path
-            mixed = ""
-            if options.modality == "video" and is_pil(entry):
-                mixed = " A list of PIL images is one clip; several clips are a list of such lists."
-            raise InputError(f"item {number}{shown}: {error}{mixed}") from error
+            raise InputError(f"item {number}{shown}: {error}{signal.entry_hint(entry)}") from error
         items.append(item)
     return items
 
 
-def _collate(items: list[Item], modality: str) -> tuple[Tensor, Tensor | None]:
+def _collate(items: list[Item], signal: Signal) -> tuple[Tensor, Tensor | None]:
     values = [item.values for item in items]
     first = values[0]
-    has_lengths = modality in ("speech", "action")
+    free = 0 if signal.padding is None else 1  # axes in front whose sizes may differ
     for number, value in enumerate(values):
-        same = value.shape[1:] == first.shape[1:] if has_lengths else value.shape == first.shape
-        if not same:
-            what = "the same degrees of freedom" if modality == "action" else "one size"
+        if value.shape[free:] != first.shape[free:]:
+            what = "the same degrees of freedom" if free else "one size"
             raise InputError(
-                f"the items of a batch must have {what}: item 0 is ({', '.join(LAYOUTS[modality])}) = "
+                f"the items of a batch must have {what}: item 0 is ({', '.join(signal.axes)}) = "
                 f"{tuple(first.shape)}, item {number} is {tuple(value.shape)}; make them equal, or encode them apart."
             )
     counts = [len(value) for value in values]
-    if not has_lengths or min(counts) == max(counts):
+    if signal.padding is None or min(counts) == max(counts):
         return torch.stack(values), None
     batch = first.new_zeros(len(values), max(counts), *first.shape[1:])
     for row, value in zip(batch, values, strict=True):
         row[: len(value)] = value
-        if modality == "action":
-            row[len(value) :] = value[-1]
-    return batch, torch.tensor(counts, device=first.device)
+    return _padded(batch, counts, signal), torch.tensor(counts, device=first.device)
 
 
-def _check_lengths(lengths: Any, batch: Tensor, own_lengths: Tensor | None, modality: str) -> Tensor:
+def _check_lengths(lengths: Any, batch: Tensor, own_lengths: Tensor | None, signal: Signal) -> Tensor:
     """Return lengths as int64 on the CPU."""
-    if modality in ("image", "video"):
-        raise InputError(f"lengths are for speech and actions; every {modality} of a batch is whole: leave them out.")
+    if signal.padding is None:
+        raise InputError(
+            f"lengths are for speech and actions; every {signal.name} of a batch is whole: leave them out."
+        )
     rule = f"lengths must be {len(batch)} whole numbers, one for each item"
     values = lengths.detach().cpu().numpy() if isinstance(lengths, Tensor) else lengths
     try:
@@ -223,49 +171,8 @@ def _check_lengths(lengths: Any, batch: Tensor, own_lengths: Tensor | None, moda
     return torch.from_numpy(array.astype(np.int64))
 
 
-def _pad(batch: Tensor, lengths: Tensor, modality: str) -> Tensor:
-    """Put the modality's padding where the items have ended, in a copy."""
-    index = torch.arange(batch.shape[1], device=batch.device).expand(len(batch), -1)
-    if modality == "speech":
-        return batch.masked_fill(index >= lengths[:, None], 0)
-    index = torch.minimum(index, lengths[:, None] - 1)
-    return batch.gather(1, index[..., None].expand_as(batch))
-
-
-def _check_values(batch: Tensor, modality: str, *, named: bool) -> None:
-    # One pass and one transfer: NaN comes through as NaN, infinities as the extremes.
-    low, high = torch.stack(torch.aminmax(batch.detach())).tolist()
-    bounds = {"speech": (-_SPEECH_PEAK, _SPEECH_PEAK), "action": (-math.inf, math.inf)}
-    least, most = bounds.get(modality, (-_PIXEL_SLACK, 1 + _PIXEL_SLACK))
-    if math.isfinite(low) and math.isfinite(high) and least <= low and high <= most:
-        return
-    for number, item in enumerate(batch.detach()):
-        where = f"item {number}: " if named else ""
-        bad = ~item.isfinite()
-        if bool(bad.any()):
-            position = tuple(bad.nonzero()[0].tolist())
-            value = item[position].item()
-            axes = ", ".join(LAYOUTS[modality]).replace("3", "channel")
-            raise InputError(
-                f"{where}the value at ({axes}) = {position} is {'NaN' if math.isnan(value) else value}"
-                f"{f', {int(bad.sum())} values are not finite' if int(bad.sum()) > 1 else ''}: repair or remove them."
-            )
-        low, high = torch.stack(torch.aminmax(item)).tolist()
-        if not (least <= low and high <= most):
-            raise InputError(f"{where}{_range_message(low, high, modality)}")
-
-
-def _range_message(low: float, high: float, modality: str) -> str:
-    if modality == "speech":
-        return (
-            f"speech is in -1…1, this goes from {low:g} to {high:g}: divide integer PCM by its full scale (16 bits by "
-            "32768), or scale it down."
-        )
-    got = f"pixels are in 0…1, these go from {low:g} to {high:g}"
-    if high > 1.5 and low >= -_PIXEL_SLACK:
-        return f"{got}: divide by {255 if high <= 256 else 65535}{', or pass uint8' if high <= 256 else ''}."
-    if -1 - _PIXEL_SLACK <= low < -0.5 and high <= 1 + _PIXEL_SLACK:
-        return f"{got}: if they are in -1…1, pass (x + 1) / 2."
-    if low < -1:
-        return f"{got}: undo their normalisation."
-    return f"{got}: clamp them if that is what you mean."
+def _padded(batch: Tensor, counts: list[int], signal: Signal) -> Tensor:
+    """Put the modality's padding where the items have ended, in place."""
+    for number, count in enumerate(counts):
+        batch[number, count:] = batch[number, count - 1].clone() if signal.padding == "last" else 0
+    return batch

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.data.json_lines import read_json_lines
 from zoo.errors import InputError, shown
 
 __all__ = ["Utterance", "default_folder", "read_manifest"]
@@ -43,6 +43,8 @@ _KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
     "speaker": ("speaker", (str,)),
     "source": ("source", (str,)),
 }
+# 31 years: also what separates a number of seconds from an integer that no float can hold.
+_MAX_SECONDS = 1e9
 
 
 def default_folder() -> Path:
@@ -60,22 +62,14 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:
         InputError: The file is missing or empty, or a line is not such an object.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the manifest {path} cannot be read: {error}.") from error
-    utterances = [_parse(line, f"{path}, line {number}", path.parent) for number, line in enumerate(lines, 1) if line]
+    utterances = [_parse(values, where, path.parent) for where, values in read_json_lines(path)]
     if not utterances:
         raise InputError(f"the manifest {path} lists nothing.")
     return utterances
 
 
-def _parse(line: str, where: str, folder: Path) -> Utterance:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not JSON: {error}.") from error
-    if not isinstance(values, dict) or not {"audio_filepath", "duration"} <= set(values):
+def _parse(values: dict[str, Any], where: str, folder: Path) -> Utterance:
+    if values.get("audio_filepath") is None or values.get("duration") is None:
         raise InputError(f"{where} must be an object with audio_filepath and duration, got {shown(values)}.")
     fields: dict[str, Any] = {}
     for key, (field, types) in _KEYS.items():
@@ -85,6 +79,6 @@ def _parse(line: str, where: str, folder: Path) -> Utterance:
         if not isinstance(value, types) or isinstance(value, bool):
             raise InputError(f"{where}: {key} must be a {types[-1].__name__}, got {shown(value)}.")
         fields[field] = value
-    if not 0 < fields["duration"] < float("inf"):
+    if not 0 < fields["duration"] < _MAX_SECONDS:
         raise InputError(f"{where}: duration must be a number of seconds above 0, got {shown(fields['duration'])}.")
     return Utterance(**fields | {"path": folder / fields["path"], "duration": float(fields["duration"])})

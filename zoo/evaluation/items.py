@@ -1,4 +1,4 @@
-"""What suites of all kinds have: where data is cached, and how intervals are made."""
+"""What suites of all kinds have: where data is cached, how intervals are made, and what is measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Bootstrap", "cache"]
+import zoo
+from zoo.errors import InputError
+from zoo.tokenizer import Tokenizer
+
+__all__ = ["Bootstrap", "cache", "load_for"]
 
 
 @dataclass(frozen=True)
@@ -21,3 +25,15 @@ class Bootstrap:
 def cache() -> Path:
     """Return the library's data cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo"
+
+
+def load_for(name: str, modality: str) -> Tokenizer:
+    """Load a model for a suite.
+
+    Raises:
+        InputError: It tokenizes something else.
+    """
+    tokenizer = zoo.load(name)
+    if tokenizer.spec.modality != modality:
+        raise InputError(f"{name} tokenizes {tokenizer.spec.modality}, this suite is for {modality}.")
+    return tokenizer

@@ -31,11 +31,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import zoo
 from zoo import config
 from zoo.checkpoint.fingerprint import fingerprint
 from zoo.data.audio import change_rate
-from zoo.errors import ConfigError, InputError, TokenError, near_matches, shown
+from zoo.errors import ConfigError, TokenError, near_matches, shown
+from zoo.evaluation.items import load_for
 from zoo.metrics.tokens.streams import joint_stream
 from zoo.tokenizer import Tokenizer
 
@@ -141,10 +141,7 @@ def read_subject(name: str, sample_rate: int, waves: Callable[[], list[Tensor]],
     """
     if _CALLABLE.fullmatch(name):
         return _from_callable(name, sample_rate, waves, seed)
-    tokenizer = zoo.load(name)
-    if tokenizer.spec.modality != "speech":
-        raise InputError(f"{name} tokenizes {tokenizer.spec.modality}, this suite is for speech.")
-    return _from_tokenizer(tokenizer, sample_rate)
+    return _from_tokenizer(load_for(name, "speech"), sample_rate)
 
 
 def _from_tokenizer(tokenizer: Tokenizer, sample_rate: int) -> Subject:

@@ -12,15 +12,13 @@ from pathlib import Path
 
 from zoo import config as configs
 from zoo import registry, resources
+from zoo.data import signals
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["RESULTS_FORMAT", "card_for", "facts", "write_card"]
 
 RESULTS_FORMAT = "tokenizer-zoo-metrics"
 """What a file of metrics says it is; `zoo test --results` writes one."""
-
-_PIPELINES = {"action": "robotics", "speech": "audio-to-audio", "image": "image-to-image", "video": "video-to-video"}
-_EXAMPLES = {"action": "motion.npy", "speech": "speech.wav", "image": "picture.png", "video": "clip.mp4"}
 
 
 def card_for(tokenizer: Tokenizer, repo_id: str | None = None) -> str:
@@ -38,27 +36,27 @@ def card_for(tokenizer: Tokenizer, repo_id: str | None = None) -> str:
             pass
         else:
             return text
-    modality = tokenizer.spec.modality
+    signal = signals.of(tokenizer.spec.modality)
     licence = tokenizer.spec.licence.lower()
     return f"""---
 license: {licence}
 library_name: tokenizer-zoo
-pipeline_tag: {_PIPELINES[modality]}
+pipeline_tag: {signal.pipeline_tag}
 tags:
 - tokenizer
-- {modality}
+- {signal.name}
 - {tokenizer.family}
 ---
 
 # {tokenizer.name}
 
-A {tokenizer.family} tokenizer of {modality}{f", made from {tokenizer.trained_on}" if tokenizer.trained_on else ""}.
+A {tokenizer.family} tokenizer of {signal.name}{f", made from {tokenizer.trained_on}" if tokenizer.trained_on else ""}.
 
 ```python
 import zoo
 
 tok = zoo.load({address})
-tokens = tok.encode("{_EXAMPLES[modality]}")
+tokens = tok.encode("{signal.example}")
 signal = tok.decode(tokens)
 ```
 

@@ -1,1 +1,1 @@
-"""The front doors: what is special about speech, images, video and actions."""
+"""What families derive from, a file a modality; the facts of the modalities themselves are in `zoo.data.signals`."""

@@ -1,17 +1,52 @@
-"""What tokenizers of speech have in common."""
+"""What tokenizers of speech have in common: rates, a vocoder perhaps, and segments where the encoder sees no more."""
 
 from __future__ import annotations
 
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
 from torch import Tensor
 
-from zoo.errors import ConfigError
+from zoo.components.windows import Chunking, cut, in_chunks, whole_tokens
+from zoo.errors import ConfigError, InputError, shown
 from zoo.tokenizer import Tokenizer
+from zoo.tokens import Latents, Tokens
 
-__all__ = ["SpeechTokenizer"]
+__all__ = ["EncodeOptions", "SegmentedSpeechTokenizer", "SpeechTokenizer"]
 
 
 class SpeechTokenizer(Tokenizer):
-    """A tokenizer of speech (B, samples) in -1…1 at `spec.sample_rate` Hz."""
+    """A tokenizer of speech (B, samples) in -1…1 at `spec.sample_rate` Hz, with `spec.token_rate` tokens a second."""
+
+    @property
+    def token_samples(self) -> int:
+        """Samples that a token stands for."""
+        return round((self.spec.sample_rate or 0) / (self.spec.token_rate or 1))
+
+    def num_tokens(self, length: int) -> int:
+        """Return how many tokens `length` samples give: one for every `token_samples` begun."""
+        return -(-length // self.token_samples)
+
+    def output_lengths(self, tokens: Tokens, sample_rate: int | None = None) -> Tensor:
+        """Return how many samples each item stands for, (B,) int64.
+
+        Args:
+            tokens: The items.
+            sample_rate: Hz that samples are counted at; `spec.sample_rate` if None.
+
+        Raises:
+            ConfigError: There is no such rate.
+        """
+        if sample_rate is not None and (type(sample_rate) is not int or sample_rate < 1):
+            raise ConfigError(f"sample_rate must be a whole number of Hz, at least 1, got {shown(sample_rate)}.")
+        most, known = tokens.lengths * self.token_samples, tokens.signal_lengths
+        samples = most if known is None else torch.minimum(known, most)
+        return samples if sample_rate is None else -(-samples * sample_rate // int(self.spec.sample_rate or 1))
 
     @property
     def has_vocoder(self) -> bool:
@@ -31,3 +66,167 @@ class SpeechTokenizer(Tokenizer):
             ConfigError: There is no vocoder.
         """
         raise ConfigError(f"{self.name} has no vocoder.")
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """Options of `encode`: two of reading files, and seconds that neighbouring segments have in common."""
+
+    resample: bool = False
+    mix_down: bool = False
+    overlap: float = 0.0
+
+
+class SegmentedSpeechTokenizer(SpeechTokenizer):
+    """A tokenizer of speech whose encoder sees a segment at a time: longer speech is cut, each piece encoded alone."""
+
+    encode_options: ClassVar[type] = EncodeOptions
+
+    @property
+    @abstractmethod
+    def segment_tokens(self) -> int:
+        """Tokens of the longest segment."""
+
+    @abstractmethod
+    def encode_segments(self, segments: list[Tensor], finish: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """Encode waves (samples,) of at most a segment.
+
+        Args:
+            segments: The waves, at least one.
+            finish: Vectors (1, T, D) → what is made of them, such as ids (1, T).
+
+        Returns:
+            What `finish` made of each, (T, …), a function of the wave alone unless in fast mode.
+        """
+
+    def encode(
+        self, x: Any, lengths: Any = None, *, resample: bool = False, mix_down: bool = False, overlap: float = 0.0
+    ) -> Tokens:
+        """Turn speech into tokens, one for every `token_samples` begun.
+
+        Args:
+            x: (B, samples) or (samples,) in -1…1 at `spec.sample_rate`, a path, an array, `(wave, rate)`, or a list.
+            lengths: (B,) samples of each item of a padded batch.
+            resample: Resample speech of another rate instead of refusing it.
+            mix_down: Average the channels of speech instead of refusing more than one.
+            overlap: Seconds that neighbouring segments have in common, a multiple of a token's. Each keeps the tokens
+                that are further from its end, so that all but the first and the last have seen half of these seconds on
+                either side. Their number stays the same. 0 gives other tokens of speech of more than a segment, and the
+                same of less.
+
+        Raises:
+            InputError: NaN, wrong rank or rate, several channels, empty, out of range, or an unreadable file.
+            ConfigError: The weights are not in float32 in exact mode, or the overlap is no part of a segment.
+        """
+        with torch.no_grad():
+            ids, counts, samples = self._encode(x, lengths, overlap, self.quantizer.ids, resample, mix_down)
+        return Tokens(ids, counts, self.spec.require_codebook(), self.name, signal_lengths=samples)
+
+    def encode_latents(
+        self, x: Any, lengths: Any = None, *, resample: bool = False, mix_down: bool = False, overlap: float = 0.0
+    ) -> Latents:
+        """Turn speech into the vectors that are quantized, (B, T, D); arguments and errors as of `encode`."""
+        with torch.no_grad():
+            values, counts, samples = self._encode(x, lengths, overlap, lambda hidden: hidden, resample, mix_down)
+        return Latents(values, counts, self.name, signal_lengths=samples)
+
+    def _encode(
+        self,
+        x: Any,
+        lengths: Any,
+        overlap: float,
+        finish: Callable[[Tensor], Tensor],
+        resample: bool,
+        mix_down: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `finish` makes of the vectors, (B, T, …) and 0 past an item's end; its tokens; its samples."""
+        longest = self.segment_tokens
+        shared = self._tokens_in("overlap", overlap)
+        if shared >= longest:
+            raise ConfigError(f"overlap must be at most {self._seconds(longest - 1):g} s, got {overlap:g}.")
+        waves, valid = self.as_batch(x, lengths, resample=resample, mix_down=mix_down)
+        samples = torch.full((len(waves),), waves.shape[1], device=self.device) if valid is None else valid
+        counts = -(-samples // self.token_samples)
+        pieces = [(row, piece) for row, count in enumerate(counts.tolist()) for piece in cut(count, longest, shared)]
+        ends = samples.tolist()
+        segments = [piece.samples(waves[row, : ends[row]], self.token_samples) for row, piece in pieces]
+        parts = self.encode_segments(segments, finish)
+        made = parts[0].new_zeros((len(waves), int(counts.max()), *parts[0].shape[1:]))
+        for (row, piece), part in zip(pieces, parts, strict=True):
+            made[row, piece.first : piece.last] = piece.kept(part)
+        return made, counts, samples
+
+    def encode_chunks(
+        self,
+        x: str | os.PathLike[str] | Tensor | Iterable[Tensor],
+        *,
+        chunk: float = 10.0,
+        left: float = 5.0,
+        right: float = 5.0,
+        mix_down: bool = False,
+    ) -> Iterator[Tokens]:
+        """Turn a long file or a stream into tokens, chunk by chunk.
+
+        A token depends on its chunk with declared surroundings, so these are not the tokens of `encode`. They are as
+        many, and depend on the speech and on these options alone, not on the blocks it arrives in.
+
+        Args:
+            x: The path of a file that libsndfile reads, which is then never in memory as a whole; a wave (samples,); or
+                an iterable of consecutive waves (samples,) of any lengths, at `spec.sample_rate`, -1…1.
+            chunk: Seconds whose tokens are given together.
+            left: Seconds before the chunk that are encoded with it.
+            right: Seconds after it that are encoded with it. The tokens of a sample are given once `chunk + right`
+                seconds after it have arrived, at the latest.
+            mix_down: Average the channels of a file instead of refusing more than one.
+
+        Returns:
+            An iterator over `Tokens` of one item each, to be put together in order; all but the last are as long as a
+            chunk. At the start and the end the surroundings are what there is.
+
+        Raises:
+            InputError: As for `encode`, perhaps only once what is wrong is reached.
+            ConfigError: The weights are not in float32 in exact mode, or the seconds are no multiples of a token's, or
+                more than a segment in all.
+        """
+        chunking = Chunking(
+            self._tokens_in("chunk", chunk), self._tokens_in("left", left), self._tokens_in("right", right)
+        )
+        if not chunking.size or sum(chunking) > self.segment_tokens:
+            raise ConfigError(
+                f"chunk must be more than 0, and chunk + left + right at most {self._seconds(self.segment_tokens):g} "
+                f"s, got {chunk:g} + {left:g} + {right:g}."
+            )
+        blocks: Iterable[Any]
+        if isinstance(x, (str, os.PathLike)):
+            from zoo.data.blocks import read_blocks
+
+            blocks = read_blocks(x, sample_rate=int(self.spec.sample_rate or 0), mix_down=mix_down)
+        else:
+            blocks = [x] if isinstance(x, Tensor) else x
+        made = in_chunks(map(self._block, blocks), chunking, self.token_samples, self._ids_of)
+        return (
+            Tokens(
+                ids[None],
+                torch.tensor([len(ids)], device=self.device),
+                self.spec.require_codebook(),
+                self.name,
+                signal_lengths=torch.tensor([count], device=self.device),
+            )
+            for ids, count in made
+        )
+
+    def _ids_of(self, wave: Tensor) -> Tensor:
+        return self.encode_segments([wave], self.quantizer.ids)[0]
+
+    def _block(self, block: Any) -> Tensor:
+        """Return a checked wave (samples,) of a stream, perhaps an empty one."""
+        if not isinstance(block, (Tensor, np.ndarray)) or block.ndim != 1:
+            found = f"the shape {tuple(block.shape)}" if hasattr(block, "shape") else type(block).__name__
+            raise InputError(f"a stream is made of consecutive waves (samples,), tensors or arrays, got {found}.")
+        return self.as_batch(block)[0][0] if len(block) else torch.zeros(0, device=self.device)
+
+    def _seconds(self, num_tokens: int) -> float:
+        return num_tokens / (self.spec.token_rate or 1)
+
+    def _tokens_in(self, name: str, seconds: float) -> int:
+        return whole_tokens(name, seconds, self.spec.token_rate or 1)

@@ -18,7 +18,6 @@ all that is random; without one it is torch's default CPU generator, which data 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from zoo.data.json_lines import read_json_lines
 from zoo.errors import ConfigError, InputError, near_matches, shown
 
 __all__ = [
@@ -169,19 +169,12 @@ class NoiseBank:
             InputError: It cannot be read, or has no clips.
         """
         path = Path(path)
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the noise manifest {path}: {error}.") from error
         clips = []
-        for number, line in enumerate(lines, 1):
-            try:
-                if line.strip():
-                    clips.append(path.parent / json.loads(line)["audio_filepath"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(
-                    f"{path}, line {number} is no JSON object with an audio_filepath: {error!r}."
-                ) from error
+        for where, values in read_json_lines(path):
+            name = values.get("audio_filepath")
+            if not isinstance(name, str) or not name:
+                raise InputError(f"{where} must have an audio_filepath, a string, got {shown(values)}.")
+            clips.append(path.parent / name)
         if not clips:
             raise InputError(f"{path} lists no clips.")
         return cls(clips, sample_rate)

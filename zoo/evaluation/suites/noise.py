@@ -19,14 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import zoo
 from zoo import config
 from zoo._random import derive_seed
 from zoo.data.audio import change_rate
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.data.perturbations.noise import NoiseBank, Perturbation, RealNoise, perturbation
-from zoo.errors import ConfigError, InputError
-from zoo.evaluation.items import Bootstrap
+from zoo.errors import ConfigError
+from zoo.evaluation.items import Bootstrap, load_for
 from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Column, Figure, Report
 from zoo.evaluation.suite import DataFolder, environment
@@ -141,7 +140,7 @@ class _Tally:
 
 def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progress: Progress) -> Report:
     """Run a speech suite. See `zoo.evaluation.run`."""
-    tokenizers = {name: _load(name) for name in dict.fromkeys(suite.models if models is None else models)}
+    tokenizers = {name: load_for(name, "speech") for name in dict.fromkeys(suite.models if models is None else models)}
     chosen = choose(read_manifest(path / suite.data.test), path, suite.max_items)
     views = _Views(suite, path)
     tallies: dict[str, _Tally] = {name: _Tally() for name in tokenizers}
@@ -217,13 +216,6 @@ class _Views:
         stacked = torch.stack(waves)
         self.given.update(stacked.numpy().tobytes())
         return stacked
-
-
-def _load(name: str) -> Tokenizer:
-    tokenizer = zoo.load(name)
-    if tokenizer.spec.modality != "speech":
-        raise InputError(f"{name} tokenizes {tokenizer.spec.modality}, this suite is for speech.")
-    return tokenizer
 
 
 def _noises(suite: SpeechSuite, folder: Path) -> Mapping[str, Perturbation]:

@@ -1,20 +1,11 @@
-"""What StableToken takes beside signal and tokens; `StableTokenTokenizer` says what each does."""
+"""What StableToken takes beside tokens; `StableTokenTokenizer` says what each does."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["DecodeOptions", "EncodeOptions"]
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """Options of `encode`: two of reading files, and seconds that neighbouring segments have in common."""
-
-    resample: bool = False
-    mix_down: bool = False
-    overlap: float = 0.0
+__all__ = ["DecodeOptions"]
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import zoo
-from zoo.errors import ConfigError, InputError, near_matches, shown
+import torch
+
+from zoo.errors import ConfigError, InputError
 from zoo.evaluation.items import Bootstrap, cache
 
-__all__ = ["Chunking", "InvarianceData", "InvarianceSuite", "Source"]
+__all__ = ["Chunking", "InvarianceData", "InvarianceSuite", "Mode", "Source"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,35 @@ class Chunking:
 
 
 @dataclass(frozen=True)
+class Mode:
+    """A fast mode.
+
+    Args:
+        name: What results call it.
+        dtype: What the model is loaded in, such as "bfloat16"; its own if None.
+    """
+
+    name: str
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        self.load_options()
+
+    def load_options(self) -> dict[str, Any]:
+        """Return what `zoo.load` is given beside the name.
+
+        Raises:
+            ConfigError: There is no such dtype.
+        """
+        if self.dtype is None:
+            return {"exact": False}
+        dtype = getattr(torch, self.dtype, None)
+        if not isinstance(dtype, torch.dtype):
+            raise ConfigError(f"dtype must name one of torch, such as bfloat16, got {self.dtype!r}.")
+        return {"exact": False, "dtype": dtype}
+
+
+@dataclass(frozen=True)
 class InvarianceSuite:
     """A suite for tokenizers of any modality.
 
@@ -106,8 +135,7 @@ class InvarianceSuite:
         max_items: Of each modality; all if None.
         seed: Of order and noise.
         bootstrap: How intervals are made.
-        load: What `zoo.load` is given beside the name, as plain values, such as `{dtype: bfloat16}`. Ids are compared
-            with those of the model loaded without.
+        modes: Fast modes, for the models that have one. Ids are compared with those of exact mode.
         chunking: Also cut long speech otherwise.
     """
 
@@ -118,30 +146,9 @@ class InvarianceSuite:
     max_items: int | None
     seed: int = 0
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
-    load: dict = field(default_factory=dict)
+    modes: tuple[Mode, ...] = ()
     chunking: Chunking | None = None
 
     def __post_init__(self) -> None:
         if self.max_items is not None and self.max_items < 1:
             raise ConfigError(f"max_items must be at least 1, or null for all, got {self.max_items}.")
-        self.load_options()
-
-    def load_options(self) -> dict[str, Any]:
-        """Return what `zoo.load` is given, a dtype by name as such.
-
-        Raises:
-            ConfigError: `zoo.load` takes no such thing, or there is no such dtype.
-        """
-        import torch
-
-        known = [name for name in inspect.signature(zoo.load).parameters if name != "name"]
-        for name in self.load:
-            if name not in known:
-                raise ConfigError(f"load: zoo.load takes no {shown(name)}; {near_matches(str(name)[:80], known)}")
-        options = dict(self.load)
-        if options.get("dtype") is not None:
-            dtype = getattr(torch, str(options["dtype"]), None)
-            if not isinstance(dtype, torch.dtype):
-                raise ConfigError(f"load: dtype must name one of torch, such as bfloat16, got {options['dtype']!r}.")
-            options["dtype"] = dtype
-        return options

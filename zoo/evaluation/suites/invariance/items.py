@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.data import signals
 from zoo.data.actions import read_actions
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.errors import InputError
@@ -77,7 +78,7 @@ def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
 
 def has_lengths(tokenizer: Tokenizer) -> bool:
     """Return whether items of one batch may differ in length and are padded."""
-    return tokenizer.spec.modality in ("speech", "action")
+    return signals.of(tokenizer.spec.modality).padding is not None
 
 
 def padded_batches(

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-import zoo
 from zoo import config
 from zoo.data.audio import change_rate
 from zoo.errors import InputError
+from zoo.evaluation.items import load_for
 from zoo.modalities.speech import SpeechTokenizer
 from zoo.tokenizer import Tokenizer
 
@@ -138,9 +138,7 @@ def systems(name: str) -> Iterator[System]:
     if colon and all(part.isidentifier() for part in (*module.split("."), function)):
         yield Function(name, _imported(module, function))
         return
-    tokenizer = zoo.load(name)
-    if tokenizer.spec.modality != "speech":
-        raise InputError(f"{name} tokenizes {tokenizer.spec.modality}, this suite is for speech.")
+    tokenizer = load_for(name, "speech")
     if isinstance(tokenizer, SpeechTokenizer) and tokenizer.has_vocoder:
         yield Vocoder(f"{name}: vocoder alone", tokenizer)
     yield RoundTrip(name, tokenizer)

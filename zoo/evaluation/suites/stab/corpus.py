@@ -25,6 +25,7 @@ from torch import Tensor
 
 from zoo._random import derive_seed
 from zoo.data.audio import read_audio
+from zoo.data.json_lines import read_json_lines
 from zoo.data.perturbations.noise import NoiseBank, Perturbation
 from zoo.data.perturbations.opus import Opus
 from zoo.data.perturbations.room import Babble, acoustic_perturbation
@@ -133,18 +134,13 @@ def read_corpus(files: StabFiles, folder: Path) -> Corpus:
         InputError: A line or a file is not as it should be.
     """
     path = folder / files.manifest
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the manifest {path} cannot be read: {error}.") from error
     found: dict[tuple[str, str], Recording] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            recording = _parse(line, f"{path}, line {number}", folder, files.sample_rate)
-            place = recording.key, recording.group
-            if place in found:
-                raise InputError(f"{path}, line {number} lists {recording.key} a second time for {recording.group!r}.")
-            found[place] = recording
+    for where, values in read_json_lines(path):
+        recording = _parse(values, where, folder, files.sample_rate)
+        place = recording.key, recording.group
+        if place in found:
+            raise InputError(f"{where} lists {recording.key} a second time for {recording.group!r}.")
+        found[place] = recording
     if not found:
         raise InputError(f"the manifest {path} lists nothing.")
     recordings = tuple(found[place] for place in sorted(found))
@@ -209,12 +205,8 @@ def _perturbation(kind: str, strength: float, sample_rate: int, bank: NoiseBank 
     return acoustic_perturbation(kind, strength, sample_rate, bank)
 
 
-def _parse(line: str, where: str, folder: Path, sample_rate: int) -> Recording:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not JSON: {error}.") from error
-    if not isinstance(values, dict) or not {"audio_filepath", "parts", "group"} <= set(values):
+def _parse(values: dict[str, Any], where: str, folder: Path, sample_rate: int) -> Recording:
+    if not {"audio_filepath", "parts", "group"} <= set(values):
         raise InputError(f"{where} must be an object with audio_filepath, parts and group, got {shown(values)}.")
     parts = values["parts"]
     if not isinstance(parts, list) or not parts:

@@ -1,0 +1,147 @@
+"""What tokenizers of images have in common, and of videos with them: items of one size, computed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from zoo.components.exact.one_by_one import canonical
+from zoo.errors import InputError, TokenError
+from zoo.tokenizer import Tokenizer
+from zoo.tokens import Latents, Tokens
+
+__all__ = ["DecodeOptions", "EncodeOptions", "ImageTokenizer", "PixelTokenizer"]
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """Options of `encode`: whether what is transparent is laid on white."""
+
+    on_white: bool = False
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """Options of `decode`: whether what the decoder overshoots is clamped to 0…1."""
+
+    clamp: bool = True
+
+
+class PixelTokenizer(Tokenizer):
+    """Pixels (B, 3, …) → vectors (B, T, D) by the encoder → ids by the quantizer → vectors → pixels by the decoder.
+
+    A family makes the three and `spec` in its constructor, and names `grid` if its tokens have places; where encoder
+    and decoder are more than functions of one tensor, it overrides `vectors` and `pixels`. Items have no lengths. In
+    exact mode each is computed alone, which makes its ids a function of it alone; in fast mode all together.
+
+    Attributes:
+        grid: Arrangement of an item's tokens, row-major, or None.
+    """
+
+    encode_options: ClassVar[type] = EncodeOptions
+    decode_options: ClassVar[type] = DecodeOptions
+
+    grid: tuple[int, ...] | None = None
+
+    def vectors(self, pixels: Tensor) -> Tensor:
+        """Return what is quantized of pixels (B, 3, …) in 0…1, (B, T, D)."""
+        made: Tensor = self.encoder(pixels)
+        return made
+
+    def pixels(self, vectors: Tensor) -> Tensor:
+        """Return the pixels (B, 3, …) of vectors (B, T, D), perhaps somewhat outside of 0…1."""
+        made: Tensor = self.decoder(vectors)
+        return made
+
+    def encode(self, x: Any, lengths: Any = None, *, on_white: bool = False) -> Tokens:
+        """Turn images or videos into tokens.
+
+        Args:
+            x: Float (B, 3, …) in 0…1, one item, uint8, PIL images, paths, or a list.
+            lengths: None: every item is whole.
+            on_white: Lay transparent pictures on white instead of refusing them.
+
+        Raises:
+            InputError: NaN, another size, out of range, transparent, or an unreadable file.
+        """
+        size = self.spec.require_codebook()
+        ids = self._encode(x, lengths, on_white, lambda pixels: self.quantizer.ids(self.vectors(pixels)))
+        return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), size, self.name, self.grid)
+
+    def encode_latents(self, x: Any, lengths: Any = None, *, on_white: bool = False) -> Latents:
+        """Turn images or videos into the vectors that are quantized; arguments and errors as of `encode`."""
+        if self.spec.latent_dim is None:
+            return super().encode_latents(x, lengths)
+        values = self._encode(x, lengths, on_white, self.vectors).float()
+        counts = torch.full((len(values),), values.shape[1], device=values.device)
+        return Latents(values, counts, self.name, self.grid)
+
+    def decode(self, tokens: Any, lengths: Any = None, *, clamp: bool = True) -> Tensor:
+        """Turn tokens into images or videos.
+
+        Args:
+            tokens: What `encode` returned, or ids (B, T) with `lengths`.
+            lengths: (B,) valid ids of each item.
+            clamp: Bring what the decoder overshoots back to 0…1.
+
+        Returns:
+            Float pixels (B, 3, …).
+
+        Raises:
+            TokenError: Ids out of range, too few, or another model's; or it was loaded without its decoder.
+        """
+        tokens = self.as_tokens(tokens, lengths)
+        self.require_decoder("decode")
+        counts = set(tokens.lengths.tolist())
+        if not self.spec.is_ordered and counts - {self.spec.num_tokens or tokens.ids.shape[1]}:
+            raise TokenError(
+                f"{self.name} decodes whole items of {self.spec.num_tokens or tokens.ids.shape[1]} tokens, got lengths "
+                f"{tokens.lengths.tolist()}."
+            )
+        with torch.no_grad():
+            # Padding may stand for anything, so what differs in length is decoded apart.
+            whole = [tokens.ids] if len(counts) < 2 else [row.ids[:, : int(row.lengths)] for row in tokens]
+            made = torch.cat([self._pixels_of(self.quantizer.codes(ids)) for ids in whole])
+        return made.clamp(0, 1) if clamp else made
+
+    def decode_latents(self, latents: Latents | Tensor) -> Tensor:
+        """Turn latents, or their bare values (B, T, D), into pixels in 0…1."""
+        if self.spec.latent_dim is None:
+            return super().decode_latents(latents)
+        self.require_decoder("decode")
+        with torch.no_grad():
+            return self._pixels_of(self.latent_values(latents)).clamp(0, 1)
+
+    def num_tokens(self, length: int) -> int:
+        """Return `spec.num_tokens`, whatever the length.
+
+        Raises:
+            InputError: It depends on the item.
+        """
+        if self.spec.num_tokens is None:
+            raise InputError(f"{self.name} has a variable number of tokens: encode, and look at tokens.lengths.")
+        return self.spec.num_tokens
+
+    def output_lengths(self, tokens: Tokens) -> Tensor:
+        """Return 1 for each item: an image."""
+        return torch.ones_like(tokens.lengths)
+
+    def _encode(self, x: Any, lengths: Any, on_white: bool, finish: Callable[[Tensor], Tensor]) -> Tensor:
+        pixels, _ = self.as_batch(x, lengths, on_white=on_white)
+        with torch.no_grad():
+            if not self.is_exact:
+                return finish(pixels.to(self.fast_dtype))
+            with canonical(self.device, len(pixels)) as run:
+                return torch.cat(run(finish, pixels.split(1)))
+
+    def _pixels_of(self, vectors: Tensor) -> Tensor:
+        is_fast = not self.is_exact and "decoder" in self.fast_modules
+        return self.pixels(vectors.to(self.fast_dtype) if is_fast else vectors).float()
+
+
+class ImageTokenizer(PixelTokenizer):
+    """A tokenizer of images (B, 3, H, W) in 0…1, of `spec.input_size` unless that is None."""

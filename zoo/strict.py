@@ -1,0 +1,98 @@
+"""Reading text that somebody else wrote: a regular file, UTF-8, and JSON, with one short error for whatever is wrong.
+
+Everything that this library reads as JSON or YAML comes through here, since Python's readers raise half a dozen kinds
+of errors of their own, wait for pipes, and take what the formats leave open for granted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ConfigError, ZooError, shown
+
+__all__ = ["parse_json", "read_text"]
+
+_MAX_BYTES = 2**26
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def read_text(path: str | os.PathLike[str], error: type[ZooError] = ConfigError, most: int = _MAX_BYTES) -> str:
+    """Return the text in a regular file, its line ends as they are, without a byte order mark.
+
+    Args:
+        path: Where it is.
+        error: What to raise.
+        most: Bytes that such a file can have.
+
+    Raises:
+        ZooError: `error`: it is missing, no regular file, unreadable, implausibly large, or not UTF-8.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():  # opening a pipe would wait for its writer, and a device may never end
+            there = path.exists() or path.is_symlink()
+            raise error(f"{shown(str(path))} {'is not a regular file' if there else 'does not exist'}.")
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except (OSError, ValueError) as problem:
+        if isinstance(problem, ZooError):
+            raise
+        raise error(f"{shown(str(path))} cannot be read: {_reason(problem)}.") from problem
+    if len(content) > most:
+        raise error(f"{path} has more than {most} bytes, which no such file takes.")
+    return decode(content, str(path), error)
+
+
+def decode(content: bytes, where: str, error: type[ZooError] = ConfigError) -> str:
+    """Return bytes as text, without a byte order mark.
+
+    Raises:
+        ZooError: `error`: they are not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(f"{where} is not text in UTF-8: {problem.reason} at byte {problem.start}.") from problem
+
+
+def parse_json(text: str, where: str, error: type[ZooError] = ConfigError) -> dict[str, Any]:
+    """Return the one JSON object that a text is. `NaN` and `Infinity` are read, as Python and its kin write them.
+
+    Args:
+        text: The text.
+        where: What it is, for the message: a file, or a line of one.
+        error: What to raise.
+
+    Raises:
+        ZooError: `error`: it is not JSON, no object, has a key twice, or half a surrogate pair, which no file can hold.
+    """
+    try:
+        values = json.loads(text, object_pairs_hook=_without_duplicates)
+        if _SURROGATE.search(text):
+            json.dumps(values, ensure_ascii=False).encode()
+    except json.JSONDecodeError as problem:
+        place = f"line {problem.lineno}, column {problem.colno}" if "\n" in text.strip() else f"column {problem.colno}"
+        raise error(f"{where} is not JSON: {problem.msg} at {place}.") from problem
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{where} is not JSON: {_reason(problem)}.") from problem
+    if not isinstance(values, dict):
+        raise error(f"{where} must be a JSON object, got {shown(values)}.")
+    return values
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {shown(next(name for name in names if names.count(name) > 1))} is there twice")
+    return values
+
+
+def _reason(problem: Exception) -> str:
+    """Return what a foreign error says, in a line."""
+    text = getattr(problem, "strerror", None) or str(problem).partition("\n")[0] or type(problem).__name__
+    return f"{text:.200}".rstrip(".")
