@@ -163,7 +163,7 @@ def _from_hub(address: str, family: str | None, revision: str | None, token: str
 
     location = hub.parse_uri(address, revision=revision)
     _tell_restrictions(registry.published_at(address))
-    snapshot = hub.download(location, ignore=() if decoder else _DECODER_FILES, token=token)
+    snapshot = hub.download(location, ignore=(checkpoint.TRAINING, *(() if decoder else _DECODER_FILES)), token=token)
     if not checkpoint.is_checkpoint(snapshot.folder):
         _, reader, _ = _recognised(snapshot.folder, family)
         if decoder and reader is not None and reader.EXTRA_FILES:

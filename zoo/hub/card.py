@@ -13,7 +13,7 @@ from pathlib import Path
 from zoo import config as configs
 from zoo import registry, resources
 from zoo.data import signals
-from zoo.tokenizer import Tokenizer
+from zoo.tokenizer import NoDecoder, Tokenizer
 
 __all__ = ["RESULTS_FORMAT", "card_for", "facts", "write_card"]
 
@@ -38,6 +38,7 @@ def card_for(tokenizer: Tokenizer, repo_id: str | None = None) -> str:
             return text
     signal = signals.of(tokenizer.spec.modality)
     licence = tokenizer.spec.licence.lower()
+    decoding = "" if isinstance(tokenizer.decoder, NoDecoder) else "\nsignal = tok.decode(tokens)"
     return f"""---
 license: {licence}
 library_name: tokenizer-zoo
@@ -56,8 +57,7 @@ A {tokenizer.family} tokenizer of {signal.name}{f", made from {tokenizer.trained
 import zoo
 
 tok = zoo.load({address})
-tokens = tok.encode("{signal.example}")
-signal = tok.decode(tokens)
+tokens = tok.encode("{signal.example}"){decoding}
 ```
 
 ## Tokens

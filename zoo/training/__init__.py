@@ -20,7 +20,7 @@ from zoo.training.adversarial import AdversarialModule, Reconstruction
 from zoo.training.checkpoint_file import read_checkpoint
 from zoo.training.checkpoints import LAST, Checkpoints
 from zoo.training.ema import EMA, EMAConfig
-from zoo.training.export import tokenizer_of
+from zoo.training.export import parts_of, tokenizer_of
 from zoo.training.media import Audio, Clip, Figure, Media, Picture
 from zoo.training.module import TokenizerModule
 from zoo.training.optim import OptimizerConfig
@@ -43,6 +43,7 @@ __all__ = [
     "ProgressLines",
     "Reconstruction",
     "TokenizerModule",
+    "parts_of",
     "read_checkpoint",
     "tokenizer_of",
 ]

@@ -13,10 +13,27 @@ from torch import Tensor
 from zoo.errors import CheckpointError, ConfigError
 from zoo.training.ema import EMA_KEY
 
-__all__ = ["TOKENIZER", "averages", "read_checkpoint", "read_weights", "tokenizer_part"]
+__all__ = [
+    "LICENCE",
+    "PARTS",
+    "TOKENIZER",
+    "averages",
+    "read_checkpoint",
+    "read_weights",
+    "state_of",
+    "tokenizer_part",
+    "training_parts",
+]
 
 TOKENIZER = "zoo_tokenizer"
 """Key of a checkpoint: family and config of the tokenizer, from which it can be built without its training module."""
+
+PARTS = "zoo_parts"
+"""Key of a checkpoint: `own`, names in its `state_dict` of what a later training needs beside the tokenizer, and
+`carried`, the tensors of such names that earlier runs had and this one does without."""
+
+LICENCE = "zoo_licence"
+"""Key of a checkpoint: licence of the weights that the run started from, "" if unknown, None if there were none."""
 
 _PREFIX = "tokenizer."
 
@@ -46,6 +63,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
+def training_parts(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return what training needs beside the tokenizer, of this run and of those that it started from, by name."""
+    parts = content.get(PARTS) or {"own": [], "carried": {}}
+    return {**parts["carried"], **{name: content["state_dict"][name] for name in parts["own"]}}
+
+
 def averages(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
     """Return the averaged weights of the tokenizer in what `read_checkpoint` returned, None if the run had none."""
     found: dict[str, Tensor] | None = (content.get("callbacks") or {}).get(EMA_KEY, {}).get("average")
@@ -65,13 +88,18 @@ def read_weights(path: str | Path, *, average: bool | None = None) -> tuple[dict
         ConfigError: There are no averaged weights.
     """
     content = read_checkpoint(path)
+    return content[TOKENIZER], state_of(content, str(path), average=average)
+
+
+def state_of(content: Mapping[str, Any], where: str, *, average: bool | None = None) -> dict[str, Tensor]:
+    """Return the weights in what `read_checkpoint` returned; see `read_weights`."""
     averaged = averages(content)
     if average and averaged is None:
-        raise ConfigError(f"{path} has no averaged weights: the run had no section `ema`.")
-    state = dict(content["state_dict"])
+        raise ConfigError(f"{where} has no averaged weights: the run had no section `ema`.")
+    state = {**training_parts(content), **content["state_dict"]}
     if averaged is not None and average is not False:
         state.update({_PREFIX + name: tensor for name, tensor in averaged.items()})
-    return content[TOKENIZER], state
+    return state
 
 
 def tokenizer_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

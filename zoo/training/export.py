@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+from torch import Tensor
 
 from zoo import registry
 from zoo.errors import CheckpointError
 from zoo.tokenizer import Tokenizer
-from zoo.training.checkpoint_file import read_weights, tokenizer_part
+from zoo.training.checkpoint_file import LICENCE, read_checkpoint, read_weights, tokenizer_part, training_parts
 
-__all__ = ["tokenizer_of"]
+__all__ = ["UNKNOWN_LICENCE", "parts_of", "tokenizer_of"]
+
+UNKNOWN_LICENCE = "unknown"
+"""What the Hub writes where a licence is not known."""
+
+
+def parts_of(path: str | Path) -> dict[str, Tensor]:
+    """Return what a later training needs beside the tokenizer of a training checkpoint, for `zoo.save(training=…)`.
+
+    Raises:
+        CheckpointError: The checkpoint is unusable.
+    """
+    return training_parts(read_checkpoint(path))
 
 
 def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
@@ -30,4 +45,7 @@ def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
         tokenizer.load_state_dict(tokenizer_part(state))
     except RuntimeError as error:
         raise CheckpointError(f"the weights in {path} do not fit the config that it states: {error}") from error
+    licence = read_checkpoint(path).get(LICENCE)
+    if licence is not None:  # that of what the run started from, of which the weights are made
+        tokenizer.spec = replace(tokenizer.spec, licence=licence or UNKNOWN_LICENCE)
     return tokenizer.eval()

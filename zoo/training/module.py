@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -18,10 +17,11 @@ from zoo import registry
 from zoo.components.quantizers import Quantized
 from zoo.errors import ConfigError, near_matches, shown
 from zoo.tokenizer import Tokenizer
-from zoo.training.checkpoint_file import TOKENIZER, read_weights, tokenizer_part
+from zoo.training.checkpoint_file import LICENCE, PARTS, TOKENIZER
 from zoo.training.figures import MOST_COUNTED, Figures, Finish, code_counts, perplexity, ratio, usage
 from zoo.training.media import Media, log_media
 from zoo.training.optim import EvaluationWeights, OptimizerConfig, build_optimizer, build_schedule
+from zoo.training.origin import Origin, differences, read_origin
 
 __all__ = ["STEPS", "TRAINED", "TokenizerModule"]
 
@@ -46,7 +46,7 @@ class TokenizerModule(LightningModule):
         config: Values of the family's config. A quantizer is swapped here, by one line.
         weights: Model whose weights to start from: a name, a folder, or an `hf://` address, as `zoo.load` takes; or a
             training checkpoint (`.ckpt`), of which everything is taken that this module has as well, averages where
-            there are. Its config must be the same.
+            there are. Its config must be the same, but for parts that this one does without.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not those of `default_weights`. Losses of a quantizer,
             `quantizer_` and their name, are weighted by its config already and have the weight 1.
@@ -91,6 +91,8 @@ class TokenizerModule(LightningModule):
         self._figures = Figures()
         self._told: set[str] = set()  # figures of which this batch has given the sums
         self._evaluation = EvaluationWeights()
+        self._carried: dict[str, Tensor] = {}  # what earlier runs had beside the tokenizer, and this one has not
+        self.start_licence: str | None = None
         self._steps: float | None = None
         self._steps_before: int | None = None
         if weights is not None:
@@ -208,6 +210,8 @@ class TokenizerModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the tokenizer is, and keep apart what schedule-free optimisers train and what is to be used."""
         checkpoint[TOKENIZER] = self._identity()
+        checkpoint[PARTS] = {"own": self._own_parts(), "carried": self._carried}
+        checkpoint[LICENCE] = self.start_licence
         checkpoint[STEPS] = None if self._steps in (None, float("inf")) else self._steps
         trained = self._evaluation.kept  # of a validation that is going on
         names = list(self.named_parameters(remove_duplicate=False))
@@ -227,6 +231,7 @@ class TokenizerModule(LightningModule):
         """
         trainer = self._trainer
         self._steps_before = checkpoint.get(STEPS)
+        self._carried = (checkpoint.get(PARTS) or {"carried": self._carried})["carried"]
         if TRAINED in checkpoint and trainer is not None and trainer.state.fn == "fit":
             checkpoint["state_dict"].update(checkpoint[TRAINED])
             for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
@@ -309,30 +314,51 @@ class TokenizerModule(LightningModule):
             # The same on all processes.
             self.log(f"{stage}/{name}", value, sync_dist=self.trainer.world_size > 1, prog_bar=name == "loss")
 
+    def _own_parts(self) -> list[str]:
+        """Return the names in the `state_dict` of what is trained or counted beside the tokenizer."""
+        names = []
+        for part, module in self.named_children():
+            parameters = dict(module.named_parameters(remove_duplicate=False))
+            is_frozen = parameters and not any(p.requires_grad for p in parameters.values())
+            if part != "tokenizer" and not is_frozen:
+                kept = (n for n in module.state_dict() if n not in parameters or parameters[n].requires_grad)
+                names += [f"{part}.{name}" for name in kept]
+        return names
+
     def _start_from(self, weights: str) -> None:
-        if weights.endswith(".ckpt"):
-            identity, state = read_weights(Path(weights).expanduser())
-            family = identity["family"]
-            known = self._known_config(identity["config"]) if family == self.family else identity["config"]
-            self._require_same(weights, family, known)
-            own = self.state_dict()
-            found = {name: tensor for name, tensor in state.items() if name in own and tensor.shape == own[name].shape}
-            self.load_state_dict(found, strict=False)
-            self.tokenizer.load_state_dict(tokenizer_part(state))  # of which nothing may be missing
-            return
-        import zoo
+        """Take over the weights of a model or of a training checkpoint, and say what starts afresh."""
+        origin = read_origin(weights)
+        left_out = self._require_same(weights, origin)
+        own = self.state_dict()
+        found = {name: t for name, t in origin.parts.items() if name in own and t.shape == own[name].shape}
+        self.load_state_dict(found, strict=False)
+        self.tokenizer.load_state_dict(  # of which nothing may be missing
+            {name: t for name, t in origin.tokenizer.items() if name.partition(".")[0] not in left_out}
+        )
+        self._carried = {name: t for name, t in origin.needed.items() if name not in own}
+        self.start_licence = origin.licence
+        afresh = dict.fromkeys(".".join(name.split(".")[:2]) for name in self._own_parts() if name not in found)
+        notes = [f"its {part} is left out, and has to be trained anew behind other tokens" for part in left_out]
+        if afresh:
+            notes.append(f"it does not have what training needs of {', '.join(afresh)}, which start afresh")
+        if notes:
+            rank_zero_warn(f"weights: {weights!r}: {'; '.join(notes)}.")
 
-        start = zoo.load(weights)
-        self._require_same(weights, start.family, configs.to_dict(start.config))
-        self.tokenizer.load_state_dict(start.state_dict())
+    def _require_same(self, weights: str, origin: Origin) -> list[str]:
+        """Return which parts of a tokenizer this one does without.
 
-    def _require_same(self, weights: str, family: str, config: dict[str, Any]) -> None:
+        Raises:
+            ConfigError: It is another one.
+        """
         own = configs.to_dict(self.tokenizer.config)
-        if family != self.tokenizer.family or config != own:
-            raise ConfigError(
-                f"weights: {weights!r} is a {family} with the config {config}, and the model is a "
-                f"{self.tokenizer.family} with {own}."
-            )
+        if origin.family != self.family:
+            raise ConfigError(f"weights: {weights!r} is a {origin.family}, and the model is a {self.family}.")
+        theirs = self._known_config(origin.config)
+        left_out = [key for key, value in theirs.items() if own[key] is None and isinstance(value, Mapping)]
+        found = differences({key: value for key, value in theirs.items() if key not in left_out}, own, left_out)
+        if found:
+            raise ConfigError(f"weights: {weights!r} does not fit the model: {found}.")
+        return left_out
 
 
 def as_optimizer_config(values: OptimizerConfig | Mapping[str, Any], name: str) -> OptimizerConfig:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import zoo
 from zoo import config as configs
 from zoo.components.audio.mel import MelSpectrum
 from zoo.components.discriminators.waves import DiscriminatorConfig, Discriminators
@@ -27,6 +25,7 @@ from zoo.components.vocoder.pitch import fundamental_frequency
 from zoo.data.audio import change_rate
 from zoo.data.speech import SpeechBatch
 from zoo.errors import ConfigError
+from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import PATH
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
@@ -38,9 +37,9 @@ from zoo.training import (
     OptimizerConfig,
     Reconstruction,
     TokenizerModule,
-    tokenizer_of,
 )
 from zoo.training.figures import ratio
+from zoo.training.origin import read_origin
 
 __all__ = ["DecoderTraining", "VocoderTraining", "speaker_vector"]
 
@@ -74,27 +73,28 @@ class _Stage(TokenizerModule):
         loss_weights: dict[str, float] | None,
         **more: Any,
     ) -> None:
-        is_checkpoint = tokens.endswith(".ckpt")
-        start = tokenizer_of(Path(tokens).expanduser()) if is_checkpoint else zoo.load(tokens)
-        if not isinstance(start, StableTokenTokenizer):
+        start = read_origin(tokens)
+        if start.family != self.family:
             raise ConfigError(f"tokens: {tokens!r} is a {start.family}, not a stabletoken.")
-        config = configs.to_dict(start.config)
+        before = configs.from_dict(StableTokenConfig, start.config, f"the config of {tokens!r}")
+        config = configs.to_dict(before)
         if decoder is not None:
             config["decoder"] = configs.to_dict(configs.from_dict(DecoderConfig, decoder, "decoder"))
         if config["decoder"] is None:
             raise ConfigError(f"{tokens!r} has no decoder; describe one: decoder: {{...}}, {{}} for the published one.")
         super().__init__(config, None, optimizer, loss_weights, **more)
         self.decoder_config = cast("DecoderConfig", self.tokenizer.config.decoder)
-        if start.config.decoder is not None and start.config.decoder != self.decoder_config:
+        if before.decoder is not None and before.decoder != self.decoder_config:
             raise ConfigError(f"{tokens!r} has another decoder; leave `decoder` out to go on from it.")
-        self.goes_on = start.config.decoder is not None
-        missing = self.tokenizer.load_state_dict(start.state_dict(), strict=False)
+        self.goes_on = before.decoder is not None
+        missing = self.tokenizer.load_state_dict(start.tokenizer, strict=False)
         if missing.unexpected_keys or any(not key.startswith("decoder.") for key in missing.missing_keys):
             raise ConfigError(f"{tokens!r} does not fit: {missing}.")
         self.tokenizer.requires_grad_(False)
         for module in self.trained_modules():
             module.requires_grad_(True)
         self.spectrum = MelSpectrum(*self.decoder_config.mel)
+        self._carried, self.start_licence = start.needed, start.licence
 
     @property
     def decoder(self) -> SpeechDecoder:
@@ -384,10 +384,9 @@ class DecoderTraining(_Stage):
 
 
 def _pitch_sums(found: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed differences in Hz of voiced and of unvoiced frames, and how many frames there are of each."""
-    difference, voiced = (found - pitch).abs(), pitch > 0
-    masks = (voiced, ~voiced)
-    return torch.stack([difference[mask].sum() for mask in masks]), torch.stack([mask.sum() for mask in masks])
+    """Return the summed differences in Hz of voiced and of unvoiced frames (2,), and how many there are of each."""
+    masks = torch.stack([pitch > 0, pitch <= 0]).flatten(1)
+    return ((found - pitch).abs().flatten() * masks).sum(1), masks.sum(1)
 
 
 def _pitch_error(total: Tensor, count: Tensor) -> Tensor:

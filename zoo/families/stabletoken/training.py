@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
@@ -29,6 +30,7 @@ from zoo.families.stabletoken.whisper import read_whisper
 from zoo.metrics.tokens.edits import character_edits, word_edits
 from zoo.training import Figure, Media, OptimizerConfig, TokenizerModule
 from zoo.training.figures import ratio
+from zoo.training.origin import licence_of_card
 
 __all__ = ["StableTokenTraining"]
 
@@ -104,6 +106,7 @@ class StableTokenTraining(TokenizerModule):
             model.fill_norm(self.teacher_norm)
             self.teacher.requires_grad_(False)
             self.teacher_norm.requires_grad_(False)
+        self.start_licence = licence_of_card(Path(whisper).expanduser())
         if weights is not None:
             self._start_from(weights)
 
