@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from zoo import checkpoint, registry
 from zoo.errors import CheckpointError, ConfigError, LicenceWarning, UnknownNameError, ZooError, near_matches, shown
 from zoo.tokenizer import Tokenizer
 
-__all__ = ["load"]
+__all__ = ["load", "training_parts"]
 
 _HUB = "hf://"
 _DECODER_FILES = (checkpoint.DECODER, "decoder/*")  # of our layout, and of authors' layouts
@@ -75,6 +76,29 @@ def load(
     if dtype is not None:
         tokenizer = tokenizer.to_dtype(dtype)
     return tokenizer if place is None else tokenizer.to(place)
+
+
+def training_parts(tokenizer: Tokenizer) -> dict[str, Tensor]:
+    """Return what a model that was loaded has for training beside the tokenizer, which loading does not read.
+
+    Args:
+        tokenizer: What `load` returned.
+
+    Returns:
+        Tensors by their names in the family's training module; none if the model was saved without.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+        HubError: The Hub cannot be reached or refuses.
+    """
+    if tokenizer.source.startswith(_HUB):
+        from zoo import hub
+
+        location = hub.parse_uri(tokenizer.source)
+        folder = hub.download(location, allow=("*.json", checkpoint.TRAINING)).folder
+    else:
+        folder = Path(tokenizer.source)
+    return checkpoint.read_training(folder) if checkpoint.is_checkpoint(folder) else {}
 
 
 def _device(device: torch.device | str | None) -> torch.device | None:

@@ -125,7 +125,7 @@ class Tokenizer(Stored, ABC):
             raise TokenError(f"these latents were made by {latents.model!r}, and this tokenizer is {self.name!r}.")
         return latents.values
 
-    def as_batch(self, x: Any, lengths: Any = None, **reading: bool) -> tuple[Tensor, Tensor | None]:
+    def as_batch(self, x: Any, lengths: Any = None, **reading: Any) -> tuple[Tensor, Tensor | None]:
         """Turn whatever a caller hands to `encode` into a float batch on this tokenizer's device, and its lengths.
 
         Args:

@@ -12,18 +12,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metric_processes import agree
 
 from zoo.errors import InputError, TokenError
 from zoo.metrics.tokens import byte_pairs, compression
 from zoo.metrics.tokens.byte_pairs import (
-    BytePairEfficiency,
     apply_merges,
     byte_pair_efficiency,
     learn_merges,
 )
 from zoo.metrics.tokens.compression import (
-    HuffmanEfficiency,
     bitrate,
     conditional_entropy,
     huffman_efficiency,
@@ -146,25 +143,6 @@ class TestHuffman:
                 huffman_efficiency(one, one, token_rate=rate)
         with pytest.raises(InputError, match="too large"):
             huffman_lengths(torch.zeros(2**20 + 1))
-        with pytest.raises(InputError, match="token_rate"):
-            HuffmanEfficiency(4, 0)
-        with pytest.raises(InputError, match="vocab_size"):
-            HuffmanEfficiency(0, 25)
-        with pytest.raises(InputError, match="'train' or 'test', got 'val'"):
-            HuffmanEfficiency(4, 25).update([[1]], "val")
-
-    def test_over_a_data_set(self):
-        train, test = [[0, 0, 1], [3]], [[0, 2, 2], [], [3, 3]]
-        found = agree(
-            lambda **options: HuffmanEfficiency(4, 25, **options),
-            [
-                lambda metric: metric.update(train, "train"),
-                lambda metric: metric.update(test[:1]),
-                lambda metric: metric.update(test[1:]),
-            ],
-        )
-        wanted = huffman_efficiency(torch.tensor([2, 1, 0, 1]), torch.tensor([1, 0, 2, 2]), token_rate=25)
-        assert found == wanted
 
 
 class TestEntropy:
@@ -290,19 +268,6 @@ class TestBytePairs:
             learn_merges([[2]], 2, 1)
         with pytest.raises(InputError, match="token_rate"):
             byte_pair_efficiency([[0]], [[0]], vocab_size=2, token_rate=0)
-
-    def test_over_a_data_set(self):
-        train, test = [[0, 1, 0, 1, 2], [0, 1]], [[0, 1, 1], [], [2, 0, 1]]
-        found = agree(
-            lambda **options: BytePairEfficiency(3, 25, **options),
-            [
-                lambda metric: metric.update(train[:1], "train"),
-                lambda metric: metric.update(test),
-                lambda metric: metric.update(train[1:], "train"),
-            ],
-        )
-        assert found == byte_pair_efficiency(train, test, vocab_size=3, token_rate=25)
-        assert BytePairEfficiency(3, 25)._items() == ([], [])
 
 
 @pytest.mark.parametrize(("module", "count"), [(compression, 2), (byte_pairs, 0)])

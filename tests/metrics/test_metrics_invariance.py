@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import doctest
-import itertools
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metric_processes import agree
 
 from zoo.errors import InputError, TokenError
 from zoo.metrics.bootstrap import bootstrap_interval
 from zoo.metrics.tokens import language
-from zoo.metrics.tokens.language import LanguageInvariance, bag_similarity, language_invariance, retrieval
+from zoo.metrics.tokens.language import bag_similarity, language_invariance, retrieval
 from zoo.metrics.tokens.similarity import normalized_edit_distance
-from zoo.metrics.tokens.speaker import SpeakerInvariance, speaker_invariance, speaker_similarities
+from zoo.metrics.tokens.speaker import speaker_invariance, speaker_similarities
 
 few = settings(max_examples=30, deadline=None)
 
@@ -123,20 +121,6 @@ class TestSpeaker:
         with pytest.raises(InputError, match="max_pairs"):
             speaker_similarities([[1]], ["t"], ["a"], max_pairs=0)
 
-    def test_over_a_data_set(self):
-        units = [[(text + i * speaker) % 6 for i in range(8)] for text, speaker in NUMBERS]
-        durations = [1 + 0.1 * speaker for _, speaker in NUMBERS]
-        columns = (units, TEXTS, SPEAKERS, durations)
-
-        def part(start, stop):
-            return lambda metric: metric.update(*(column[start:stop] for column in columns))
-
-        found = agree(
-            lambda **options: SpeakerInvariance(max_pairs=2, **options), [part(7, 12), part(0, 3), part(3, 7)]
-        )
-        torch.testing.assert_close(found, speaker_invariance(*columns, max_pairs=2), rtol=0, atol=0, equal_nan=True)
-        assert 0 < found["similarity_raw"] < 1
-
 
 def sentences(count=20, size=12, vocab=8, seed=0):
     return torch.randint(vocab, (count, size), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -225,37 +209,6 @@ class TestLanguage:
         pairs = language._mismatched(5, most, 0).tolist()
         assert len(pairs) == len({*map(tuple, pairs)}) == min(most, 20)
         assert all(i != j and 0 <= i < 5 and 0 <= j < 5 for i, j in pairs)
-
-    def test_over_a_data_set(self):
-        """Three languages, with only some sentences in common; a sentence twice; another language alone."""
-        said = {"en": range(6), "de": range(6), "sw": range(3, 9)}
-        rows = [
-            (ids, f"s{number}", name)
-            for seed, (name, numbers) in enumerate(said.items())
-            for number, ids in zip(numbers, sentences(6, 5, 6, seed), strict=True)
-        ]
-        rows += [([5, 5], "s0", "en"), ([1], "none", "fr")]
-
-        def part(start, stop):
-            return lambda metric: metric.update(*map(list, zip(*rows[start:stop], strict=True)))
-
-        found = agree(lambda **options: LanguageInvariance(8, **options), [part(9, 20), part(0, 4), part(4, 9)])
-        assert found["num_pairs"] == 3
-        kept = {(name, sentence): ids for ids, sentence, name in sorted(rows, key=lambda row: row[0], reverse=True)}
-        pairs = []
-        for a, b in itertools.combinations(said, 2):
-            common = [f"s{number}" for number in said[a] if number in said[b]]
-            sides = ([kept[name, sentence] for sentence in common] for name in (a, b))
-            pairs.append(language_invariance(*sides, vocab_size=8))
-        for name in ("bag", "bag_index_raw", "top1", "distribution", "chance"):
-            assert found[name].item() == pytest.approx(sum(pair[name].item() for pair in pairs) / 3), name
-
-    def test_without_pairs_of_languages(self):
-        metric = LanguageInvariance(4)
-        metric.update([[1], [2]], ["a", "b"], ["en", "de"])
-        found = metric.compute()
-        assert found.pop("num_pairs") == 0
-        assert all(value.isnan() for value in found.values())
 
 
 def test_docstring_examples():

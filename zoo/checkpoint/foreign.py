@@ -1,4 +1,4 @@
-"""Reading what authors have released: which files their layouts have, JSON, and pickles of nothing but tensors.
+"""Reading what authors have released: which files their layouts have, JSON, YAML, and pickles of nothing but tensors.
 
 A stranger's file is bytes of any kind, so all of this ends in a `CheckpointError` that names the file, and nothing in
 one is imported or called.
@@ -7,18 +7,33 @@ one is imported or called.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
+from zoo.checkpoint import weights
 from zoo.errors import CheckpointError, shown
 
-__all__ = ["read_json", "read_pickle", "read_text", "weight_files"]
+__all__ = [
+    "fitted",
+    "read_json",
+    "read_pickle",
+    "read_tensors",
+    "read_text",
+    "read_yaml",
+    "renamed",
+    "weight_file",
+    "weight_files",
+]
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _MAX_BYTES = 2**26
+_MAX_YAML_BYTES = 2**20  # which take a second to parse
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -55,6 +70,18 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def weight_file(folder: Path, stem: str) -> Path:
+    """Return the file of weights of that stem: safetensors, or else pickled, `.pt`.
+
+    Raises:
+        CheckpointError: There is neither.
+    """
+    for path in (folder / f"{stem}.safetensors", folder / f"{stem}.pt"):
+        if path.is_file():
+            return path
+    raise CheckpointError(f"{folder} has neither {stem}.pt nor {stem}.safetensors: download it again.")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
@@ -70,7 +97,27 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_text(path: Path) -> str:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file as plain values.
+
+    Tags of OmegaConf and HyperPyYAML, which build any Python object and call any function, are dropped: `!new:Class`
+    with a mapping is that mapping, `!ref <name>` is the text `<name>`. Nothing is imported or called.
+
+    Raises:
+        CheckpointError: It is missing, unreadable, implausibly large, not a YAML mapping, or asks for Python objects.
+    """
+    text = read_text(path, _MAX_YAML_BYTES)
+    try:
+        values = yaml.load(text, Loader=_PlainLoader)  # a subclass of the safe loader
+    except (ValueError, KeyError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} cannot be read as plain YAML ({reason:.300}): download it again.") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} must hold a YAML mapping, got {type(values).__name__}.")
+    return values
+
+
+def read_text(path: Path, max_bytes: int = _MAX_BYTES) -> str:
     """Return the text in a file, a configuration or a vocabulary.
 
     Raises:
@@ -79,8 +126,8 @@ def read_text(path: Path) -> str:
     if not path.is_file():  # opening a pipe would wait for its writer
         raise CheckpointError(f"{path} is missing, or is not a file: download it again.")
     try:
-        if (size := path.stat().st_size) > _MAX_BYTES:
-            raise CheckpointError(f"{path} has {size} bytes; such a file has at most {_MAX_BYTES}.")
+        if (size := path.stat().st_size) > max_bytes:
+            raise CheckpointError(f"{path} has {size} bytes; such a file has at most {max_bytes}.")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is not text in UTF-8 ({error}): download it again.") from error
@@ -113,3 +160,61 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
                 f"{path} must hold plain tensors by name; at {shown(key)} it has {type(value).__name__}."
             )
     return plain
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a file, on the CPU: safetensors, or pickled if its name ends in `.pt`.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or holds anything else.
+    """
+    if path.suffix == ".pt":
+        return read_pickle(path)
+    with weights.opened(path) as file:
+        return weights.read(file)
+
+
+def renamed(name: str, table: Sequence[tuple[str, str]]) -> str:
+    """Return a tensor's name with each regular expression of the table replaced, one after another."""
+    for pattern, replacement in table:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def fitted(
+    found: Mapping[str, Tensor], names: Mapping[str, str], state: Mapping[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    """Return released tensors under our names.
+
+    Args:
+        found: The tensors by their names, each of which must be used.
+        names: Their name of each of ours.
+        state: Tensors of the shapes and dtypes that ours have, perhaps on the meta device.
+        where: What they were read from, for error messages.
+
+    Raises:
+        CheckpointError: A tensor is missing, unexpected, of another kind, or not finite.
+    """
+    expected = {theirs: state[ours] for ours, theirs in names.items()}
+    weights.require_fit(weights.kinds(expected), weights.kinds(found), where)
+    weights.require_finite(found, where)
+    return {ours: found[theirs] for ours, theirs in names.items()}
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads `!anything` as if it were not tagged. `!!python/…` stays what it is to its base class, an error."""
+
+
+def _untagged(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return loader.construct_scalar(node)  # type: ignore[arg-type]
+
+
+_PlainLoader.add_multi_constructor("!", _untagged)
+# YAML 1.1, which PyYAML reads, takes 1e-6 for a word; HyperPyYAML takes it for a number.
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

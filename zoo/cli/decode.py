@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from zoo.errors import CheckpointError, InputError, TokenError, ZooError
 from zoo.spec import option_names
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from zoo.tokenfile import TokenFile
     from zoo.tokenizer import Tokenizer
     from zoo.tokens import Tokens
@@ -173,7 +175,7 @@ def _decode(
             options: dict[str, Any] = {"clamp": False} if "clamp" in known else {}  # to count what is clipped
             if from_noise:
                 options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
-            decoded = tokenizer.decode(batch, **options).cpu()
+            decoded: Iterable[Tensor] = tokenizer.decode(batch, **options).cpu()
             if kind.padding is not None or batch.signal_lengths is not None:
                 decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
             for number, signal in enumerate(decoded, first):

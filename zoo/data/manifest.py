@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo import resources
 from zoo.data.json_lines import read_json_lines
 from zoo.errors import InputError, shown
 
@@ -49,7 +50,7 @@ _MAX_SECONDS = 1e9
 
 def default_folder() -> Path:
     """Return where the data recipes put the speech corpus."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo" / "speech"
+    return resources.cache() / "speech"
 
 
 def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,13 @@ from numpy.typing import NDArray
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.report import Figure
 from zoo.metrics.bootstrap import bootstrap_interval
+from zoo.metrics.rows import Row, Statistic, bootstrap_rows, columns
 from zoo.metrics.tokens.similarity import chance_corrected
 
-__all__ = ["Columns", "Row", "Sheet", "figure", "index", "interval", "mean_of", "ratio", "row_interval"]
+__all__ = ["Sheet", "figure", "index", "interval", "row_interval"]
 
 Sheet = dict[str, Figure]
 """Figures of one stream of tokens, by name."""
-
-Row = Mapping[str, float]
-"""What was counted of one item, by name."""
-
-Columns = Mapping[str, NDArray[np.float64]]
-"""The same of several items, (items,) each."""
 
 _ALIKE = "unrelated recordings have equal tokens, too, so that nothing can be told"
 
@@ -46,9 +41,7 @@ def interval(
     return Figure(*found) if math.isfinite(found.low) else Figure(found.estimate)
 
 
-def row_interval(
-    rows: Sequence[Row], statistic: Callable[[Columns], float], bootstrap: Bootstrap, reason: str
-) -> Figure:
+def row_interval(rows: Sequence[Row], statistic: Statistic, bootstrap: Bootstrap, reason: str) -> Figure:
     """Return a statistic of items, and its interval from resampling them; or why there is none.
 
     Args:
@@ -57,24 +50,11 @@ def row_interval(
         bootstrap: How the interval is made.
         reason: Why there is no figure, if the statistic is not finite.
     """
-    names = list(rows[0]) if rows else []
-    values = [[row[name] for name in names] for row in rows]
-    return interval(values, bootstrap, reason, lambda drawn: statistic(dict(zip(names, drawn.T, strict=True))))
-
-
-def ratio(above: str, below: str, scale: float = 1.0) -> Callable[[Columns], float]:
-    """Return the statistic Σ above / Σ below; NaN if the latter is 0."""
-
-    def of(columns: Columns) -> float:
-        total = columns[below].sum()
-        return scale * float(columns[above].sum() / total) if total else math.nan
-
-    return of
-
-
-def mean_of(name: str) -> Callable[[Columns], float]:
-    """Return the statistic that is the mean over items."""
-    return lambda columns: float(columns[name].mean())
+    if not rows or not math.isfinite(statistic(columns(rows))):
+        return Figure.missing(reason)
+    num_resamples = 1 if len(rows) == 1 else bootstrap.num_resamples
+    found = bootstrap_rows(rows, statistic, bootstrap.confidence, bootstrap.seed, num_resamples)
+    return Figure(*found) if math.isfinite(found.low) else Figure(found.estimate)
 
 
 def index(similarity: Figure, floor: float) -> Figure:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zoo.components.audio.mel import mel_magnitudes
 from zoo.errors import ConfigError, MissingExtraError, NotFittedError
 
 __all__ = ["EncodecRandom", "MelKMeans", "encodec_random", "mel_kmeans"]
@@ -91,8 +92,6 @@ class MelKMeans:
 
     def _frames(self, wave: Wave, sample_rate: int) -> Tensor:
         """Return the log-mel frames [T, bands] of a wave."""
-        from torchaudio.functional import melscale_fbanks
-
         if sample_rate != self.sample_rate:
             raise ConfigError(f"mel_kmeans takes waves at {self.sample_rate} Hz, got {sample_rate} Hz.")
         size, hop = 640, self.hop
@@ -100,10 +99,10 @@ class MelKMeans:
         # A token's frame is centred on the middle of its hop.
         side = (size - hop) // 2
         padded = torch.nn.functional.pad(torch.from_numpy(np.array(wave)), (side, count * hop - len(wave) + size))
-        spectrum = torch.fft.rfft(padded.unfold(0, size, hop)[:count] * torch.hann_window(size)).abs().square()
-        bank = melscale_fbanks(size // 2 + 1, 0.0, sample_rate / 2, _MEL_BINS, sample_rate, None, "slaney")
-        frames: Tensor = (spectrum @ bank).clamp(min=_FLOOR).log()
-        return frames
+        energies = mel_magnitudes(
+            padded, sample_rate, num_mel=_MEL_BINS, n_fft=size, hop_length=hop, equal_area=False, power=2
+        )
+        return energies.T[:count].clamp(min=_FLOOR).log()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo.components.exact.one_by_one import canonical
+from zoo.components.quantizers import Quantizer
 from zoo.errors import InputError, TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Latents, Tokens
@@ -45,6 +46,7 @@ class PixelTokenizer(Tokenizer):
     encode_options: ClassVar[type] = EncodeOptions
     decode_options: ClassVar[type] = DecodeOptions
 
+    quantizer: Quantizer
     grid: tuple[int, ...] | None = None
 
     def vectors(self, pixels: Tensor) -> Tensor:
@@ -136,7 +138,7 @@ class PixelTokenizer(Tokenizer):
             if not self.is_exact:
                 return finish(pixels.to(self.fast_dtype))
             with canonical(self.device, len(pixels)) as run:
-                return torch.cat(run(finish, pixels.split(1)))
+                return torch.cat(run(finish, [*pixels[:, None]]))
 
     def _pixels_of(self, vectors: Tensor) -> Tensor:
         is_fast = not self.is_exact and "decoder" in self.fast_modules

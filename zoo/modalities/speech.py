@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.components.quantizers import Quantizer
 from zoo.components.windows import Chunking, cut, in_chunks, whole_tokens
 from zoo.errors import ConfigError, InputError, shown
 from zoo.tokenizer import Tokenizer
@@ -81,6 +82,8 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
     """A tokenizer of speech whose encoder sees a segment at a time: longer speech is cut, each piece encoded alone."""
 
     encode_options: ClassVar[type] = EncodeOptions
+
+    quantizer: Quantizer
 
     @property
     @abstractmethod

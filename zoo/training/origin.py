@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from zoo import config as configs
+from zoo import resources
 from zoo.errors import shown
 from zoo.training.checkpoint_file import LICENCE, read_checkpoint, state_of, tokenizer_part, training_parts
 
@@ -48,7 +49,7 @@ def read_origin(weights: str) -> Origin:
         ZooError: There is none, or it is damaged.
     """
     if weights.endswith(".ckpt"):
-        content = read_checkpoint(Path(weights).expanduser())
+        content = read_checkpoint(resources.expanded(weights))
         state = state_of(content, str(weights))
         tokenizer = tokenizer_part(state)
         parts = {name: tensor for name, tensor in state.items() if not name.startswith("tokenizer.")}
@@ -57,14 +58,9 @@ def read_origin(weights: str) -> Origin:
             identity["family"], identity["config"], tokenizer, parts, training_parts(content), content.get(LICENCE)
         )
     import zoo
-    from zoo import checkpoint, hub
 
     start = zoo.load(weights)
-    if start.source.startswith("hf://"):
-        folder = hub.download(hub.parse_uri(start.source), allow=("*.json", checkpoint.TRAINING)).folder
-    else:
-        folder = Path(start.source)
-    needed = checkpoint.read_training(folder) if checkpoint.is_checkpoint(folder) else {}
+    needed = zoo.training_parts(start)
     config = configs.to_dict(start.config)
     return Origin(start.family, config, start.state_dict(), needed, needed, start.spec.licence)
 

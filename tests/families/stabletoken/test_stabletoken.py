@@ -12,7 +12,6 @@ from tiny_stabletoken import make, speech
 
 import zoo
 from zoo import registry
-from zoo.components.audio.log_mel import mel_filters
 from zoo.components.exact.one_by_one import canonical
 from zoo.components.quantizers import VotingLFQConfig
 from zoo.families.stabletoken import PRESETS, StableTokenTokenizer
@@ -107,13 +106,6 @@ class TestFeatures:
 
     def test_silence_is_at_the_floor(self):
         assert make().features.alone(torch.zeros(1000)).unique().tolist() == [-1.5]
-
-    def test_filters(self):
-        filters = mel_filters(80, 400, 16000)
-        assert filters.shape == (80, 201)
-        # The first of the table that Whisper is released with, and the area of a band, 1.
-        assert filters[0, 1] == pytest.approx(0.024862593, abs=1e-8)
-        assert filters[60:].sum(1) * 40 == pytest.approx(np.ones(20), abs=0.05)
 
     def test_batches_do_not_mix(self):
         features = make().features

@@ -23,7 +23,7 @@ PLAIN = "".join(line for line in reference.CONFIG_YAML.splitlines(keepends=True)
 
 def read(place):
     decoder = SpeechDecoder(official_decoder.read_config(place)).eval()
-    official_decoder.fill(decoder, place)
+    decoder.load_state_dict(official_decoder.read(decoder, place))
     return decoder
 
 
@@ -186,7 +186,7 @@ def test_missing_tensors_are_named(tmp_path, stem):
     for name in [*tensors][::29]:
         torch.save({other: tensor for other, tensor in tensors.items() if other != name}, tmp_path / f"{stem}.pt")
         with pytest.raises(CheckpointError, match=f"{name} is missing"):
-            official_decoder.fill(decoder, tmp_path)
+            official_decoder.read(decoder, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_configs_that_are_none(tmp_path, text):
 
 def test_too_large_a_config(tmp_path):
     (tmp_path / "config.yaml").write_text(PLAIN + "#" * 2**20)
-    with pytest.raises(CheckpointError, match="too large"):
+    with pytest.raises(CheckpointError, match="at most"):
         official_decoder.read_config(tmp_path)
 
 

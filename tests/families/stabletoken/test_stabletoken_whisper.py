@@ -9,10 +9,11 @@ from safetensors.torch import load_file, save_file
 from speech_corpus import write_whisper
 from tiny_stabletoken import TINY
 
+from zoo.checkpoint.whisper import read_whisper
+from zoo.components.whisper.text_decoder import TextDecoder
 from zoo.errors import CheckpointError, ConfigError
 from zoo.families.stabletoken.encoder import SpeechEncoder
-from zoo.families.stabletoken.recognizer import Recognizer, TextDecoder
-from zoo.families.stabletoken.whisper import read_whisper
+from zoo.families.stabletoken.recognizer import Recognizer
 
 PAIR = dataclasses.replace(TINY, num_layers=2, num_layers_after=1)
 
@@ -99,16 +100,18 @@ def test_spelling(whisper):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"d_model": 16, "num_heads": 2}, "d_model"),
-        ({"num_layers_after": 2}, "num_layers"),
+        ({"d_model": 16}, "d_model is 32 there and 16 here"),
+        ({"num_layers": 4, "num_mel": 16}, "num_layers"),
         ({"num_mel": 8}, "num_mel"),
     ],
 )
 def test_another_size(whisper, changes, message):
-    if "d_model" in changes:
-        changes = changes | {"quantizer": dataclasses.replace(PAIR.quantizer, dim=16)}
     with pytest.raises(ConfigError, match=message):
-        whisper.require_fits(dataclasses.replace(PAIR, **changes))
+        whisper.require_sizes(**changes)
+
+
+def test_the_same_sizes(whisper):
+    whisper.require_sizes(d_model=32, num_layers=3, num_mel=16)
 
 
 def test_unusable_folders(tmp_path, theirs, folder):

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.components.audio.mel import mel_filters
 from zoo.components.exact.precision import KeepsPrecision
 
-__all__ = ["LogMel", "mel_filters"]
+__all__ = ["LogMel"]
 
 _FLOOR = 1e-10
 _RANGE = 8.0  # decades under the loudest value of the item
@@ -38,10 +39,9 @@ class LogMel(KeepsPrecision):
         self.n_fft, self.hop_length, self.token_samples = n_fft, hop_length, token_samples
         # In float64, so that the tables are the same on every machine.
         angles = 2 * np.pi * np.arange(n_fft) / n_fft
-        filters = mel_filters(num_mel, n_fft, sample_rate)
-        for name, table in (("window", 0.5 - 0.5 * np.cos(angles)), ("filters", filters)):
-            tensor = torch.from_numpy(table.astype(np.float32)).to(torch.get_default_device())
-            self.register_buffer(name, tensor, persistent=False)
+        window = torch.from_numpy(0.5 - 0.5 * np.cos(angles))
+        for name, table in (("window", window), ("filters", mel_filters(num_mel, n_fft, sample_rate))):
+            self.register_buffer(name, table.float().to(torch.get_default_device()), persistent=False)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the spectra of a batch, each computed alone.
@@ -107,30 +107,3 @@ class LogMel(KeepsPrecision):
     def num_frames(self, lengths: Tensor) -> Tensor:
         """Return how many frames begin within each item's samples, (B,) int64."""
         return -(-lengths // self.hop_length)
-
-
-def mel_filters(num_mel: int, n_fft: int, sample_rate: int) -> np.ndarray:
-    """Return Slaney's triangular filters of equal area from 0 to half the rate, (M, 1 + n_fft / 2) float64."""
-    bins = np.linspace(0, sample_rate // 2, 1 + n_fft // 2)
-    corners = _hertz(np.linspace(0, _mel(sample_rate / 2), num_mel + 2))
-    widths = np.diff(corners)
-    slopes = corners[:, None] - bins
-    rising = -slopes[:-2] / widths[:-1, None]
-    falling = slopes[2:] / widths[1:, None]
-    area = 2 / (corners[2:] - corners[:-2])
-    filters: np.ndarray = np.maximum(0, np.minimum(rising, falling)) * area[:, None]
-    return filters
-
-
-# Slaney's scale (Auditory Toolbox, 1998): linear up to 1 kHz, 15 mel; then a factor of 6.4 every 27 mel.
-_LINEAR = 200 / 3
-_KNEE, _KNEE_MEL = 1000.0, 15.0
-_STEP = np.log(6.4) / 27
-
-
-def _mel(hertz: float) -> float:
-    return hertz / _LINEAR if hertz < _KNEE else _KNEE_MEL + float(np.log(hertz / _KNEE)) / _STEP
-
-
-def _hertz(mel: np.ndarray) -> np.ndarray:
-    return np.where(mel < _KNEE_MEL, mel * _LINEAR, _KNEE * np.exp(_STEP * (mel - _KNEE_MEL)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.components.audio.log_mel import mel_filters
+from zoo.components.audio.log_mel import LogMel
 from zoo.components.features.base import FeatureNetwork, captured, require_modules
 from zoo.components.features.files import fill, read_safetensors
-from zoo.errors import CheckpointError, ConfigError, InputError, MissingExtraError
+from zoo.components.whisper.config import read_values
+from zoo.errors import CheckpointError, InputError, MissingExtraError
 
 __all__ = ["WhisperStates"]
 
@@ -50,7 +50,7 @@ class WhisperStates(FeatureNetwork):
         self, folder: str | Path, layers: Sequence[str] = (_FINAL,), *, name: str | None = None, licence: str = "MIT"
     ) -> None:
         folder = Path(folder).expanduser()
-        config = _config(folder / "config.json")
+        config = read_values(folder / "config.json")
         network, num_mel, positions = _encoder(config)
         name = name or f"Whisper encoder ({folder.resolve().name})"
         require_modules(network, layers, name)
@@ -69,8 +69,9 @@ class WhisperStates(FeatureNetwork):
         fill(network, own, str(folder))
         super().__init__(network, name, licence, layers)
         self.max_samples = positions * _HOP * _STRIDE
-        self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
-        self.register_buffer("mel", torch.from_numpy(mel_filters(num_mel, _WINDOW, _RATE)).float(), persistent=False)
+        self.mel = LogMel(
+            num_mel=num_mel, n_fft=_WINDOW, hop_length=_HOP, sample_rate=_RATE, token_samples=_HOP * _STRIDE
+        )
 
     def _prepared(self, x: Tensor) -> Tensor:
         if x.ndim != 2 or not x.is_floating_point() or not 0 < x.shape[1] <= self.max_samples or len(x) == 0:
@@ -95,24 +96,7 @@ class WhisperStates(FeatureNetwork):
         """
         with torch.autocast(x.device.type, enabled=False):
             filled = F.pad(x.float(), (0, self.max_samples - x.shape[1]))
-            spectrum = torch.stft(filled, _WINDOW, _HOP, window=self.get_buffer("window"), return_complex=True)
-            power = torch.view_as_real(spectrum[..., :-1]).square().sum(-1)
-            logarithm = (self.get_buffer("mel") @ power).clamp(min=1e-10).log10()
-            floor = logarithm.amax((1, 2), keepdim=True) - 8.0
-            return torch.maximum(logarithm, floor) / 4.0 + 1.0
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error}): `python recipes/data/whisper.py` makes the folder for tiny.en, and "
-            "openai/whisper-* of the Hub are such folders."
-        ) from error
-    if not isinstance(values, dict) or values.get("model_type") != "whisper":
-        raise ConfigError(f"{path} is not the config of a Whisper model.")
-    return values
+            return self.mel.together(filled, torch.full((len(x),), self.max_samples, device=x.device))
 
 
 def _encoder(values: Mapping[str, Any]) -> tuple[nn.Module, int, int]:

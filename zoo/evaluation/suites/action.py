@@ -20,12 +20,13 @@ from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
 from zoo.data.actions import ActionEpisodes, read_actions
 from zoo.errors import InputError, TokenError
-from zoo.evaluation.figures import Columns, Row, interval, ratio, row_interval
+from zoo.evaluation.figures import interval, row_interval
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Column, Figure, Report
 from zoo.evaluation.suite import DataFile, environment
 from zoo.metrics.action import motion
+from zoo.metrics.rows import Columns, Row, Statistic, ratio
 from zoo.modalities.action import ActionTokenizer, split
 
 __all__ = ["ACTION", "ActionData", "ActionSuite", "Variant", "measure"]
@@ -178,7 +179,7 @@ def _quality(
             row |= {"gripper_agreed": float(agree.sum()), "gripper_values": agree.numel()}
         rows.append(row)
 
-    def of_rows(statistic: Callable[[Columns], float], reason: str) -> Figure:
+    def of_rows(statistic: Statistic, reason: str) -> Figure:
         return row_interval(rows, statistic, suite.bootstrap, reason)
 
     no_joins = "no episode has more than one chunk"

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo import config
@@ -25,12 +24,13 @@ from zoo.data.audio import change_rate
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.data.perturbations.noise import NoiseBank, Perturbation, RealNoise, perturbation
 from zoo.errors import ConfigError
+from zoo.evaluation.figures import row_interval
 from zoo.evaluation.items import Bootstrap, load_for
 from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Column, Figure, Report
 from zoo.evaluation.suite import DataFolder, environment
 from zoo.evaluation.utterances import choose, key, read_wave
-from zoo.metrics.bootstrap import bootstrap_interval
+from zoo.metrics.rows import Columns, Row, Statistic
 from zoo.metrics.tokens.edits import unit_edits
 from zoo.tokenizer import Tokenizer
 
@@ -130,11 +130,11 @@ class _Tally:
     """What one tokenizer did.
 
     Args:
-        rows: Of each utterance its clean tokens, then the edits under each noise.
+        rows: Of each utterance its `group`, its clean `tokens`, and the edits under each noise, by its name.
         ids: The clean ids of each utterance, (T,) or (T, K).
     """
 
-    rows: list[tuple[int, ...]] = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
     ids: list[Tensor] = field(default_factory=list)
 
 
@@ -143,18 +143,19 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
     tokenizers = {name: load_for(name, "speech") for name in dict.fromkeys(suite.models if models is None else models)}
     chosen = choose(read_manifest(path / suite.data.test), path, suite.max_items)
     views = _Views(suite, path)
+    names = sorted({utterance.language for utterance in chosen}) if suite.average == "languages" else []
+    noises = list(asdict(suite.noises))
     tallies: dict[str, _Tally] = {name: _Tally() for name in tokenizers}
     seconds = 0.0
     for number, utterance in enumerate(chosen):
         progress("encoding utterances", number, len(chosen))
         waves = views.of(utterance)
         seconds += waves.shape[1] / suite.data.sample_rate
+        group = names.index(utterance.language) if names else 0
         for name, tokenizer in tokenizers.items():
-            _add(tallies[name], tokenizer, waves, suite.data.sample_rate)
+            _add(tallies[name], tokenizer, waves, suite.data.sample_rate, group, noises)
     progress("resampling utterances", len(chosen), len(chosen))
 
-    names = sorted({utterance.language for utterance in chosen}) if suite.average == "languages" else []
-    groups = np.array([names.index(utterance.language) if names else 0 for utterance in chosen])
     report = Report(
         suite=suite.kind,
         title=suite.title,
@@ -179,7 +180,7 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
     for name, tally in tallies.items():
         beside = None if tally is first else first
         report.models[name] = {
-            **_distances(tally, beside, groups, list(asdict(suite.noises)), suite.bootstrap),
+            **_distances(tally, beside, noises, suite.bootstrap),
             **_usage(tally, tokenizers[name], seconds),
         }
         report.settings[name] = config.to_dict(tokenizers[name].config)
@@ -230,49 +231,48 @@ def _noises(suite: SpeechSuite, folder: Path) -> Mapping[str, Perturbation]:
     }
 
 
-def _add(tally: _Tally, tokenizer: Tokenizer, waves: Tensor, sample_rate: int) -> None:
+def _add(
+    tally: _Tally, tokenizer: Tokenizer, waves: Tensor, sample_rate: int, group: int, noises: Sequence[str]
+) -> None:
     """Encode the views of an utterance, and count what has changed."""
     rate = int(tokenizer.spec.sample_rate or sample_rate)
     tokens = tokenizer.encode(waves if rate == sample_rate else change_rate(waves, sample_rate, rate)).to("cpu")
     clean, *noisy = (ids[:length] for ids, length in zip(tokens.ids, tokens.lengths.tolist(), strict=True))
-    edits = unit_edits(noisy, [clean] * len(noisy))[:, 0]
-    tally.rows.append((clean.numel(), *edits.tolist()))
+    edits = unit_edits(noisy, [clean] * len(noisy))[:, 0].tolist()
+    tally.rows.append({"group": group, "tokens": clean.numel(), **dict(zip(noises, edits, strict=True))})
     tally.ids.append(clean)
 
 
-def _distances(
-    tally: _Tally, first: _Tally | None, groups: NDArray[np.int64], noises: Sequence[str], boot: Bootstrap
-) -> dict[str, Figure]:
+def _distances(tally: _Tally, first: _Tally | None, noises: Sequence[str], boot: Bootstrap) -> dict[str, Figure]:
     """Return the unit edit distances, and the difference of their mean to the first model's if this is another."""
-    mine = np.column_stack([groups, np.array(tally.rows, dtype=np.float64)])
-    width = mine.shape[1]
 
-    def interval(rows: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float]) -> Figure:
-        found = bootstrap_interval(rows, statistic, boot.confidence, boot.seed, boot.num_resamples)
-        return Figure(*found) if math.isfinite(found.low) else Figure(found.estimate)
+    def figure(rows: Sequence[Row], statistic: Statistic) -> Figure:
+        return row_interval(rows, statistic, boot, "no utterance has a token")
 
-    def one(number: int) -> Callable[[NDArray[np.float64]], float]:
-        return lambda rows: _ued(rows[:, 0], rows[:, 1], rows[:, 2 + number])
-
-    def mean(rows: NDArray[np.float64]) -> float:
-        return _ued(rows[:, 0], rows[:, 1], rows[:, 2:].sum(1)) / len(noises)
-
-    figures = {f"ued_{name}": interval(mine, one(number)) for number, name in enumerate(noises)}
-    figures["ued_mean"] = interval(mine, mean)
+    figures = {f"ued_{name}": figure(tally.rows, _ued([name])) for name in noises}
+    figures["ued_mean"] = figure(tally.rows, _ued(noises))
     if first is not None:
         # Both in one row: a resample has the same utterances for both, and what makes one hard for both cancels.
-        theirs = np.column_stack([groups, np.array(first.rows, dtype=np.float64)])
-        both = np.column_stack([mine, theirs])
-        figures["ued_difference"] = interval(both, lambda rows: mean(rows[:, :width]) - mean(rows[:, width:]))
+        both = [
+            mine | {f"first_{name}": value for name, value in theirs.items()}
+            for mine, theirs in zip(tally.rows, first.rows, strict=True)
+        ]
+        mine, theirs = _ued(noises), _ued(noises, "first_")
+        figures["ued_difference"] = figure(both, lambda columns: mine(columns) - theirs(columns))
     return figures
 
 
-def _ued(groups: NDArray[np.float64], tokens: NDArray[np.float64], edits: NDArray[np.float64]) -> float:
-    """Return the mean over groups of edits a token, in percent, as `unit_edit_distance`, from counts."""
-    numbers = groups.astype(np.int64)
-    totals = np.bincount(numbers, tokens)
-    seen = totals > 0  # a resample may lack a group
-    return 100 * float((np.bincount(numbers, edits)[seen] / totals[seen]).mean())
+def _ued(noises: Sequence[str], prefix: str = "") -> Statistic:
+    """Return the mean over noises of the mean over groups of edits a token, in percent, as `unit_edit_distance`."""
+
+    def of(columns: Columns) -> float:
+        groups, tokens = columns[f"{prefix}group"].astype(np.int64), columns[f"{prefix}tokens"]
+        totals = np.bincount(groups, tokens)
+        seen = totals > 0  # a resample may lack a group
+        edits = sum(columns[f"{prefix}{name}"] for name in noises)
+        return 100 * float((np.bincount(groups, edits)[seen] / totals[seen]).mean()) / len(noises)
+
+    return of
 
 
 def _usage(tally: _Tally, tokenizer: Tokenizer, seconds: float) -> dict[str, Figure]:

@@ -44,7 +44,7 @@ from zoo.training.origin import read_origin
 __all__ = ["DecoderTraining", "VocoderTraining", "speaker_vector"]
 
 _DEFAULT_OPTIMIZER = OptimizerConfig()
-_PITCH_SCALE = 100.0  # Hz; what the untrained predictor's output is raised to, which starts at about one
+_PITCH_SCALE = 100.0  # Hz, to which the untrained predictor's output of about one is raised
 
 
 class _Stage(TokenizerModule):
@@ -76,7 +76,7 @@ class _Stage(TokenizerModule):
         start = read_origin(tokens)
         if start.family != self.family:
             raise ConfigError(f"tokens: {tokens!r} is a {start.family}, not a stabletoken.")
-        before = configs.from_dict(StableTokenConfig, start.config, f"the config of {tokens!r}")
+        before = configs.from_dict(StableTokenConfig, start.config, repr(tokens))
         config = configs.to_dict(before)
         if decoder is not None:
             config["decoder"] = configs.to_dict(configs.from_dict(DecoderConfig, decoder, "decoder"))
@@ -123,8 +123,7 @@ class _Stage(TokenizerModule):
         Returns:
             (N, samples).
         """
-        own = self.tokenizer.config
-        size = num_tokens * own.token_samples
+        own, size = self.tokenizer.config, num_tokens * self.tokenizer.config.token_samples
         pieces = []
         for row, token in starts:
             piece = waves[row, : int(lengths[row])][token * own.token_samples :][:size]
@@ -327,9 +326,8 @@ class DecoderTraining(_Stage):
             "flow": flow_loss(predicted, PATH.velocity(mel, noise), weights=weights),
             "prior": F.mse_loss(content.float(), mel),
         }
-        number = mel.new_tensor(len(mel))  # of which an utterance has several
-        for name, loss in losses.items():
-            self.tally(name, ratio, loss * number, number)
+        for name, loss in losses.items():  # over stretches, of which an utterance has several
+            self.tally(name, ratio, loss * len(mel), torch.tensor(len(mel)))
         return losses
 
     @torch.no_grad()
@@ -391,8 +389,7 @@ def _pitch_sums(found: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pitch_error(total: Tensor, count: Tensor) -> Tensor:
     """Return the mean difference in Hz, (voiced + unvoiced) / 2, of those that there are."""
-    there = count > 0
-    return (total[there] / count[there]).mean()
+    return (total[count > 0] / count[count > 0]).mean()
 
 
 def speaker_vector(name: str, size: int) -> Tensor:

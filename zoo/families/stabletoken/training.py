@@ -13,20 +13,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo import resources
+from zoo.checkpoint.whisper import read_whisper
 from zoo.components.quantizers import Quantized, VotingLFQ, VotingLFQConfig
 from zoo.data.speech import SpeechBatch
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.recognizer import Recognizer
 from zoo.families.stabletoken.start import start_from_speech
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
-from zoo.families.stabletoken.whisper import read_whisper
 from zoo.metrics.tokens.edits import character_edits, word_edits
 from zoo.training import Figure, Media, OptimizerConfig, TokenizerModule
 from zoo.training.figures import ratio
@@ -48,7 +48,8 @@ class StableTokenTraining(TokenizerModule):
 
     Args:
         config: Values of `StableTokenConfig`.
-        whisper: Folder with the Whisper model to start from, in Hugging Face's layout. Its encoder has as many layers
+        whisper: Folder with the Whisper model to start from, in Hugging Face's layout; `${cache}` is the library's
+            cache. Its encoder has as many layers
             as the tokenizer before and after the quantizer.
         language: Of transcripts whose language the data does not say, for models of several languages.
         train_text_decoder: Whether Whisper's text decoder is trained as well, instead of judging as it is.
@@ -85,7 +86,15 @@ class StableTokenTraining(TokenizerModule):
     ) -> None:
         super().__init__(config, None, optimizer, loss_weights)
         model = read_whisper(whisper)
-        model.require_fits(self.tokenizer.config)
+        own = self.tokenizer.config
+        model.require_sizes(
+            d_model=own.d_model,
+            num_heads=own.num_heads,
+            ffn_size=own.ffn_size,
+            num_mel=own.num_mel,
+            max_positions=own.max_positions,
+            num_layers=own.num_layers + own.num_layers_after,
+        )
         self.spelling = model.spelling
         self.language = language
         self.noise = noise
@@ -106,7 +115,7 @@ class StableTokenTraining(TokenizerModule):
             model.fill_norm(self.teacher_norm)
             self.teacher.requires_grad_(False)
             self.teacher_norm.requires_grad_(False)
-        self.start_licence = licence_of_card(Path(whisper).expanduser())
+        self.start_licence = licence_of_card(resources.expanded(whisper))
         if weights is not None:
             self._start_from(weights)
 

@@ -1,8 +1,7 @@
 """How well robot actions survive a tokenizer: error, smoothness, joins between chunks, grippers.
 
-Every measure is a pure function and a `torchmetrics.Metric` that gathers the same thing over a data set, in parts or on
-several processes. Both return a dictionary of float64 tensors; keys that end in `_per_dof` hold [D] values, the others
-one. What nothing was seen for is NaN.
+Every measure returns a dictionary of float64 tensors; keys that end in `_per_dof` hold [D] values, the others one. What
+nothing was seen for is NaN.
 
 Shapes: B chunks or trajectories, T steps, D degrees of freedom; `lengths` [B] counts the steps that are data, all of
 them by default. Give normalised actions to weigh degrees of freedom alike, physical ones for physical units. To split
@@ -12,30 +11,18 @@ an error into fit and rounding, measure (continuous, target) for the fit and (de
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from zoo.errors import InputError
 from zoo.metrics.action import motion as _motion
-from zoo.metrics.tokens.usage import TokenStatistics, token_statistics
 
 __all__ = [
-    "GripperAgreement",
-    "Joins",
-    "ReconstructionError",
-    "Smoothness",
-    "TokenStatistics",
     "gripper_agreement",
     "jerk",
     "joins",
     "log_dimensionless_jerk",
     "reconstruction_error",
     "smoothness",
-    "token_statistics",
 ]
 
 
@@ -148,130 +135,3 @@ def gripper_agreement(
         `spurious_switches`, decoded switches without a partner, per switch of the data.
     """
     return _motion.gripper_result(_motion.gripper_sums(prediction, target, threshold, lengths))
-
-
-class ReconstructionError(Metric):
-    """`reconstruction_error` over a data set. Keeps every absolute error (4 bytes a value) for exact quantiles."""
-
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-    errors: list[Tensor]
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("errors", [], dist_reduce_fx="cat")
-
-    def update(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> None:
-        """Add chunks; arguments as in `reconstruction_error`."""
-        self.errors.append(_motion.errors(prediction, target, lengths))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the result of `reconstruction_error` for all chunks so far."""
-        seen = len(self.errors) > 0
-        return _motion.error_result(dim_zero_cat(self.errors) if seen else torch.zeros(0, 1, device=self.device))
-
-
-class _SumMetric(Metric):
-    """A metric all of whose states are sums; subclasses turn a batch into sums and sums into a result."""
-
-    is_differentiable = False
-    full_state_update = False
-
-    def _declare(self, **shapes: tuple[int, ...]) -> None:
-        for name, shape in shapes.items():
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def _add(self, sums: dict[str, Tensor]) -> None:
-        for name, value in sums.items():
-            state = getattr(self, name)
-            if value.shape != state.shape:
-                raise InputError(f"The metric was made for num_dofs={state.numel()}, the actions have {value.numel()}.")
-            setattr(self, name, state + value)
-
-    def _sums(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in self._defaults}
-
-
-class Smoothness(_SumMetric):
-    """`smoothness` over a data set.
-
-    Args:
-        num_dofs: D.
-        dt: Seconds a step.
-    """
-
-    def __init__(self, num_dofs: int, dt: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.dt = _motion.positive(dt)
-        width = (num_dofs,)
-        self._declare(jerk=width, jerk_target=width, count=(), log=(), log_count=(), log_target=(), log_target_count=())
-
-    def update(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> None:
-        """Add trajectories; arguments as in `smoothness`."""
-        self._add(_motion.smoothness_sums(prediction, target, self.dt, lengths))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the result of `smoothness` for all trajectories so far."""
-        return _motion.smoothness_result(self._sums())
-
-
-class Joins(_SumMetric):
-    """`joins` over a data set; every update holds whole episodes.
-
-    Args:
-        num_dofs: D.
-        dt: Seconds a step.
-        tolerance: The largest change of a command that counts as none.
-    """
-
-    higher_is_better = False
-
-    def __init__(self, num_dofs: int, dt: float, tolerance: float = 1e-6, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.dt, self.tolerance = _motion.positive(dt), tolerance
-        width = (num_dofs,)
-        self._declare(
-            value=width, velocity=width, acceleration=width, repeated=width, repeated_target=width, step=width
-        )
-        self._declare(num_joins=(), num_velocity=(), num_acceleration=(), num_steps=())
-
-    def update(
-        self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None, episode: Tensor | None = None
-    ) -> None:
-        """Add episodes; arguments as in `joins`."""
-        self._add(_motion.joins_sums(prediction, target, self.dt, lengths, episode, self.tolerance))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the result of `joins` for all episodes so far."""
-        return _motion.joins_result(self._sums())
-
-
-class GripperAgreement(Metric):
-    """`gripper_agreement` over a data set.
-
-    Args:
-        threshold: Between open and closed.
-    """
-
-    is_differentiable = False
-    full_state_update = False
-    worst: Tensor
-
-    def __init__(self, threshold: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.threshold = threshold
-        for name in _motion.GRIPPER_SUMS:
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("worst", torch.zeros((), dtype=torch.float64), dist_reduce_fx="max")
-
-    def update(self, prediction: Tensor, target: Tensor, lengths: Tensor | None = None) -> None:
-        """Add trajectories; arguments as in `gripper_agreement`."""
-        sums = _motion.gripper_sums(prediction, target, self.threshold, lengths)
-        for name in _motion.GRIPPER_SUMS:
-            setattr(self, name, getattr(self, name) + sums[name])
-        self.worst = torch.maximum(self.worst, sums["worst"])
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the result of `gripper_agreement` for all trajectories so far."""
-        return _motion.gripper_result({name: getattr(self, name) for name in self._defaults})

@@ -13,7 +13,6 @@ from torch import Tensor
 from zoo.errors import InputError
 
 __all__ = [
-    "GRIPPER_SUMS",
     "error_result",
     "errors",
     "gripper_result",
@@ -26,7 +25,7 @@ __all__ = [
     "valid_steps",
 ]
 
-GRIPPER_SUMS = ("right", "steps", "distance", "pairs", "switches", "decoded_switches")
+_GRIPPER_SUMS = ("right", "steps", "distance", "pairs", "switches", "decoded_switches")
 
 
 def positive(dt: float) -> float:
@@ -175,7 +174,7 @@ def gripper_sums(prediction: Tensor, target: Tensor, threshold: float, lengths: 
             theirs = (data[item, gripper] & (ups[1][item, gripper] == up)).nonzero()[:, 0].tolist()
             distances += _pair_up(mine, theirs)
     numbers = (right, steps, sum(distances), len(distances), data.sum(), decoded.sum())
-    sums = dict(zip(GRIPPER_SUMS, numbers, strict=True)) | {"worst": max(distances, default=0)}
+    sums = dict(zip(_GRIPPER_SUMS, numbers, strict=True)) | {"worst": max(distances, default=0)}
     return {name: torch.as_tensor(value, dtype=torch.float64, device=target.device) for name, value in sums.items()}
 
 

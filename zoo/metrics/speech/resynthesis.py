@@ -1,4 +1,4 @@
-"""How far decoded speech is from the recording: distances of mel spectra, and what there is for metrics of clips.
+"""How far decoded speech is from the recording: distances of mel spectra.
 
 Both distances compare spectra frame by frame, without aligning them: a decoder of tokens keeps the recording's timing.
 They know nothing of what matters to a listener: another voice that says the same is far away. So read them beside the
@@ -8,21 +8,16 @@ same distances of a reference, such as the recording through the vocoder alone.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torchmetrics import Metric
 
+from zoo.components.audio.mel import mel_magnitudes
 from zoo.errors import InputError, shown
 
 __all__ = [
-    "ClipMean",
-    "LogMelDistance",
-    "MelCepstralDistortion",
     "log_mel_distance",
     "log_mel_spectrum",
     "mel_cepstral_distortion",
@@ -50,8 +45,9 @@ def log_mel_spectrum(wave: Tensor, sample_rate: int) -> Tensor:
     wave = wave.detach().to("cpu", torch.float32)
     # Zeros, not the mirrored sound: short clips have nothing to mirror.
     wave = pad(wave, (size // 2, size - size // 2 + (hop - len(wave) % hop) % hop))
-    spectrum = torch.stft(wave, size, hop, window=torch.hann_window(size), center=False, return_complex=True)
-    return 20 * (_bands(size, sample_rate) @ spectrum.abs()).clamp(min=1e-10).log10()
+    highest = min(_HIGHEST, sample_rate / 2)
+    bands = mel_magnitudes(wave, sample_rate, num_mel=_NUM_MEL, n_fft=size, hop_length=hop, highest=highest)
+    return 20 * bands.clamp(min=1e-10).log10()
 
 
 def log_mel_distance(decoded: Tensor, recording: Tensor, sample_rate: int) -> float:
@@ -98,71 +94,6 @@ def mel_cepstral_distortion(decoded: Tensor, recording: Tensor, sample_rate: int
     return float(10 * math.sqrt(2) / math.log(10) * difference.norm(dim=0).mean())
 
 
-class ClipMean(Metric):
-    """The mean over clips of what subclasses measure on one; clips it is not defined for (NaN) do not count."""
-
-    is_differentiable = False
-    full_state_update = False
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, sample_rate: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.sample_rate = sample_rate
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    @abstractmethod
-    def _measure(self, decoded: Tensor, recording: Tensor) -> float:
-        """Return the value of one clip."""
-
-    def update(self, decoded: Tensor, recording: Tensor, lengths: Tensor | None = None) -> None:
-        """Add clips.
-
-        Args:
-            decoded: (B, samples), or (samples,) of one clip.
-            recording: The same of the recordings.
-            lengths: (B,) samples of each clip; all if None.
-
-        Raises:
-            InputError: The shapes differ, or a clip cannot be measured.
-        """
-        if decoded.shape != recording.shape or decoded.ndim not in (1, 2):
-            raise InputError(
-                f"decoded and recorded clips are both (samples,) or (B, samples), got {tuple(decoded.shape)} and "
-                f"{tuple(recording.shape)}."
-            )
-        waves = decoded.reshape(-1, decoded.shape[-1]), recording.reshape(-1, decoded.shape[-1])
-        counts = [decoded.shape[-1]] * len(waves[0]) if lengths is None else lengths.tolist()
-        for ours, theirs, samples in zip(*waves, counts, strict=True):
-            value = self._measure(ours[:samples], theirs[:samples])
-            if not math.isnan(value):
-                self.total += value
-                self.count += 1
-
-    def compute(self) -> Tensor:
-        """Return the mean, float64; NaN without any clip."""
-        return self.total / self.count
-
-
-class LogMelDistance(ClipMean):
-    """`log_mel_distance` over a data set: the mean over clips."""
-
-    higher_is_better = False
-
-    def _measure(self, decoded: Tensor, recording: Tensor) -> float:
-        return log_mel_distance(decoded, recording, self.sample_rate)
-
-
-class MelCepstralDistortion(ClipMean):
-    """`mel_cepstral_distortion` over a data set: the mean over clips."""
-
-    higher_is_better = False
-
-    def _measure(self, decoded: Tensor, recording: Tensor) -> float:
-        return mel_cepstral_distortion(decoded, recording, self.sample_rate)
-
-
 def check_pair(decoded: Tensor, recording: Tensor, sample_rate: int) -> None:
     """Refuse what is not two clips of one length."""
     for wave in (decoded, recording):
@@ -190,16 +121,6 @@ def _both(decoded: Tensor, recording: Tensor, sample_rate: int) -> tuple[Tensor,
     ours, theirs = log_mel_spectrum(decoded, sample_rate), log_mel_spectrum(recording, sample_rate)
     floor = float(theirs.max()) - _RANGE
     return ours.clamp(min=floor), theirs.clamp(min=floor)
-
-
-@lru_cache(4)
-def _bands(size: int, sample_rate: int) -> Tensor:
-    """Return what makes mel bands of a spectrum, (80, 1 + size / 2)."""
-    from torchaudio.functional import melscale_fbanks
-
-    highest = min(_HIGHEST, sample_rate / 2)
-    filters: Tensor = melscale_fbanks(size // 2 + 1, 0.0, highest, _NUM_MEL, sample_rate, "slaney", "slaney")
-    return filters.T.contiguous()
 
 
 @lru_cache(1)

@@ -30,13 +30,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.errors import InputError, MissingExtraError
-from zoo.metrics.speech.resynthesis import ClipMean, check_pair
+from zoo.metrics.speech.resynthesis import check_pair
 
 __all__ = [
-    "DNSMOS",
-    "DistillMOS",
-    "PerceptualSpeechQuality",
-    "ShortTimeObjectiveIntelligibility",
     "distill_mos",
     "dnsmos",
     "pesq",
@@ -156,42 +152,6 @@ def distill_mos(wave: Tensor, sample_rate: int) -> float:
     _require_rate("DistillMOS", sample_rate)
     with torch.no_grad():
         return float(_distill_mos_network()(wave.detach().to("cpu", torch.float32)[None]))
-
-
-class ShortTimeObjectiveIntelligibility(ClipMean):
-    """`stoi` over a data set: the mean over clips."""
-
-    higher_is_better = True
-
-    def _measure(self, decoded: Tensor, recording: Tensor) -> float:
-        return stoi(decoded, recording, self.sample_rate)
-
-
-class PerceptualSpeechQuality(ClipMean):
-    """`pesq` over a data set: the mean over clips."""
-
-    higher_is_better = True
-
-    def _measure(self, decoded: Tensor, recording: Tensor) -> float:
-        return pesq(decoded, recording, self.sample_rate)
-
-
-class DNSMOS(ClipMean):
-    """`dnsmos` over a data set: the mean over clips. The recordings are not listened to."""
-
-    higher_is_better = True
-
-    def _measure(self, decoded: Tensor, recording: Tensor) -> float:
-        return dnsmos(decoded, self.sample_rate)
-
-
-class DistillMOS(ClipMean):
-    """`distill_mos` over a data set: the mean over clips. The recordings are not listened to."""
-
-    higher_is_better = True
-
-    def _measure(self, decoded: Tensor, recording: Tensor) -> float:
-        return distill_mos(decoded, self.sample_rate)
 
 
 def _array(wave: Tensor) -> NDArray[np.float64]:

@@ -14,18 +14,14 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.errors import InputError
-from zoo.metrics.tokens.compression import check_split
-from zoo.metrics.tokens.corpus import TokenCorpus
 from zoo.metrics.tokens.streams import Units, one_stream
 
 __all__ = [
-    "BytePairEfficiency",
     "apply_merges",
     "byte_pair_costs",
     "byte_pair_efficiency",
@@ -149,35 +145,6 @@ def byte_pair_costs(
         "bits_per_second": bits,
         "gain": token_rate * math.log2(vocab_size) / bits if bits else math.nan,
     }
-
-
-class BytePairEfficiency(TokenCorpus):
-    """`byte_pair_efficiency` over a data set, whose tokens it keeps.
-
-    Args:
-        vocab_size: V.
-        token_rate: Tokens a second of signal, Hz.
-        max_merges: M; V if None.
-    """
-
-    def __init__(self, vocab_size: int, token_rate: float, max_merges: int | None = None, **kwargs: Any) -> None:
-        super().__init__(num_labels=1, **kwargs)
-        self.vocab_size, self.token_rate, self.max_merges = vocab_size, token_rate, max_merges
-
-    def update(self, units: Units, split: Literal["train", "test"] = "test") -> None:
-        """Add utterances, one codebook, to the split that merges are learned on or that they are measured on."""
-        streams = one_stream(units, self.vocab_size)
-        self._add(streams, [[int(check_split(split) == "train")]] * len(streams))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the result of `byte_pair_efficiency`."""
-        streams, labels = self._items()
-        train, test = (
-            [stream for stream, (label,) in zip(streams, labels, strict=True) if label == split] for split in (1, 0)
-        )
-        return byte_pair_efficiency(
-            train, test, vocab_size=self.vocab_size, token_rate=self.token_rate, max_merges=self.max_merges
-        )
 
 
 def _pairs(ids: Sequence[int]) -> Counter[Pair]:

@@ -15,17 +15,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from zoo.errors import InputError
 from zoo.metrics.tokens.streams import Units, one_stream
-from zoo.metrics.tokens.vocabulary import token_counts
 
-__all__ = ["HuffmanEfficiency", "bitrate", "conditional_entropy", "huffman_efficiency", "huffman_lengths"]
+__all__ = ["bitrate", "conditional_entropy", "huffman_efficiency", "huffman_lengths"]
 
 _LARGEST_CODE = 2**20
 
@@ -153,52 +150,6 @@ def conditional_entropy(units: Units) -> float:
     if not total:
         return math.nan
     return math.fsum(count / total * math.log2(firsts[pair[0]] / count) for pair, count in pairs.items())
-
-
-class HuffmanEfficiency(Metric):
-    """`huffman_efficiency` over a data set.
-
-    Args:
-        vocab_size: V, at most 2^20.
-        token_rate: Tokens a second of signal, Hz.
-    """
-
-    is_differentiable = False
-    full_state_update = False
-    train_counts: Tensor
-    test_counts: Tensor
-
-    def __init__(self, vocab_size: int, token_rate: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if not 1 <= vocab_size <= _LARGEST_CODE:
-            raise InputError(f"vocab_size must lie in 1..2^20, got {vocab_size!r}.")
-        _check_rate(token_rate)
-        self.vocab_size, self.token_rate = vocab_size, token_rate
-        for name in ("train_counts", "test_counts"):
-            self.add_state(name, torch.zeros(vocab_size, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, units: Units, split: Literal["train", "test"] = "test") -> None:
-        """Add utterances, one codebook, to the split that the code is made of or that it is measured on."""
-        counts = token_counts(units, self.vocab_size).to(self.test_counts.device)
-        if check_split(split) == "train":
-            self.train_counts += counts
-        else:
-            self.test_counts += counts
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the result of `huffman_efficiency`."""
-        return huffman_efficiency(self.train_counts, self.test_counts, token_rate=self.token_rate)
-
-
-def check_split(split: str) -> str:
-    """Return the split.
-
-    Raises:
-        InputError: It is neither "train" nor "test".
-    """
-    if split not in ("train", "test"):
-        raise InputError(f"split must be 'train' or 'test', got {split!r}.")
-    return split
 
 
 def _check_rate(token_rate: float) -> None:

@@ -19,8 +19,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from zoo.errors import InputError
-from zoo.metrics.tokens.corpus import key
 from zoo.metrics.tokens.similarity import chance_corrected
+from zoo.metrics.tokens.streams import key
 
 __all__ = [
     "CONTEXTS",

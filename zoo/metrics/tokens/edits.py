@@ -23,7 +23,6 @@ from zoo.tokens import Tokens
 
 __all__ = [
     "CharacterErrorRate",
-    "UnitEditDistance",
     "WordErrorRate",
     "character_edits",
     "character_error_rate",
@@ -225,13 +224,6 @@ class _EditRate(Metric):
     def compute(self) -> Tensor:
         """Return the rate of all items so far, in percent."""
         return _mean(self.counts)
-
-
-class UnitEditDistance(_EditRate):
-    """`unit_edit_distance` over a data set."""
-
-    def _count(self, hypotheses: Units, references: Units) -> Tensor:
-        return unit_edits(hypotheses, references)
 
 
 class WordErrorRate(_EditRate):

@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.errors import InputError
-from zoo.metrics.tokens.corpus import TokenCorpus, key, labelled
 from zoo.metrics.tokens.similarity import chance_corrected
 from zoo.metrics.tokens.streams import Units, check_pairs, collapse_runs, one_stream
 from zoo.metrics.tokens.vocabulary import jensen_shannon, kl_divergence, token_counts
 
-__all__ = ["LanguageInvariance", "bag_similarity", "language_invariance", "retrieval", "retrieval_rows"]
+__all__ = ["bag_similarity", "language_invariance", "retrieval", "retrieval_rows"]
 
 
 def bag_similarity(a: Sequence[int], b: Sequence[int]) -> float:
@@ -142,64 +139,6 @@ def language_invariance(
         "kl": kl_divergence(p, q) if has_tokens else torch.tensor(math.nan, dtype=torch.float64),
         "kl_back": kl_divergence(q, p) if has_tokens else torch.tensor(math.nan, dtype=torch.float64),
     }
-
-
-class LanguageInvariance(TokenCorpus):
-    """`language_invariance` over a data set, the mean over all pairs of languages with sentences in common.
-
-    It keeps the tokens. Of several recordings of a sentence in a language it takes the one whose ids come first in
-    lexical order, so that the order in which they come does not matter.
-
-    Args:
-        vocab_size: V.
-        max_pairs: Of the pairs of different sentences at most so many are drawn.
-        seed: Of the draw.
-    """
-
-    higher_is_better = True
-
-    def __init__(self, vocab_size: int, max_pairs: int = 10_000, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(num_labels=2, **kwargs)
-        self.vocab_size, self.max_pairs, self.seed = vocab_size, max_pairs, seed
-
-    def update(self, units: Units, sentences: Sequence[str], languages: Sequence[str]) -> None:
-        """Add recordings.
-
-        Args:
-            units: Tokens of N recordings, one codebook.
-            sentences: Names of what is said, N; translations have one name.
-            languages: N names.
-        """
-        streams = labelled(units, self.vocab_size, sentences=sentences, languages=languages)
-        self._add(
-            streams, [[key(language), key(sentence)] for language, sentence in zip(languages, sentences, strict=True)]
-        )
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the mean of `language_invariance` over pairs of languages, and `num_pairs` of languages.
-
-        What is NaN for one pair is NaN in the mean; all is without a pair.
-        """
-        said: defaultdict[int, dict[int, list[int]]] = defaultdict(dict)
-        for ids, (language, sentence) in zip(*self._items(), strict=True):
-            known = said[language].get(sentence)
-            said[language][sentence] = ids if known is None else min(known, ids)
-        results = []
-        for a, b in combinations(sorted(said), 2):
-            common = sorted(said[a].keys() & said[b].keys())
-            if common:
-                results.append(
-                    language_invariance(
-                        [said[a][sentence] for sentence in common],
-                        [said[b][sentence] for sentence in common],
-                        vocab_size=self.vocab_size,
-                        max_pairs=self.max_pairs,
-                        seed=self.seed,
-                    )
-                )
-        names = (results or [language_invariance([], [], vocab_size=self.vocab_size)])[0]
-        means = {name: torch.stack([r[name] for r in results]).mean() for name in names} if results else names
-        return {**means, "num_pairs": torch.tensor(len(results), dtype=torch.float64)}
 
 
 def _ngrams(ids: Sequence[int], max_order: int) -> Counter[tuple[int, ...]]:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from zoo.errors import InputError, near_matches
+from zoo.errors import InputError
+from zoo.metrics.rows import Columns, Statistic, columns, mean_of, ratio
 from zoo.metrics.tokens.edits import edit_distance
 from zoo.metrics.tokens.similarity import normalized_edit_distance
 from zoo.metrics.tokens.streams import Units, check_pairs, collapse_runs, one_stream
 
 __all__ = [
-    "Robustness",
     "curve_mean",
+    "excess",
     "excess_distance",
     "length_bound",
     "overall_robustness",
@@ -31,16 +31,16 @@ __all__ = [
 ]
 
 
-def robustness_rows(noisy: Units, clean: Units) -> Tensor:
-    """Return what `robustness` is made of for each utterance, for `bootstrap_interval`.
+def robustness_rows(noisy: Units, clean: Units) -> list[dict[str, float]]:
+    """Return what `robustness` is made of for each utterance.
 
     Args:
         noisy: Tokens of N disturbed utterances, one codebook.
         clean: Tokens of the same utterances undisturbed.
 
     Returns:
-        float64 [N, 7]: edits, clean tokens and normalised distance of ids as they are; the same three with runs
-        collapsed; and the normalised distance that the numbers of tokens alone make, `length_bound`.
+        N rows: `edits`, clean `tokens` and normalised `distance` of ids as they are; the same with `_collapsed` at the
+        end with runs collapsed; and `bound`, the distance that the numbers of tokens alone make, `length_bound`.
 
     Raises:
         InputError: The numbers of utterances differ.
@@ -50,11 +50,13 @@ def robustness_rows(noisy: Units, clean: Units) -> Tensor:
     check_pairs(disturbed, whole)
     rows = []
     for hypothesis, reference in zip(disturbed, whole, strict=True):
-        row = []
-        for a, b in ((hypothesis, reference), (collapse_runs(hypothesis), collapse_runs(reference))):
-            row += [edit_distance(a, b), len(b), normalized_edit_distance(a, b)]
-        rows.append([*row, length_bound(len(hypothesis), len(reference))])
-    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
+        row = {"bound": length_bound(len(hypothesis), len(reference))}
+        pairs = {"": (hypothesis, reference), "_collapsed": (collapse_runs(hypothesis), collapse_runs(reference))}
+        for ending, (a, b) in pairs.items():
+            row |= {f"edits{ending}": edit_distance(a, b), f"tokens{ending}": len(b)}
+            row[f"distance{ending}"] = normalized_edit_distance(a, b)
+        rows.append(row)
+    return rows
 
 
 def robustness(noisy: Units, clean: Units) -> dict[str, Tensor]:
@@ -75,7 +77,21 @@ def robustness(noisy: Units, clean: Units) -> dict[str, Tensor]:
         TokenError: There are several codebooks, or ids are not integers.
     """
     rows = robustness_rows(noisy, clean)
-    return _result(rows.sum(0), len(rows))
+    found = columns(rows)
+    statistics: dict[str, Statistic] = {"excess": excess}
+    for ending in ("", "_collapsed"):
+        # The edits of nothing are no rate, however many they are.
+        statistics[f"ued{ending}"] = ratio(f"edits{ending}", f"tokens{ending}", 100)
+        statistics[f"ned{ending}"] = mean_of(f"distance{ending}")
+    return {
+        name: torch.tensor(statistic(found) if rows else math.nan, dtype=torch.float64)
+        for name, statistic in statistics.items()
+    }
+
+
+def excess(rows: Columns) -> float:
+    """Return the statistic of `robustness_rows` that is the mean distance above what the change of length makes."""
+    return excess_distance(float(rows["distance"].mean()), float(rows["bound"].mean()))
 
 
 def length_bound(first: int, second: int) -> float:
@@ -149,60 +165,3 @@ def overall_robustness(distances: Mapping[str, Sequence[float]]) -> float:
     """
     means = [math.fsum(values) / len(values) if len(values) else math.nan for values in distances.values()]
     return 1 - math.fsum(means) / len(means) if means else math.nan
-
-
-class Robustness(Metric):
-    """`robustness` over a data set, for each of several disturbances.
-
-    Args:
-        conditions: Names of the disturbances, such as "pitch+1".
-    """
-
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-    sums: Tensor
-    counts: Tensor
-
-    def __init__(self, conditions: Sequence[str], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if not conditions or isinstance(conditions, str):
-            raise InputError(f"give the names of the disturbances as a list, at least one, got {conditions!r}.")
-        self.conditions = tuple(dict.fromkeys(conditions))
-        self.add_state("sums", torch.zeros(len(self.conditions), 7, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("counts", torch.zeros(len(self.conditions), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, noisy: Units, clean: Units, condition: str) -> None:
-        """Add utterances under one of the disturbances; arguments as in `robustness`.
-
-        Raises:
-            InputError: As there, or the disturbance was not declared.
-        """
-        if condition not in self.conditions:
-            raise InputError(f"{condition!r} is not declared: {near_matches(condition, self.conditions)}")
-        rows = robustness_rows(noisy, clean).to(self.sums.device)
-        place = self.conditions.index(condition)
-        self.sums[place] += rows.sum(0)
-        self.counts[place] += len(rows)
-
-    def compute(self) -> dict[str, dict[str, Tensor]]:
-        """Return the result of `robustness` by disturbance."""
-        return {
-            name: _result(sums, int(count))
-            for name, sums, count in zip(self.conditions, self.sums, self.counts, strict=True)
-        }
-
-
-def _result(sums: Tensor, count: int) -> dict[str, Tensor]:
-    edits, tokens, distance, edits_collapsed, tokens_collapsed, distance_collapsed, bound = sums.unbind()
-    # The edits of nothing are no rate, however many they are.
-    ued = 100 * edits / tokens if tokens else torch.full_like(edits, math.nan)
-    collapsed = 100 * edits_collapsed / tokens_collapsed if tokens_collapsed else torch.full_like(edits, math.nan)
-    ned = distance / count
-    return {
-        "ued": ued,
-        "ned": ned,
-        "ued_collapsed": collapsed,
-        "ned_collapsed": distance_collapsed / count,
-        "excess": sums.new_tensor(excess_distance(float(ned), float(bound / count))) if count else ned,
-    }

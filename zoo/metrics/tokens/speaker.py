@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +21,10 @@ from torch import Tensor
 
 from zoo._random import derive_seed
 from zoo.errors import InputError
-from zoo.metrics.tokens.corpus import TokenCorpus, key, labelled
 from zoo.metrics.tokens.similarity import MEASURES, chance_corrected, similarities
-from zoo.metrics.tokens.streams import Units
+from zoo.metrics.tokens.streams import Units, key, labelled
 
-__all__ = ["SpeakerInvariance", "speaker_invariance", "speaker_similarities"]
+__all__ = ["speaker_invariance", "speaker_similarities"]
 
 _CLOSE = 0.2  # durations of a mismatched pair differ by at most this share of the longer
 
@@ -94,32 +93,6 @@ def speaker_invariance(
     """
     streams = labelled(units, texts=texts, speakers=speakers, durations=durations)
     return _result(_recordings(streams, texts, speakers, durations), max_pairs, seed)
-
-
-class SpeakerInvariance(TokenCorpus):
-    """`speaker_invariance` over a data set, whose tokens it keeps. The order does not matter.
-
-    Args:
-        max_pairs: Of a text with more pairs so many are drawn.
-        seed: Of the draws.
-    """
-
-    higher_is_better = True
-
-    def __init__(self, max_pairs: int = 200, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(num_labels=3, **kwargs)
-        self.max_pairs, self.seed = max_pairs, seed
-
-    def update(self, units: Units, texts: Sequence[str], speakers: Sequence[str], durations: Sequence[float]) -> None:
-        """Add recordings; arguments as in `speaker_invariance`."""
-        streams = labelled(units, texts=texts, speakers=speakers, durations=durations)
-        self._add(streams, [recording[:3] for recording in _recordings(streams, texts, speakers, durations)])
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return the result of `speaker_invariance`."""
-        items = zip(*self._items(), strict=True)
-        recordings = [_Recording(text, speaker, duration, ids) for ids, (text, speaker, duration) in items]
-        return _result(recordings, self.max_pairs, self.seed)
 
 
 def _recordings(

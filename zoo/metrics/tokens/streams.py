@@ -7,9 +7,11 @@ Source: section 2 of the library's specification of the Speech Tokenizer Assessm
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from torch import Tensor
 from zoo.errors import InputError, TokenError
 from zoo.tokens import Tokens
 
-__all__ = ["Units", "collapse_runs", "joint_stream", "one_stream"]
+__all__ = ["Units", "collapse_runs", "joint_stream", "key", "labelled", "one_stream"]
 
 Units = Tokens | Sequence[Tensor] | Sequence[Sequence[int]]
 """Tokens of N utterances: `Tokens`, or N sequences of ids [T] (tensors or lists of integers)."""
@@ -97,6 +99,25 @@ def check_pairs(first: Sequence[object], second: Sequence[object]) -> None:
     """Raise InputError unless both have as many items."""
     if len(first) != len(second):
         raise InputError(f"there are {len(first)} items to compare with {len(second)}.")
+
+
+def key(name: str) -> int:
+    """Return a number for a name, the same in every process: 63 bits of its SHA-256."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 1
+
+
+def labelled(units: Units, vocab_size: int | None = None, **columns: Sequence[Any]) -> list[list[int]]:
+    """Return the streams of utterances after a check that there are as many of everything.
+
+    Raises:
+        InputError: A column has another number of entries than there are utterances.
+        TokenError: As `one_stream`.
+    """
+    streams = one_stream(units, vocab_size)
+    for name, column in columns.items():
+        if isinstance(column, str) or len(column) != len(streams):
+            raise InputError(f"there are {len(streams)} utterances: give as many {name}, got {column!r:.80}.")
+    return streams
 
 
 def _rows(units: Units) -> list[Tensor]:

@@ -18,8 +18,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from zoo.errors import InputError, near_matches
-from zoo.metrics.tokens.corpus import labelled
-from zoo.metrics.tokens.streams import Units, one_stream
+from zoo.metrics.tokens.streams import Units, labelled, one_stream
 
 __all__ = [
     "VocabularyUse",

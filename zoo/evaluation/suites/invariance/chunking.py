@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from zoo.data.manifest import Utterance
-from zoo.evaluation.figures import Row, ratio, row_interval
+from zoo.evaluation.figures import row_interval
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.report import Figure
 from zoo.evaluation.suites.invariance.config import Chunking
+from zoo.metrics.rows import Row, ratio
 from zoo.spec import option_names
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens

@@ -14,13 +14,14 @@ from torch import Tensor
 import zoo
 from zoo import config
 from zoo.errors import ConfigError
-from zoo.evaluation.figures import Row, ratio, row_interval
+from zoo.evaluation.figures import row_interval
 from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Column, Figure, Report
 from zoo.evaluation.suite import environment
 from zoo.evaluation.suites.invariance.chunking import CUTS, chunking
 from zoo.evaluation.suites.invariance.config import InvarianceSuite, Mode
 from zoo.evaluation.suites.invariance.items import Items, has_lengths, padded_batches, read_items
+from zoo.metrics.rows import Row, ratio
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["INVARIANCE", "WAYS", "measure"]

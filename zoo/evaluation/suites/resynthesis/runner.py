@@ -18,7 +18,7 @@ from torch import Tensor
 
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.errors import InputError
-from zoo.evaluation.figures import Row, mean_of, ratio, row_interval
+from zoo.evaluation.figures import row_interval
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Column, Figure, Report
@@ -27,6 +27,7 @@ from zoo.evaluation.suites.resynthesis.config import GROUPS, Clips, ResynthesisS
 from zoo.evaluation.suites.resynthesis.judges import TEXT_RATES, Judges, text_counts
 from zoo.evaluation.suites.resynthesis.systems import Recording, System, systems
 from zoo.evaluation.utterances import choose, read_wave
+from zoo.metrics.rows import Row, mean_of, ratio
 
 __all__ = ["RESYNTHESIS", "measure"]
 

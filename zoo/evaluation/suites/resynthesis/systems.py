@@ -19,7 +19,7 @@ from zoo.evaluation.items import load_for
 from zoo.modalities.speech import SpeechTokenizer
 from zoo.tokenizer import Tokenizer
 
-__all__ = ["Function", "Recording", "RoundTrip", "System", "Vocoder", "griffin_lim", "systems"]
+__all__ = ["Function", "Recording", "RoundTrip", "System", "Vocoder", "systems"]
 
 
 class System(ABC):
@@ -142,34 +142,6 @@ def systems(name: str) -> Iterator[System]:
     if isinstance(tokenizer, SpeechTokenizer) and tokenizer.has_vocoder:
         yield Vocoder(f"{name}: vocoder alone", tokenizer)
     yield RoundTrip(name, tokenizer)
-
-
-def griffin_lim(wave: Tensor, sample_rate: int) -> Tensor:
-    """Make a wave of a recording's 80 mel bands without any network: what a vocoder has to beat.
-
-    The pseudo-inverse spreads the bands' magnitudes over frequencies, iteration finds their phases (Griffin and Lim
-    1984), starting from zero, so that nothing is random.
-
-    Args:
-        wave: (samples,).
-        sample_rate: Hz.
-
-    Returns:
-        (samples,).
-    """
-    from torchaudio.functional import griffinlim, melscale_fbanks
-
-    size, hop = round(0.064 * sample_rate), round(0.016 * sample_rate)
-    window = torch.hann_window(size)
-    samples = len(wave)
-    wave = pad(wave, (0, max(0, size - samples)))
-    bands = melscale_fbanks(size // 2 + 1, 0.0, min(8000.0, sample_rate / 2), 80, sample_rate, "slaney", "slaney").T
-    heard = bands @ torch.stft(wave, size, hop, window=window, return_complex=True).abs()
-    magnitudes = (torch.linalg.pinv(bands) @ heard).clamp(min=0)
-    made: Tensor = griffinlim(
-        magnitudes, window, size, hop, size, power=1.0, n_iter=32, momentum=0.99, length=len(wave), rand_init=False
-    )
-    return made[:samples]
 
 
 def _imported(module: str, function: str) -> Callable[[Tensor, int], Tensor]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from torch import Tensor
 
-from zoo.evaluation.figures import Sheet, figure, interval
+from zoo.evaluation.figures import Sheet, figure, row_interval
 from zoo.evaluation.report import Figure
 from zoo.evaluation.subject import LARGEST_TABLE, Stream, seen_only
 from zoo.evaluation.suites.stab.config import StabSuite
+from zoo.metrics.rows import ratio
 from zoo.metrics.tokens.byte_pairs import apply_merges, byte_pair_costs, learn_merges
 from zoo.metrics.tokens.compression import bitrate, conditional_entropy, huffman_efficiency, huffman_lengths
 from zoo.metrics.tokens.streams import one_stream
@@ -77,8 +77,8 @@ def _huffman(
     cost = Figure(found["bits_per_second"])
     if found["bits_per_token"]:
         lengths = huffman_lengths(made + 1)
-        rows = [(int(lengths[list(row)].sum()), len(row)) for row in test if row]
-        cost = interval(rows, suite.bootstrap, _ONE_TOKEN, lambda drawn: rate * drawn[:, 0].sum() / drawn[:, 1].sum())
+        rows = [{"bits": int(lengths[list(row)].sum()), "tokens": len(row)} for row in test if row]
+        cost = row_interval(rows, ratio("bits", "tokens", rate), suite.bootstrap, _ONE_TOKEN)
     return sheet | {"huffman_bits_per_second": cost}
 
 
@@ -93,13 +93,11 @@ def _byte_pairs(
     sheet: Sheet = {}
     for prefix, number in numbers.items():
         merges = learned[:number]
-        rows = np.array([(len(row), len(apply_merges(row, stream.vocab_size, merges))) for row in test if row])
-        before, after = rows.sum(0).tolist()
+        rows = [{"before": len(row), "after": len(apply_merges(row, stream.vocab_size, merges))} for row in test if row]
+        before, after = (sum(row[name] for row in rows) for name in ("before", "after"))
         costs = byte_pair_costs(before, after, num_merges=len(merges), vocab_size=stream.vocab_size, token_rate=rate)
         sheet |= {f"{prefix}_{name}": figure(value, _ONE_TOKEN) for name, value in costs.items()}
-        sheet[f"{prefix}_ratio"] = interval(
-            rows, suite.bootstrap, _ONE_TOKEN, lambda drawn: drawn[:, 0].sum() / drawn[:, 1].sum()
-        )
+        sheet[f"{prefix}_ratio"] = row_interval(rows, ratio("before", "after"), suite.bootstrap, _ONE_TOKEN)
     if "bpe" not in numbers:
         names = ("ratio", "tokens_per_second", "num_merges", "bits_per_second", "gain")
         sheet |= {f"bpe_{name}": Figure.missing("so many merges as there are ids are never learned") for name in names}

@@ -31,7 +31,7 @@ from zoo.data.perturbations.opus import Opus
 from zoo.data.perturbations.room import Babble, acoustic_perturbation
 from zoo.errors import InputError, near_matches, shown
 from zoo.evaluation.suites.stab.config import StabFiles, Strengths
-from zoo.metrics.tokens.corpus import key
+from zoo.metrics.tokens.streams import key
 
 __all__ = ["PARTS", "Corpus", "Disturber", "Recording", "read_corpus"]
 

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -152,7 +151,7 @@ def _disturb(
     steps: _Steps,
 ) -> dict[str, Any]:
     """Disturb clips, each once for all tokenizers; return what they make of the first, for pictures."""
-    rows: dict[str, dict[str, list[Tensor]]] = {
+    rows: dict[str, dict[str, list[list[dict[str, float]]]]] = {
         subject.name: {stream.name: [] for stream in subject.streams} for subject in subjects
     }
     examples: dict[str, Any] = {}
@@ -175,16 +174,14 @@ def _disturb(
             ids = subject.encode(waves)
             for stream in subject.streams:
                 clean, *noisy = subject.split(ids, stream)
-                found = robustness_rows(noisy, [clean] * len(noisy))
-                rows[subject.name][stream.name].append(found)
+                rows[subject.name][stream.name].append(robustness_rows(noisy, [clean] * len(noisy)))
                 if is_example and stream.codebook is not None:
                     pair = {"clean": clean.tolist(), "noisy": noisy[drawn].tolist()}
                     examples["ids"][_column(subject, stream)] = pair
     for subject in subjects:
         for stream in subject.streams:
-            several = rows[subject.name][stream.name]
-            stacked = torch.stack(several).numpy() if several else np.zeros((0, len(conditions), 7))
-            sheets[subject.name][stream.name] |= robustness(stacked, conditions, disturber.missing, suite)
+            found = rows[subject.name][stream.name]
+            sheets[subject.name][stream.name] |= robustness(found, conditions, disturber.missing, suite)
     return examples
 
 

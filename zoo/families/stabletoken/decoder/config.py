@@ -3,81 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from zoo import config as configs
+from zoo.components.layers.conformer import ConformerConfig
+from zoo.components.layers.unet1d import UNetConfig
 from zoo.components.vocoder.config import VocoderConfig
 from zoo.errors import ConfigError
 
 __all__ = ["ConformerConfig", "DecoderConfig", "UNetConfig", "VocoderConfig"]
 
-_GROUPS = 8
-_VOCODER = VocoderConfig()
+_CONFORMER, _UNET, _VOCODER = ConformerConfig(), UNetConfig(), VocoderConfig()
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(f"decoder: {message}.")
-
-
-@dataclass(frozen=True)
-class ConformerConfig:
-    """Settings of the network that reads the tokens.
-
-    Attributes:
-        width: Width of the blocks, D.
-        num_heads: Attention heads, a divisor of D.
-        ffn_size: Width inside the blocks' MLPs.
-        num_blocks: Blocks.
-        block_size: Tokens that see one another; later ones are hidden from them. Unknown for the published model, whose
-            class has this default.
-    """
-
-    width: int = 512
-    num_heads: int = 8
-    ffn_size: int = 2048
-    num_blocks: int = 6
-    block_size: int = 25
-
-    def __post_init__(self) -> None:
-        configs.check_fields(self, "decoder: conformer")
-        configs.check_positive(self, "decoder: conformer")
-        _require(
-            self.width % self.num_heads == 0 and self.width % 2 == 0,
-            f"conformer: width must be even and a multiple of num_heads, got {self.width} and {self.num_heads}",
-        )
-
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """Settings of the network that predicts velocities of the mel spectrum.
-
-    Attributes:
-        channels: Channels of each level, multiples of 8; each level but the last halves the rate.
-        num_layers: Transformer layers of each level, on the way down and on the way up.
-        num_middle: Blocks between, at the lowest rate, each with that many transformer layers.
-        num_heads: Attention heads.
-        head_size: Width of one head.
-        predicts: What the last layer gives: as published, the `velocity`; or the `data`, the spectrum at the path's
-            end, from which the velocity follows. A velocity is the spectrum less the noise, so that all of the noise
-            has to get through the network, and through less than a few times as many channels as there are mel bands it
-            does not (Li and He, arXiv 2511.13720).
-    """
-
-    channels: tuple[int, ...] = (256, 256)
-    num_layers: int = 4
-    num_middle: int = 12
-    num_heads: int = 8
-    head_size: int = 64
-    predicts: Literal["velocity", "data"] = "velocity"
-
-    def __post_init__(self) -> None:
-        configs.check_fields(self, "decoder: unet")
-        configs.check_positive(self, "decoder: unet")
-        _require(
-            bool(self.channels) and all(channels >= 1 and channels % _GROUPS == 0 for channels in self.channels),
-            f"unet: channels must be multiples of {_GROUPS}, one a level, got {self.channels}",
-        )
 
 
 @dataclass(frozen=True)
@@ -108,8 +48,8 @@ class DecoderConfig:
     speaker_size: int = 192
     steps: int = 10
     guidance: float = 0.7
-    conformer: ConformerConfig = ConformerConfig()
-    unet: UNetConfig = UNetConfig()
+    conformer: ConformerConfig = _CONFORMER
+    unet: UNetConfig = _UNET
     vocoder: VocoderConfig = _VOCODER
 
     def __post_init__(self) -> None:

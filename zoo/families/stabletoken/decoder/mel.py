@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.components.flow import Cosine, Guidance, Path, Solver, draw_noise, sample
+from zoo.components.layers.conformer import BlockConformer
+from zoo.components.layers.unet1d import VelocityUNet
 from zoo.families.stabletoken.decoder.config import DecoderConfig
-from zoo.families.stabletoken.decoder.conformer import BlockConformer
-from zoo.families.stabletoken.decoder.unet import VelocityUNet
 
 __all__ = ["PATH", "LengthRegulator", "MelFlow"]
 

@@ -1,14 +1,13 @@
 """The authors' released decoder: read as it is, and written for round trips.
 
 A folder `decoder/` beside `tokenizer/` has `config.yaml` (see `decoder_settings.py`) and two plain state dicts,
-`flow.pt` and `hift.pt`, or the same as safetensors. Of pickles nothing but tensors is read. Every tensor is used, and
-one that is missing or that nobody knows is an error. Weight norms stay a length and a direction, `weight_g` and
-`weight_v`, as they are released.
+`flow.pt` and `hift.pt`, or the same as safetensors. Every tensor is used, and one that is missing or that nobody knows
+is an error. Weight norms stay a length and a direction, `weight_g` and `weight_v`, as they are released.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -25,7 +24,7 @@ from zoo.families.stabletoken.official.decoder_names import flow_name, usual_nam
 if TYPE_CHECKING:
     from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 
-__all__ = ["fill", "locate", "read", "read_config", "require_weights", "write"]
+__all__ = ["locate", "read", "read_config", "require_weights", "write"]
 
 _FOLDER, _CONFIG = "decoder", "config.yaml"
 _FLOW, _VOCODER = "flow", "hift"
@@ -42,7 +41,7 @@ def locate(folder: Path) -> Path | None:
 def require_weights(place: Path) -> None:
     """Raise `CheckpointError` if the weights of a network are missing. Nothing is read."""
     for stem in (_FLOW, _VOCODER):
-        _find(place, stem)
+        foreign.weight_file(place, stem)
 
 
 def read_config(place: Path) -> DecoderConfig:
@@ -55,34 +54,23 @@ def read_config(place: Path) -> DecoderConfig:
     return settings.read(place / _CONFIG)
 
 
-def fill(decoder: SpeechDecoder, place: Path) -> None:
-    """Read the released weights into a decoder of the settings beside them.
-
-    Raises:
-        CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the settings.
-    """
-    decoder.load_state_dict(read(decoder, place), strict=True)
-
-
 def read(decoder: nn.Module, place: Path) -> dict[str, Tensor]:
     """Return the released weights by the names that they have in `decoder`, which may be on the meta device.
 
     Raises:
         CheckpointError: A file or tensor is missing, unexpected, damaged or contradicts the settings.
     """
-    vocoder: dict[str, Tensor] = {}
-    for key, value in _read(place, _VOCODER).items():
-        if usual_name(key) in vocoder:
-            raise CheckpointError(f"{place}: {_VOCODER} has {usual_name(key)} twice, under two spellings.")
-        vocoder[usual_name(key)] = value
-    tensors = _read(place, _FLOW), vocoder
     state = decoder.state_dict()
     ready: dict[str, Tensor] = {}
-    for names, found, stem in zip(_names(cast("SpeechDecoder", decoder)), tensors, (_FLOW, _VOCODER), strict=True):
-        expected = {theirs: state[ours] for ours, theirs in names.items()}
-        _weights.require_fit(_weights.kinds(expected), _weights.kinds(found), f"{place / stem}.*")
-        _weights.require_finite(found, f"{place / stem}.*")
-        ready |= {ours: found[theirs] for ours, theirs in names.items()}
+    for names, stem in zip(_names(cast("SpeechDecoder", decoder)), (_FLOW, _VOCODER), strict=True):
+        path = foreign.weight_file(place, stem)
+        found = foreign.read_tensors(path)
+        if stem == _VOCODER:
+            twice = [name for name, count in Counter(map(usual_name, found)).items() if count > 1]
+            if twice:
+                raise CheckpointError(f"{path} has {twice[0]} twice, under two spellings.")
+            found = {usual_name(key): value for key, value in found.items()}
+        ready |= foreign.fitted(found, names, state, str(path))
     return ready
 
 
@@ -119,19 +107,3 @@ def _names(decoder: SpeechDecoder) -> tuple[dict[str, str], dict[str, str]]:
     levels = len(decoder.config.unet.channels)
     flow = {f"flow.{name}": flow_name(name, levels) for name in decoder.flow.state_dict()}
     return flow, {f"vocoder.{name}": vocoder_name(name) for name in decoder.vocoder.state_dict()}
-
-
-def _find(place: Path, stem: str) -> Path:
-    for path in (place / (stem + suffix) for suffix in _SUFFIXES):
-        if path.is_file():
-            return path
-    raise CheckpointError(f"{place} has neither {stem}.pt nor {stem}.safetensors: download it again.")
-
-
-def _read(place: Path, stem: str) -> Mapping[str, Tensor]:
-    """Return the tensors of a file, on the CPU."""
-    path = _find(place, stem)
-    if path.suffix == ".pt":
-        return foreign.read_pickle(path)
-    with _weights.opened(path) as file:
-        return _weights.read(file)

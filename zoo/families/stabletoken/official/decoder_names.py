@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from zoo.checkpoint.foreign import renamed
 
 __all__ = ["flow_name", "usual_name", "vocoder_name"]
 
@@ -76,20 +76,14 @@ _SPELLINGS = (
 
 def flow_name(name: str, num_levels: int) -> str:
     """Return how `flow.pt` names a tensor of our `MelFlow`, whose U-Net has that many levels."""
-    return _replaced(name, _FLOW).replace(".LAST.", f".{num_levels - 1}.")
+    return renamed(name, _FLOW).replace(".LAST.", f".{num_levels - 1}.")
 
 
 def vocoder_name(name: str) -> str:
     """Return how `hift.pt` names a tensor of our `Vocoder`."""
-    return _replaced(name, _VOCODER)
+    return renamed(name, _VOCODER)
 
 
 def usual_name(name: str) -> str:
     """Return the name in a file's `hift.pt` as `vocoder_name` spells it."""
-    return _replaced(name, _SPELLINGS)
-
-
-def _replaced(name: str, table: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in table:
-        name = re.sub(pattern, replacement, name)
-    return name
+    return renamed(name, _SPELLINGS)

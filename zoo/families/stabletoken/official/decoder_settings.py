@@ -1,7 +1,6 @@
 """The released `config.yaml` of the decoder: read as plain values, and written.
 
-The file is HyperPyYAML, whose tags build any Python object and call any function. Here a tag is dropped: `!new:Class`
-with a mapping is that mapping, `!ref <name>` is the value of that name at the top. Nothing is imported or called.
+The file is HyperPyYAML, whose tags `foreign.read_yaml` drops; `!ref <name>` is the value of that name at the top.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from typing import Any
 import yaml
 
 from zoo import config as configs
-from zoo.errors import CheckpointError, ConfigError, shown
+from zoo.checkpoint import foreign
+from zoo.errors import ConfigError, shown
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 
 __all__ = ["read", "write"]
-
-_LARGEST = 2**20
 
 # Where in the file each of our fields is. What the file leaves out is what the authors' classes have as default, which
 # is our default too.
@@ -98,25 +96,6 @@ _UNUSED = (
 _SECTIONS = tuple(dict.fromkeys(path.rpartition(".")[0] for path in (*_FIELDS.values(), *_FIXED)))
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Reads `!anything` as if it were not tagged. `!!python/…` stays what it is to its base class, an error."""
-
-
-def _untagged(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_scalar(node)  # type: ignore[arg-type]
-
-
-_PlainLoader.add_multi_constructor("!", _untagged)
-# YAML 1.1, which PyYAML reads, takes 1e-6 for a word; HyperPyYAML takes it for a number.
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
 def read(path: Path) -> DecoderConfig:
     """Return the settings in a released `config.yaml`.
 
@@ -125,7 +104,7 @@ def read(path: Path) -> DecoderConfig:
         ConfigError: A setting is unusable, is one that this decoder does not have, or may be hidden behind a key that
             nobody knows.
     """
-    values = _parse(path)
+    values = foreign.read_yaml(path)
     flat: dict[str, Any] = {}
     for section in _SECTIONS:
         mapping = _find(values, section, path)
@@ -142,49 +121,26 @@ def read(path: Path) -> DecoderConfig:
         config = configs.from_dict(DecoderConfig, ours, "config")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    for place, wanted in _FIXED.items():
-        only = wanted if isinstance(wanted, list) else [_field(config, wanted)]
-        if place in flat and flat[place] != only[0]:
-            raise ConfigError(f"{path}: {place} is {shown(flat[place])}; only {only[0]!r} is known to work here.")
+    plain = configs.to_dict(config)
+    for place, only in _FIXED.items():
+        wanted = only[0] if isinstance(only, list) else _at(plain, only)
+        if place in flat and flat[place] != wanted:
+            raise ConfigError(f"{path}: {place} is {shown(flat[place])}; only {wanted!r} is known to work here.")
     return config
 
 
 def write(config: DecoderConfig, path: Path) -> None:
     """Write settings with the keys that `read` knows, without the tags that say which classes to build."""
     values: dict[str, Any] = {}
-    for place in (*_FIXED, *_FIELDS.values()):
+    plain = configs.to_dict(config)
+    fixed = {place: only[0] if isinstance(only, list) else _at(plain, only) for place, only in _FIXED.items()}
+    for place, value in {**fixed, **{place: _at(plain, field) for field, place in _FIELDS.items()}}.items():
         *section, key = place.split(".")
         target = values
         for part in section:
             target = target.setdefault(part, {})
-        fixed = _FIXED.get(place)
-        if place in _FIXED:
-            target[key] = fixed[0] if isinstance(fixed, list) else _field(config, str(fixed))
-    plain = configs.to_dict(config)
-    for field, place in _FIELDS.items():
-        *section, key = place.split(".")
-        target = values
-        for part in section:
-            target = target[part]
-        part, _, name = field.rpartition(".")
-        target[key] = (plain[part] if part else plain)[name]
+        target[key] = value
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise CheckpointError(f"{path} is too large for settings: {path.stat().st_size} bytes.")
-        # A subclass of the safe loader.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path} cannot be read as plain YAML ({reason:.300}): download it again.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a YAML mapping, got {type(values).__name__}.")
-    return values
 
 
 def _find(values: dict[str, Any], section: str, path: Path) -> dict[str, Any] | None:
@@ -226,6 +182,8 @@ def _require_known(mapping: dict[str, Any], section: str, path: Path) -> None:
         )
 
 
-def _field(config: DecoderConfig, name: str) -> Any:
-    part, _, last = name.rpartition(".")
-    return getattr(getattr(config, part) if part else config, last)
+def _at(values: dict[str, Any], place: str) -> Any:
+    found: Any = values
+    for key in place.split("."):
+        found = found[key]
+    return found

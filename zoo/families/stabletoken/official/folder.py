@@ -23,11 +23,11 @@ from torch import Tensor
 
 from zoo.checkpoint import foreign
 from zoo.checkpoint import weights as _weights
+from zoo.checkpoint.whisper import whisper_name
 from zoo.components.quantizers import VotingLFQConfig, parse
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.official import decoder as official_decoder
-from zoo.families.stabletoken.official.names import released_name
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def load(folder: Path, *, decoder: bool = True) -> StableTokenTokenizer:
     ours = [key for key in tokenizer.state_dict() if not key.startswith(_DECODER)]
     tokenizer.load_state_dict(_ours(tensors, ours, config), strict=decoder_place is None)
     if decoder_place is not None:
-        official_decoder.fill(cast("SpeechDecoder", tokenizer.decoder), decoder_place)
+        tokenizer.decoder.load_state_dict(official_decoder.read(tokenizer.decoder, decoder_place))
     tokenizer.spec = replace(tokenizer.spec, licence=LICENCE)
     tokenizer.trained_on = "the authors' own files, see arXiv 2509.22220"
     return tokenizer
@@ -223,7 +223,7 @@ def _released(tensors: Mapping[str, Tensor], config: StableTokenConfig) -> dict[
         if _BRANCHES in key:
             released |= dict(zip(_branch_names(key, config), value.chunk(_voting(config).num_voters), strict=True))
         else:
-            released[released_name(key)] = value
+            released[_released_name(key)] = value
     return released
 
 
@@ -232,9 +232,13 @@ def _ours(tensors: Mapping[str, Tensor], keys: Iterable[str], config: StableToke
     return {
         key: torch.cat([tensors[name] for name in _branch_names(key, config)])
         if _BRANCHES in key
-        else tensors[released_name(key)]
+        else tensors[_released_name(key)]
         for key in keys
     }
+
+
+def _released_name(key: str) -> str:
+    return whisper_name(key).replace("quantizer.out.", "quantizer.project_out.", 1)
 
 
 def _voting(config: StableTokenConfig) -> VotingLFQConfig:

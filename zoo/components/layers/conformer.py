@@ -1,12 +1,13 @@
-"""What reads the tokens: blocks of attention with relative positions (Gulati et al., arXiv 2005.08100).
+"""A conformer (Gulati et al., arXiv 2005.08100) that sees its input block by block, as speech decoders have it.
 
-Of a conformer's parts only attention and one MLP are left; the published blocks have neither a second MLP nor a
+Of a conformer's parts only attention with relative positions and one MLP are left: neither a second MLP nor a
 convolution.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +15,44 @@ from torch import Tensor, nn
 
 from zoo.components.layers.attention import merge_heads, split_heads
 from zoo.components.layers.positions import relative_sincos
-from zoo.families.stabletoken.decoder.config import ConformerConfig
+from zoo.config import check_fields, check_positive
+from zoo.errors import ConfigError
 
-__all__ = ["BlockConformer", "RelativeAttention", "block_mask"]
+__all__ = ["BlockConformer", "ConformerConfig", "RelativeAttention", "block_mask"]
+
+
+@dataclass(frozen=True)
+class ConformerConfig:
+    """Settings of a `BlockConformer`.
+
+    Attributes:
+        width: Width of the blocks, D.
+        num_heads: Attention heads, a divisor of D.
+        ffn_size: Width inside the blocks' MLPs.
+        num_blocks: Blocks.
+        block_size: Positions that see one another; later ones are hidden from them.
+
+    Raises:
+        ConfigError: A value is unusable.
+    """
+
+    width: int = 512
+    num_heads: int = 8
+    ffn_size: int = 2048
+    num_blocks: int = 6
+    block_size: int = 25
+
+    def __post_init__(self) -> None:
+        check_fields(self, "conformer")
+        check_positive(self, "conformer")
+        if self.width % self.num_heads or self.width % 2:
+            raise ConfigError(
+                f"conformer: width must be even and a multiple of num_heads, got {self.width} and {self.num_heads}."
+            )
 
 
 class BlockConformer(nn.Module):
-    """Vectors (B, T, D) → (B, T, D), each a function of its own block of tokens and of all before it.
+    """Vectors (B, T, D) → (B, T, D), each a function of its own block of positions and of all before it.
 
     Args:
         config: Sizes.
@@ -70,8 +102,8 @@ class RelativeAttention(nn.Module):
 
         Args:
             x: (B, T, D).
-            positions: (2T - 1, D), from T - 1 tokens back to T - 1 ahead (`relative_sincos`).
-            mask: (T, T) bool, True where a row's token sees a column's.
+            positions: (2T - 1, D), from T - 1 rows back to T - 1 ahead (`relative_sincos`).
+            mask: (T, T) bool, True where a row sees a column's.
 
         Returns:
             (B, T, D).
@@ -108,7 +140,7 @@ class _Block(nn.Module):
 
 
 def block_mask(length: int, block_size: int, device: torch.device | None = None) -> Tensor:
-    """Return (T, T) bool: a token sees all of its own block and every earlier token."""
+    """Return (T, T) bool: a position sees all of its own block and every earlier one."""
     block = torch.arange(length, device=device) // block_size
     return block[None, :] <= block[:, None]
 
@@ -116,7 +148,7 @@ def block_mask(length: int, block_size: int, device: torch.device | None = None)
 def _aligned(scores: Tensor) -> Tensor:
     """Turn scores by distance (B, H, T, 2T - 1) into scores by key, (B, H, T, T).
 
-    Row i starts at distance T - 1, and key 0 is i tokens back. With one column more, to read the rows on in lines of
+    Row i starts at distance T - 1, and key 0 is i rows back. With one column more, to read the rows on in lines of
     one number less moves each by one against the last.
     """
     batch, heads, length, _ = scores.shape

@@ -1,12 +1,14 @@
-"""What predicts the velocity of a mel spectrum on its way from noise to speech.
+"""A U-Net along time that predicts the velocity of a mel spectrum on its way from noise to speech.
 
-A U-Net along time, as in Matcha-TTS (Mehta et al., arXiv 2309.03199): each level is a residual block of convolutions
-that knows the time, then transformer layers.
+As in Matcha-TTS (Mehta et al., arXiv 2309.03199), each level is a residual block of convolutions that knows the flow's
+time, then transformer layers.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +16,47 @@ from torch import Tensor, nn
 
 from zoo.components.layers.attention import merge_heads, split_heads
 from zoo.components.layers.positions import timestep_embedding
-from zoo.families.stabletoken.decoder.config import UNetConfig
+from zoo.config import check_fields, check_positive
+from zoo.errors import ConfigError
 
-__all__ = ["VelocityUNet"]
+__all__ = ["UNetConfig", "VelocityUNet"]
 
 _TIME_SCALE = 1000.0
 _LEAST_TIME = 0.05
 _GROUPS = 8
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Settings of a `VelocityUNet`.
+
+    Attributes:
+        channels: Channels of each level, multiples of 8; each level but the last halves the rate.
+        num_layers: Transformer layers of each level, on the way down and on the way up.
+        num_middle: Blocks between, at the lowest rate, each with that many transformer layers.
+        num_heads: Attention heads.
+        head_size: Width of one head.
+        predicts: What the last layer gives: the `velocity`; or the `data`, the spectrum at the path's end, from which
+            the velocity follows. A velocity is the spectrum less the noise, so that all of the noise has to get through
+            the network, and through less than a few times as many channels as there are mel bands it does not (Li and
+            He, arXiv 2511.13720).
+
+    Raises:
+        ConfigError: A value is unusable.
+    """
+
+    channels: tuple[int, ...] = (256, 256)
+    num_layers: int = 4
+    num_middle: int = 12
+    num_heads: int = 8
+    head_size: int = 64
+    predicts: Literal["velocity", "data"] = "velocity"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "unet")
+        check_positive(self, "unet")
+        if not self.channels or any(channels < 1 or channels % _GROUPS for channels in self.channels):
+            raise ConfigError(f"unet: channels must be multiples of {_GROUPS}, one a level, got {self.channels}.")
 
 
 class VelocityUNet(nn.Module):
@@ -29,8 +65,13 @@ class VelocityUNet(nn.Module):
     Items of a batch have one length: there is no padding that statistics or attention could run over.
 
     Args:
-        num_mel: M. The input has 4M channels: the spectrum, what the tokens say, the speaker, a spectrum to go on from.
+        num_mel: M. The input has 4M channels: the spectrum, the content, the speaker, a spectrum to go on from.
         config: Sizes.
+
+    Attributes:
+        down: Levels on the way down; `shrink` are the downsamplings between them, `down_smooth` follows the last.
+        middle: Levels at the lowest rate.
+        up: Levels on the way up; `stretch` are the upsamplings between them, `up_smooth` follows the last.
     """
 
     def __init__(self, num_mel: int, config: UNetConfig) -> None:
@@ -63,7 +104,7 @@ class VelocityUNet(nn.Module):
         Args:
             x: (B, M, F).
             t: (B,) from 0, noise, to 1, speech.
-            content: (B, M, F), the mean spectrum that the tokens say.
+            content: (B, M, F), the mean spectrum of what is to be said.
             speaker: (B, M).
             prompt: (B, M, F), the beginning of the spectrum where it is given, 0 where it is not.
         """
