@@ -38,9 +38,10 @@ import os
 import subprocess
 import sys
 import time
-import venv
 from collections import defaultdict
 from pathlib import Path
+
+from _packages import prepare
 
 PINS = (
     "cffi==2.1.1",
@@ -76,38 +77,12 @@ def main() -> None:
     if args.inside:
         make(args.out, args.sources, not args.without_kokoro, args.workers)
         return
-    python = prepare(args.env)
+    python = prepare(args.env, PINS)
     settings = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [str(python), __file__, "--inside", *sys.argv[1:]], env={**os.environ, **settings}, check=False
     )
     raise SystemExit(done.returncode)
-
-
-def prepare(folder: Path) -> Path:
-    """Make the virtual environment if it is not there yet, and return its Python."""
-    python = folder / "bin/python"
-    wanted = "\n".join(PINS)
-    stamp = folder / "installed.txt"
-    if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return python
-    if folder.exists() and not (folder / "pyvenv.cfg").exists() and any(folder.iterdir()):
-        raise SystemExit(f"{folder} holds something else than a virtual environment; give --env a new folder.")
-    print(f"Making {folder} ...", flush=True)
-    try:
-        venv.create(folder, with_pip=True, clear=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise SystemExit(f"Could not make the virtual environment {folder}: {error}") from None
-    command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--only-binary=:all:"]
-    done = subprocess.run([*command, *PINS], capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = "\n".join(f"  {line}" for line in (done.stderr or done.stdout).strip().splitlines()[-6:])
-        raise SystemExit(
-            f"pip install failed. If the package index did not answer, try again later or point pip at a mirror "
-            f"(PIP_INDEX_URL).\nIf a pinned version is gone, see PINS in {Path(__file__).name}. pip said:\n{said}"
-        )
-    stamp.write_text(wanted, encoding="utf-8")
-    return python
 
 
 def make(out: Path, cache: Path, kokoro: bool, workers: int) -> None:

@@ -49,6 +49,7 @@ NUM_NOISES = 60
 def main() -> None:
     """Parse the command line; start over inside the corpus's environment, or make the folder when already there."""
     import speech
+    from _packages import prepare
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo"
     parser = argparse.ArgumentParser(description="Make the recordings that eval/stab.yaml compares.")
@@ -65,7 +66,7 @@ def main() -> None:
         return
     if not (args.speech / "test.jsonl").exists():
         raise SystemExit(f"{args.speech / 'test.jsonl'} does not exist: run recipes/data/speech.py first.")
-    python = speech.prepare(args.env)
+    python = prepare(args.env, speech.PINS)
     settings = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [str(python), __file__, "--inside", *sys.argv[1:]]
     raise SystemExit(subprocess.run(command, env={**os.environ, **settings}, check=False).returncode)
@@ -73,17 +74,13 @@ def main() -> None:
 
 def make(out: Path, corpus: Path, cache: Path, kokoro: bool, workers: int) -> None:
     """Fetch, write the sound files and the manifest, and print what it holds. Called inside the environment."""
+    from _packages import fetch_debs
     from _speech import fetch, parallel
     from _speech.audio import number
     from speech import replace
 
     root = fetch.fetch(cache, kokoro)
-    for name, version, digest in EXTRA:
-        if fetch.deb(cache / "downloads", name, version) is None:
-            fetch.fetch_debian(cache / "downloads", cache / "apt", [f"{name}={version}"])
-        if (path := fetch.deb(cache / "downloads", name, version)) is None:
-            raise SystemExit(f"apt-get gave no file for {name} {version}; see {cache / 'downloads'}.")
-        fetch.unpack(path, digest, root, cache)
+    fetch_debs(cache, EXTRA, root)
 
     wanted = parallel.recordings(root, kokoro)
     with ProcessPoolExecutor(workers) as pool:

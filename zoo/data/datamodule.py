@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from zoo.data.loader import OrderedSampler, ResumableLoader, ResumableSampler, SeededItems
+from zoo.data.loader import OrderedSampler, ResumableLoader, ResumableSampler, SeededItems, WatchedLoader
 from zoo.errors import ConfigError
 
 __all__ = ["DataModule", "Split"]
@@ -59,6 +59,12 @@ class DataModule(LightningDataModule, ABC):
 
         return default_collate(items)
 
+    def on_batch(self, batch: Any) -> None:
+        """See a batch before it is handed out, in the process that trains."""
+
+    def on_epoch_end(self) -> None:
+        """Know that the last batch of an epoch is handed out."""
+
     def __getstate__(self) -> dict[str, Any]:
         # Workers that are not forked get `collate` pickled, and the trainer is neither theirs nor always picklable.
         return {**self.__dict__, "trainer": None}
@@ -78,7 +84,7 @@ class DataModule(LightningDataModule, ABC):
                 f"the training data has {len(sampler)} items a process, less than a batch of {self.batch_size}: "
                 "choose a smaller batch_size."
             )
-        return ResumableLoader(
+        loader = ResumableLoader(
             dataset,
             sampler,
             batch_size=self.batch_size,
@@ -86,6 +92,8 @@ class DataModule(LightningDataModule, ABC):
             collate=self.collate,
             pin_memory=self.pin_memory,
         )
+        loader.watcher = self
+        return loader
 
     def val_dataloader(self) -> Any:
         """Return the batches to validate on, in order."""
@@ -100,7 +108,7 @@ class DataModule(LightningDataModule, ABC):
         if dataset is None:
             return []  # what Lightning takes for none
         # Not resumable: an evaluation always starts from the beginning.
-        return DataLoader(
+        loader = WatchedLoader(
             SeededItems(dataset, self.seed),
             self.eval_batch_size,
             sampler=self._sampler(dataset, is_training=False),
@@ -109,6 +117,8 @@ class DataModule(LightningDataModule, ABC):
             pin_memory=self.pin_memory,
             persistent_workers=self.num_workers > 0,
         )
+        loader.watcher = self
+        return loader
 
     def _sampler(self, dataset: Dataset[Any], *, is_training: bool) -> ResumableSampler:
         trainer = self.trainer

@@ -7,7 +7,7 @@ draws is a function of (seed, epoch, item). So neither the number of workers nor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sequential
 from zoo._random import derive_seed, preserved, seed_all
 from zoo.errors import ConfigError
 
-__all__ = ["OrderedSampler", "ResumableLoader", "ResumableSampler", "SeededItems"]
+__all__ = ["OrderedSampler", "ResumableLoader", "ResumableSampler", "SeededItems", "WatchedLoader", "Watcher"]
 
 _ORDER, _ITEM, _WORKERS = range(3)  # what a derived seed is for
 
@@ -110,7 +110,37 @@ class SeededItems(Dataset[Any]):
             return self.dataset[index]
 
 
-class ResumableLoader(DataLoader[Any]):
+class Watcher(Protocol):
+    """Who is told of the batches that a loader hands out, in the process that asks for them."""
+
+    def on_batch(self, batch: Any) -> None:
+        """See a batch before it is handed out."""
+
+    def on_epoch_end(self) -> None:
+        """Know that the batch just seen is the last of an epoch."""
+
+
+class WatchedLoader(DataLoader[Any]):
+    """A loader that tells a watcher of its batches."""
+
+    watcher: Watcher | None = None
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        left = self._num_left()
+        for batch in super().__iter__():
+            left -= 1
+            if self.watcher is not None:
+                self.watcher.on_batch(batch)
+                if left == 0:  # Lightning counts, and never asks for a batch after the last
+                    self.watcher.on_epoch_end()
+            yield batch
+
+    def _num_left(self) -> int:
+        """Return how many batches the epoch that starts now will hand out."""
+        return len(self)
+
+
+class ResumableLoader(WatchedLoader):
     """A loader whose position, as `state_dict` tells it, counts the batches handed out, not those read ahead.
 
     Lightning puts it into checkpoints and gives it back.
@@ -166,6 +196,9 @@ class ResumableLoader(DataLoader[Any]):
         for batch in super().__iter__():
             self._batches += 1
             yield batch
+
+    def _num_left(self) -> int:
+        return len(self) - self._batches
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the loader is, and what that depends on."""

