@@ -27,6 +27,7 @@ from zoo.training import (
     Checkpoints,
     EMAConfig,
     ExactResume,
+    History,
     ProgressLines,
     TokenizerModule,
     read_checkpoint,
@@ -64,7 +65,7 @@ def run(command: str, arguments: Sequence[str]) -> None:
             load_from_checkpoint_support=False,
             save_config_callback=SaveConfigCallback if command == "fit" else None,
             save_config_kwargs={"overwrite": True},  # a run that goes on without a logger has one folder for both
-            trainer_defaults={"callbacks": [ExactResume()]},
+            trainer_defaults={"callbacks": [ExactResume(), History()]},
             parser_class=_Parser,
             parser_kwargs={"prog": _Parser.command, "usage": f"{_Parser.command} --config FILE [options]"},
         )

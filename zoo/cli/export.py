@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> None:
         "Turn a training checkpoint into a folder that `zoo.load` reads and `zoo push` publishes: config.json and "
         "safetensors. The averaged weights are taken, where the run averaged them. What training has beside the "
         "tokenizer goes to a file of its own, so that another run can go on from the model. Nothing in the checkpoint "
-        "is run as code.",
+        "is run as code. The scalars of the run go to curves.json.",
         """
         zoo export checkpoints/last.ckpt -o my-model --name beast.mine
         zoo export checkpoints/last.ckpt -o my-model --weights trained
@@ -60,11 +60,16 @@ def export(checkpoint: str, out: str, weights: str, dtype: str, json: bool, **fa
     import torch
 
     import zoo
+    from zoo.hub.curves import CURVES, encode_curves
+    from zoo.training.checkpoint_file import curves_of, read_checkpoint
     from zoo.training.export import UNKNOWN_LICENCE, parts_of, tokenizer_of
 
     tokenizer = tokenizer_of(checkpoint, average={"auto": None, "averaged": True, "trained": False}[weights])
     rounded = None if dtype == "float32" else getattr(torch, dtype)
     folder = zoo.save(tokenizer, Path(out).expanduser(), dtype=rounded, training=parts_of(checkpoint), **facts)
+    content = read_checkpoint(checkpoint)
+    curves = encode_curves(curves_of(content), content.get("global_step", 0))
+    (folder / CURVES).write_text(curves, encoding="utf-8")
     if facts["licence"] is None and tokenizer.spec.licence == UNKNOWN_LICENCE:
         note("the licence of the weights that the run started from is not known: state it with --licence.")
     name = facts["name"] or tokenizer.name

@@ -13,6 +13,7 @@ from pathlib import Path
 from zoo import config as configs
 from zoo import registry, resources
 from zoo.data import signals
+from zoo.hub.curves import CURVES, curves_table, read_curves
 from zoo.tokenizer import NoDecoder, Tokenizer
 
 __all__ = ["RESULTS_FORMAT", "card_for", "facts", "write_card"]
@@ -78,9 +79,12 @@ No figures were measured for this checkpoint. `zoo eval` measures a folder of yo
 
 def write_card(tokenizer: Tokenizer, folder: Path, repo_id: str | None = None) -> Path:
     """Write `card_for(tokenizer)` to `folder/README.md`, unless there is one already; return its path."""
-    path = folder / "README.md"
+    path, curves = folder / "README.md", folder / CURVES
     if not path.exists():
-        path.write_text(card_for(tokenizer, repo_id), encoding="utf-8")
+        card = card_for(tokenizer, repo_id)
+        if curves.is_file() and tokenizer.name not in registry.list_models():
+            card += f"\n## Training\n\n{curves_table(read_curves(curves))}\n"
+        path.write_text(card, encoding="utf-8")
     return path
 
 

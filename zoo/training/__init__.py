@@ -21,6 +21,7 @@ from zoo.training.checkpoint_file import read_checkpoint
 from zoo.training.checkpoints import LAST, Checkpoints
 from zoo.training.ema import EMA, EMAConfig
 from zoo.training.export import parts_of, tokenizer_of
+from zoo.training.history import History
 from zoo.training.media import Audio, Clip, Figure, Media, Picture
 from zoo.training.module import TokenizerModule
 from zoo.training.optim import OptimizerConfig
@@ -37,6 +38,7 @@ __all__ = [
     "EMAConfig",
     "ExactResume",
     "Figure",
+    "History",
     "Media",
     "OptimizerConfig",
     "Picture",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,14 @@ from torch import Tensor
 
 from zoo.errors import CheckpointError, ConfigError
 from zoo.training.ema import EMA_KEY
+from zoo.training.history import HISTORY_KEY, Curves
 
 __all__ = [
     "LICENCE",
     "PARTS",
     "TOKENIZER",
     "averages",
+    "curves_of",
     "read_checkpoint",
     "read_weights",
     "state_of",
@@ -49,7 +50,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no training checkpoint {path}.")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # whatever torch's reader finds in a damaged file
         reason = str(error).partition("\n")[0]
         raise CheckpointError(
             f"{path} is no training checkpoint, or a damaged one, or holds other than tensors and plain values "
@@ -60,7 +61,66 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not a training checkpoint of a TokenizerModule: it does not name a family and its config."
         )
+    wrong = _complaint(content)
+    if wrong:
+        raise CheckpointError(f"{path} is damaged, or was not written by `zoo fit`: {wrong}.")
     return dict(content)
+
+
+def _complaint(content: Mapping[Any, Any]) -> str:
+    """Return what is not as this library writes it, in those parts that are read here; "" if all is."""
+    settings, state = content[TOKENIZER], content["state_dict"]
+    if not (isinstance(settings["family"], str) and isinstance(settings["config"], dict)):
+        return "family and config of the tokenizer are no text and mapping"
+    if not _is_tensors(state):
+        return "the weights are no tensors by name"
+    callbacks = content.get("callbacks", {})
+    if not isinstance(callbacks, dict):
+        return "the states of callbacks are no mapping"
+    if EMA_KEY in callbacks and not _has_tensors(callbacks[EMA_KEY]):
+        return "the averaged weights are no tensors by name"
+    if not _is_history(callbacks.get(HISTORY_KEY, {"curves": {}})):
+        return "the scalars of the run are no numbers by name"
+    parts = content.get(PARTS)
+    if parts is not None:
+        if not (isinstance(parts, dict) and set(parts) == {"own", "carried"} and _is_tensors(parts["carried"])):
+            return "what training needs are no tensors by name"
+        own = parts["own"]
+        if not (isinstance(own, list) and all(isinstance(name, str) and name in state for name in own)):
+            return "it lacks what training needs"
+    if not isinstance(content.get(LICENCE), str | None):
+        return "the licence is no text"
+    return "" if isinstance(content.get("global_step", 0), int) else "the number of steps is no number"
+
+
+def _has_tensors(state: Any) -> bool:
+    return isinstance(state, dict) and _is_tensors(state.get("average"))
+
+
+def _is_history(history: Any) -> bool:
+    curves = history.get("curves") if isinstance(history, dict) else None
+    return isinstance(curves, dict) and all(
+        isinstance(name, str)
+        and isinstance(curve, (list, tuple))
+        and len(curve) == 2
+        and all(isinstance(column, list) and all(type(n) in (int, float) for n in column) for column in curve)
+        and len(curve[0]) == len(curve[1])
+        for name, curve in curves.items()
+    )
+
+
+def _is_tensors(values: Any) -> bool:
+    """Whether these are tensors with values, by name."""
+    return isinstance(values, dict) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) and not tensor.is_meta and tensor.layout == torch.strided
+        for name, tensor in values.items()
+    )
+
+
+def curves_of(content: Mapping[str, Any]) -> Curves:
+    """Return the scalars of the run in what `read_checkpoint` returned, none if it kept none."""
+    found: Curves = content.get("callbacks", {}).get(HISTORY_KEY, {"curves": {}})["curves"]
+    return found
 
 
 def training_parts(content: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -71,7 +131,7 @@ def training_parts(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def averages(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
     """Return the averaged weights of the tokenizer in what `read_checkpoint` returned, None if the run had none."""
-    found: dict[str, Tensor] | None = (content.get("callbacks") or {}).get(EMA_KEY, {}).get("average")
+    found: dict[str, Tensor] | None = content.get("callbacks", {}).get(EMA_KEY, {}).get("average")
     return found
 
 

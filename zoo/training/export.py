@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from zoo import registry
-from zoo.errors import CheckpointError
+from zoo.errors import CheckpointError, ConfigError, ZooError
 from zoo.tokenizer import Tokenizer
 from zoo.training.checkpoint_file import LICENCE, read_checkpoint, read_weights, tokenizer_part, training_parts
 
@@ -40,9 +40,21 @@ def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
         UnknownNameError: No such family is known here.
     """
     settings, state = read_weights(path, average=average)
-    tokenizer = registry.family(settings["family"]).from_config(settings["config"])
+    where = f"the config in {path}"
     try:
-        tokenizer.load_state_dict(tokenizer_part(state))
+        tokenizer = registry.family(settings["family"]).from_config(settings["config"])
+    except ZooError:
+        raise
+    except Exception as error:  # values of a stranger, in whatever code of the family they break
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{where} makes no {settings['family']} ({type(error).__name__}: {reason:.200}).") from error
+    tensors = tokenizer_part(state)
+    kinds = {name: tensor.is_floating_point() for name, tensor in tokenizer.state_dict().items()}
+    other = [name for name, tensor in tensors.items() if kinds.get(name, True) != tensor.is_floating_point()]
+    try:
+        if other:
+            raise RuntimeError(f"{other[0]} is of another kind of numbers.")
+        tokenizer.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"the weights in {path} do not fit the config that it states: {error}") from error
     licence = read_checkpoint(path).get(LICENCE)
