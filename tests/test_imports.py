@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # when they are first used, may be imported by all.
 ORDER = """
 errors
-config resources strict _random
+config fresh resources strict _random
 spec
 tokens
 data components

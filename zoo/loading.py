@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zoo import checkpoint, registry
 from zoo.errors import CheckpointError, ConfigError, LicenceWarning, UnknownNameError, ZooError, near_matches, shown
+from zoo.fresh import fresh
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["load", "training_parts"]
@@ -222,7 +223,8 @@ def _from_official(folder: Path, family: str | None, decoder: bool) -> Tokenizer
     cls, reader, broken = _recognised(folder, family)
     if reader is not None:
         options = {} if decoder or not cls.decoder_file else {"decoder": False}
-        tokenizer: Tokenizer = reader.load(folder, **options).eval()
+        with fresh():
+            tokenizer: Tokenizer = reader.load(folder, **options).eval()
         tokenizer.source = str(folder)
         return tokenizer
     try:

@@ -92,7 +92,7 @@ def _spectrogram(wave: Tensor, rate: float) -> Any:
     """Return the power of a wave in dB under its largest, (frequencies, frames)."""
     size, hop = round(_WINDOW * rate), round(_HOP * rate)
     wave = torch.nn.functional.pad(wave, (0, max(0, size + 1 - len(wave))))
-    spectrum = torch.stft(wave, size, hop, window=torch.hann_window(size), return_complex=True)
+    spectrum = torch.stft(wave, size, hop, window=torch.hann_window(size, dtype=torch.float32), return_complex=True)
     decibels = 20 * spectrum.abs().clamp(min=1e-8).log10()
     return decibels.clamp(min=float(decibels.max()) - _RANGE).numpy()
 

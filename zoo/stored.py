@@ -39,6 +39,8 @@ class Stored(nn.Module):
         name: `family.variant` of the checkpoint, or the family's name before it has one.
         source: Where it was loaded from, `hf://owner/repo@commit` or a folder, "" if it was built in memory.
         trained_on: What the weights or statistics were made from.
+        facts: What was found out when it was made, as plain values, for people and cards: `measured`, figures by name;
+            `dof_names`, what the degrees of freedom of actions are called. Ids do not depend on it.
         is_exact: False in fast mode, see `zoo.load`: rounding depends on the batch then, and with it a few ids.
         is_whole: False if it was loaded without its decoder: it encodes, and can neither decode nor be saved.
     """
@@ -61,6 +63,7 @@ class Stored(nn.Module):
         self.name = self.family
         self.source = ""
         self.trained_on = ""
+        self.facts: dict[str, Any] = {}
         self.is_whole = decoder
         self.is_exact = True
 

@@ -140,6 +140,28 @@ def test_a_folder_is_read_in_natural_order_and_what_is_left_out_is_said(work, ca
     assert listed("out") == ["10.png", "2.png", "sub/1.png"]
 
 
+def test_x13_names_with_raised_digits_and_homes_of_nobody(work, capsys):
+    for name in ("10.wav", "1²2.wav", "١.wav", "2.wav"):
+        write(work / "in" / name, "speech")
+    ok("encode", "../models/speech", "in", "-o", "x.zoo")
+    assert tokenfile.load("x.zoo").names == ("1²2.wav", "2.wav", "10.wav", "١.wav")
+    fails(capsys, ["encode", "../models/speech", "~nobody-of-this-name/x.wav", "-o", "y.zoo"], "not the path of a file")
+    fails(capsys, ["encode", "../models/speech", "nowhere.wav", "-o", "y.zoo"], "'nowhere.wav' does not exist")
+
+
+def test_x12_long_files_are_not_held_together(work, monkeypatch):
+    for number in range(5):
+        write(work / "in" / f"{number}.wav", "speech")
+    ok("encode", "../models/speech", "in", "-o", "x.zoo")
+    largest = max(len(media.read_audio(path)[0][0]) for path in Path("in").iterdir())
+    monkeypatch.setattr("zoo.cli.encode._MOST_VALUES", 2 * largest)
+    sizes, encode = [], toy.ToySpeech.encode
+    monkeypatch.setattr(toy.ToySpeech, "encode", lambda self, x: sizes.append(len(x)) or encode(self, x))
+    ok("encode", "../models/speech", "in", "-o", "y.zoo")
+    assert sizes == [2, 2, 1]
+    assert tokenfile.load("x.zoo").tokens.equal(tokenfile.load("y.zoo").tokens)
+
+
 def test_names_that_would_collide(work, capsys):
     for name in ("a/x.wav", "b/x.wav", "a/x.flac"):
         write(work / name, "speech")

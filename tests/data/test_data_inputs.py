@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -114,6 +115,65 @@ def test_speech_at_another_rate_or_with_channels(tmp_path):
         assert rate == RATE
         same(batch_of(x, "speech", mix_down=True, resample=True), expected)
     same(batch_of((stereo, 44100), "speech", sample_rate=44100, mix_down=True), stereo.mean(0, keepdim=True))
+
+
+def test_s5_speech_as_the_datasets_library_gives_it(tmp_path):
+    wave = waves(9)[0]
+    path = tmp_path / "a.flac"
+    soundfile.write(path, wave.numpy(), RATE)
+    read = media.read_audio(path)[0]
+    array = read[0].numpy()
+    with path.open("rb") as file:
+        for x in (
+            {"array": array, "sampling_rate": RATE, "path": None},
+            {"array": array.astype("f8"), "sampling_rate": RATE},
+            {"array": array.tolist(), "sampling_rate": RATE},
+            {"array": torch.from_numpy(array), "sampling_rate": float(RATE)},
+            {"bytes": path.read_bytes(), "path": "elsewhere.flac"},
+            {"bytes": None, "path": str(path)},
+        ):
+            same(batch_of(x, "speech"), read)
+            same(batch_of([x], "speech"), read)
+        same(batch_of(file, "speech"), read)
+        file.seek(0)
+        same(batch_of([file], "speech"), read)
+        with pytest.raises(InputError, match=r"nothing left to read: seek\(0\)"):
+            batch_of(file, "speech")
+    stereo = {"array": np.stack([array, array]), "sampling_rate": 2 * RATE}
+    with pytest.raises(InputError, match="mix_down=True"):
+        batch_of(stereo, "speech")
+    assert batch_of(stereo, "speech", mix_down=True, resample=True)[0].shape == (1, 5)
+    for bad in ({}, {"array": array}, {"sampling_rate": RATE}, {"path": None}, {"bytes": 5}):
+        with pytest.raises(InputError, match="a mapping of speech has array and sampling_rate"):
+            batch_of(bad, "speech")
+    with pytest.raises(InputError, match="must be numbers"):
+        batch_of({"array": [[1.0], [1.0, 2.0]], "sampling_rate": RATE}, "speech")
+
+
+def test_s5_open_files(tmp_path):
+    wave = waves(9)[0]
+    soundfile.write(tmp_path / "a.wav", wave.numpy(), RATE, subtype="FLOAT")
+    data = (tmp_path / "a.wav").read_bytes()
+    in_front = io.BytesIO(b"in front" + data)
+    in_front.seek(8)
+    reading, writing = os.pipe()
+    os.write(writing, data)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe, (tmp_path / "a.wav").open("rb", buffering=0) as raw:
+        for file in (io.BytesIO(data), in_front, pipe, raw):
+            same(batch_of(file, "speech"), wave[None])
+            assert not file.closed
+    with (tmp_path / "a.wav").open(encoding="latin-1") as text, pytest.raises(InputError, match="binary mode"):
+        batch_of(text, "speech")
+    with pytest.raises(InputError, match="cannot be read"):
+        batch_of(raw, "speech")
+
+
+def test_s5_an_axis_of_one_channel():
+    batch = torch.stack(waves(9, 9))
+    for x in (batch[:, None], batch[:, None].numpy(), [batch[:1, None], batch[1:, None]]):
+        same(batch_of(x, "speech"), batch)
+    assert torch.equal(batch_of(batch[:, None], "speech", [9, 5])[0], batch_of(batch, "speech", [9, 5])[0])
 
 
 def test_image_in_every_form(tmp_path):
@@ -288,6 +348,21 @@ def test_bad_lengths(lengths, message):
         batch_of(torch.stack(waves(9, 9)), "speech", lengths)
 
 
+def test_lengths_without_values():
+    nested = torch.nested.nested_tensor([torch.tensor([9, 5])], layout=torch.jagged)
+    for lengths in (torch.zeros(2, dtype=torch.int64, device="meta"), nested, torch.tensor([9, 5]).to_sparse()):
+        with pytest.raises(InputError, match="lengths must be 2 whole numbers"):
+            batch_of(torch.stack(waves(9, 9)), "speech", lengths)
+
+
+@pytest.mark.parametrize("modality", ["speech", "image", "action"])
+def test_nested_tensors(modality):
+    nested = torch.nested.nested_tensor([torch.rand(9, 2), torch.rand(5, 2)], layout=torch.jagged)
+    for x in (nested, [nested], (nested, RATE)):
+        with pytest.raises(InputError, match=r"is nested: pass a dense one|item 1"):
+            batch_of(x, modality)
+
+
 def test_lengths_where_they_make_no_sense(tmp_path):
     soundfile.write(tmp_path / "a.wav", waves(9)[0].numpy(), RATE)
     for x in (tmp_path / "a.wav", [tmp_path / "a.wav"], (waves(9)[0], RATE), [(waves(9)[0], RATE)]):
@@ -320,7 +395,7 @@ PICKLE = _buffer(lambda buffer: np.save(buffer, np.array([None, {}]), allow_pick
 REFUSED = {
     "speech": [
         (torch.zeros(()), r"\(samples,\) or \(B, samples\), got \(\)"),
-        (torch.zeros(2, 1, 9), r"got \(2, 1, 9\): drop the channel"),
+        (torch.zeros(2, 2, 9), r"got \(2, 2, 9\): average the channels"),
         (torch.zeros(0), r"not be empty"),
         (torch.zeros(0, 16), r"not be empty"),
         (np.zeros((2, 0), "f4"), r"not be empty"),

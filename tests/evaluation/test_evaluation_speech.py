@@ -88,9 +88,10 @@ def corpus(tmp_path_factory):
         )
     (folder / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for name in ("noise-test", "noise-ood"):
+        clips = []
         for number, seconds in enumerate((0.1, 2.0)):
             write_wave(folder / f"{name}-{number}.flac", seconds, len(name) + 100 * number)
-        clips = [{"audio_filepath": f"{name}-{number}.flac", "duration": 1.0} for number in range(2)]
+            clips.append({"audio_filepath": f"{name}-{number}.flac", "duration": seconds})
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in clips))
     return folder
 

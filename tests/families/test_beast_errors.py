@@ -168,6 +168,7 @@ SETTINGS = {
     "per": ("chunk", None),
     "action_quantiles": ((0.9, 0.1), (torch.nan, 1), None, 0.5),
     "control_rate": (0, -1.0, torch.inf, "25"),
+    "limit": (1.0, 0, -3.0, 1e7, torch.inf, "8", None),
 }
 
 

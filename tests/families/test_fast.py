@@ -319,7 +319,7 @@ def test_any_ids_are_read_or_flagged(safe, ids):
         decoded = safe.decode(tokens, num_chunks=1, malformed=policy)
         assert decoded.shape == (1, T, D)
         assert decoded.isfinite().all()
-        assert decoded.abs().max() < 1000  # no U+FFFD taken for a coefficient
+        assert decoded.abs().max() < 1240  # no U+FFFD taken for a coefficient
     if flagged:
         with pytest.raises(TokenError):
             safe.decode(tokens, num_chunks=1)
@@ -416,7 +416,7 @@ def test_figures_on_smooth_chunks():
         (torch.where(torch.arange(3 * T)[:, None] == 45, torch.inf, torch.zeros(2, 3 * T, D)), "step 45, DoF 0 is inf"),
         (torch.full((1, T, D), 1e300, dtype=torch.float64), "inf"),
         (torch.full((1, T, D), 1e6), r"1e\+06.*unit"),
-        (torch.full((1, T, D), 1500.0), "coefficient"),
+        (torch.full((1, T, D), 1500.0), "1500.*unit"),
         (torch.zeros(2, T, D + 1), r"\(B, L, 5\)"),
         (torch.zeros(2, 0, D), None),
         (torch.zeros(0, T, D), None),

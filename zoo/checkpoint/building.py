@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
-import torch
 from torch import nn
 
 from zoo.errors import ConfigError, ZooError
 
-__all__ = ["built", "fresh"]
+__all__ = ["built"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -33,19 +31,3 @@ def built(build: Callable[[], M], what: str, where: str) -> M:
         raise ConfigError(
             f"{where}: no {what} can be built from its config ({type(error).__name__}: {reason:.200})."
         ) from error
-
-
-@contextmanager
-def fresh(device: str) -> Iterator[None]:
-    """Build modules as in a fresh process: the caller's default dtype and device must not change the weights' own.
-
-    Nor must inference mode, whose tensors could never be trained. The caller's random numbers are left alone as well,
-    although constructors draw initial weights.
-    """
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.inference_mode(False), torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.device(device):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)

@@ -17,7 +17,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,8 +32,10 @@ from zoo import config as configs
 from zoo import registry
 from zoo.checkpoint import building as _building
 from zoo.checkpoint import weights as _weights
+from zoo.checkpoint.atomic import STAGING, staging
 from zoo.checkpoint.manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
 from zoo.errors import CheckpointError, ConfigError, ZooError
+from zoo.fresh import fresh
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["CONFIG", "FORMAT", "TRAINING", "WEIGHTS", "is_checkpoint", "load", "read_manifest", "read_training", "save"]
@@ -43,7 +44,6 @@ WEIGHTS = "model.safetensors"
 DECODER = "decoder.safetensors"
 TRAINING = "training.safetensors"
 
-_STAGING = ".saving-"
 _DECODER = "decoder."  # what names of its tensors begin with
 
 T = TypeVar("T")
@@ -108,6 +108,8 @@ def save(
         "config": configs.to_dict(tokenizer.config),
         "files": {},
     }
+    if tokenizer.facts:
+        manifest["facts"] = tokenizer.facts
     # What load would refuse is not written.
     _require_name(manifest["name"], cls.family, "save")
     if set(assets) != set(cls.asset_names):
@@ -128,8 +130,7 @@ def save(
                 "overwrite=True."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING) as scratch:
-            staged = Path(scratch)
+        with staging(folder) as staged:
             for file, its_tensors in weights.items():
                 save_file(its_tensors, staged / file, metadata={"format": "pt"})
             for asset, content in assets.items():
@@ -182,7 +183,7 @@ def load(cls: type[Tokenizer], folder: Path, *, decoder: bool = True) -> Tokeniz
     decoder = decoder or not cls.decoder_file
     try:
         assets = {name: _read(folder / name, files[name]) for name in cls.asset_names}
-        with _building.fresh("cpu"):
+        with fresh():
             # Shapes come first, without data: a config that asks for terabytes is refused before any allocation.
             expected = _by_file(_expected(cls, manifest, assets, where, decoder), is_apart)
             if is_apart and decoder and DECODER not in expected:
@@ -200,6 +201,7 @@ def load(cls: type[Tokenizer], folder: Path, *, decoder: bool = True) -> Tokeniz
     tokenizer.name = manifest["name"]
     tokenizer.spec = replace(tokenizer.spec, licence=manifest["licence"])
     tokenizer.trained_on = manifest["trained_on"]
+    tokenizer.facts = manifest.get("facts", {})
     tokenizer.source = str(folder)
     return tokenizer.eval()
 
@@ -281,7 +283,7 @@ def _expected(
     cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, decoder: bool = True
 ) -> _weights.Kinds:
     """Return shape and dtype of every tensor that a checkpoint of this config has."""
-    with _building.fresh("meta"):
+    with fresh("meta"):
         skeleton = _build(cls, manifest, assets, where, decoder)
     return _weights.kinds_of(skeleton, where)
 
@@ -348,6 +350,6 @@ def _read(path: Path, facts: Mapping[str, Any]) -> bytes:
 
 
 def _remedy(path: Path) -> str:
-    if any(path.parent.glob(f"{_STAGING}*")):
+    if any(path.parent.glob(f"{STAGING}*")):
         return "A save into this folder was interrupted, or is still running: save it again."
     return "Delete it, and download or copy it again."

@@ -26,6 +26,7 @@ _KEYS = {
     "config": dict,
     "files": dict,
 }
+_OPTIONAL = {"facts": dict}
 _MAX_BYTES = 2**20
 # A plain file name: no folder, no leading dot, so that no name can leave the folder.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.(safetensors|json)")
@@ -74,9 +75,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "(pip install -U tokenizer-zoo)."
         )
     for key in manifest:
-        if key not in _KEYS:
+        if key not in {**_KEYS, **_OPTIONAL}:
             raise ConfigError(f"{where} has the unknown key {shown(key)}; known: {', '.join(_KEYS)}.")
-    for key, kind in _KEYS.items():
+    for key, kind in {**_KEYS, **_OPTIONAL}.items():
+        if key in _OPTIONAL and key not in manifest:
+            continue
         if key not in manifest:
             raise ConfigError(f"{where} lacks the key {key!r}.")
         if type(manifest[key]) is not kind:

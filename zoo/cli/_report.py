@@ -30,7 +30,7 @@ def measure(tokenizer: ActionTokenizer, episodes: ActionEpisodes, reference: Act
         `episodes`, `steps`, `chunks`; `normalised_mse`; `max_error` in physical units and `max_error_dof`, the degree
         of freedom that has it; `rmse_per_dof` and `max_error_per_dof` in physical units; `tokens`,
         `tokens_per_chunk`, `bits`, `bit_rate` a second (None if the control rate is unknown), and `compression`
-        against 32 bits a value.
+        against 32 bits a value; `clipped`, the share that was moved to the nearest end of what there are ids for.
 
     Raises:
         InputError: No episode is long enough.
@@ -45,7 +45,7 @@ def measure(tokenizer: ActionTokenizer, episodes: ActionEpisodes, reference: Act
     used = [torch.from_numpy(actions)[None] for actions in episodes.episodes if len(actions) > before]
     if not used:
         raise InputError(f"no episode is longer than the {before} commands that a chunk continues.")
-    bits, ids, steps, chunks = 0.0, 0, 0, 0
+    bits, ids, steps, chunks, clipped = 0.0, 0, 0, 0, 0.0
     with torch.no_grad(), ticking("measuring", len(used)) as ticker:
         for episode in used:
             start, x = episode[:, :before], episode[:, before:]
@@ -57,6 +57,7 @@ def measure(tokenizer: ActionTokenizer, episodes: ActionEpisodes, reference: Act
             bits += float(tokens.num_bits.sum())
             ids += int(tokens.lengths.sum())
             steps += x.shape[1]
+            clipped += tokenizer.clipped_share(x, **options) * x.shape[1]
             chunks += tokenizer.num_chunks(x.shape[1])
             ticker.advance()
     errors = motion.error_result(torch.cat(physical))
@@ -65,6 +66,7 @@ def measure(tokenizer: ActionTokenizer, episodes: ActionEpisodes, reference: Act
         "episodes": len(used),
         "steps": steps,
         "chunks": chunks,
+        "clipped": clipped / steps,
         "normalised_mse": float(motion.error_result(torch.cat(normalised))["mse"]),
         "max_error": float(errors["max"]),
         "max_error_dof": int(errors["max_per_dof"].argmax()),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cli._inputs import add_action_arguments, as_flags, find_items
 from zoo.cli._models import DEVICE_HELP, MODEL_HELP, load_model
-from zoo.cli._output import count, number, print_facts, print_json, print_table, size, ticking
+from zoo.cli._output import count, note, number, print_facts, print_json, print_table, size, ticking
 from zoo.cli._parser import Parser, positive_int
 from zoo.errors import CheckpointError, ConfigError, InputError, ZooError
 from zoo.spec import option_names
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     _Read = tuple[Recording, Tensor, float | None]
 
 __all__ = ["encode", "main"]
+
+_MOST_CLIPPED = 0.05
+"""Share of the data that may be clipped without a word: quantiles of 1 and 99 % leave 2 %."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -91,6 +94,10 @@ def _token_path(value: str) -> str:
     return value
 
 
+# A batch is padded to its longest item, and copied: what would be larger than 17 minutes of speech goes in parts.
+_MOST_VALUES = 1 << 24
+
+
 @dataclass(frozen=True)
 class _Cost:
     """What an item was, and what its tokens cost; `bits` is log2 V for each token."""
@@ -124,15 +131,18 @@ def encode(
     from zoo.modalities.action import ActionTokenizer
 
     tokenizer = load_model(model, device, decoder=False)
-    if isinstance(tokenizer, ActionTokenizer) and tokenizer.num_fixed:
-        raise InputError(
-            f"the chunks of {tokenizer.name} continue the commands before them, which no file holds: encode in Python, "
-            "tokenizer.encode(x, start=...)."
-        )
     if overlap is not None and "overlap" not in option_names(tokenizer.encode_options):
         raise ConfigError(f"{tokenizer.name} does not cut what is long into pieces: leave --overlap out.")
     options = {} if overlap is None else {"overlap": overlap}
     items = find_items(tokenizer, inputs, reading)
+    if isinstance(tokenizer, ActionTokenizer):
+        for item in items:
+            tokenizer.require_order(item.dof_names)
+        if tokenizer.num_fixed:
+            note(
+                f"chunks of {tokenizer.name} continue the commands before them: the first of each episode is taken for "
+                "those before it, as of a robot at rest. Decode in Python, tokenizer.decode(tokens, start=…)."
+            )
 
     from zoo import tokenfile
 
@@ -166,8 +176,10 @@ def _encode(
     import torch
 
     from zoo.data import signals
+    from zoo.modalities.action import ActionTokenizer
     from zoo.tokens import Tokens
 
+    clipped: list[float] = []
     kind = signals.of(tokenizer.spec.modality)
     parts: list[Tokens] = []
     costs: list[_Cost] = []
@@ -176,10 +188,15 @@ def _encode(
     with torch.no_grad(), ticking("encoding", len(items)) as ticker:
         for group in _batches(items, batch_size, kind.padding is None):
             batch = [signal for _, signal, _ in group]
+            before: dict[str, Any] = {}
+            if isinstance(tokenizer, ActionTokenizer):
+                before = tokenizer.at_rest(torch.stack([signal[0] for signal in batch]))
             try:
-                tokens = tokenizer.encode(batch, **options).to("cpu")
+                tokens = tokenizer.encode(batch, **options, **before).to("cpu")
             except InputError as error:
                 raise _located(error, tokenizer, group) from error
+            if isinstance(tokenizer, ActionTokenizer):
+                clipped.append(tokenizer.clipped_share(batch, **before) * len(batch))
             grid_of.setdefault(tokens.grid, group[0][0].name)
             if len(grid_of) > 1:
                 shapes = " and ".join(f"{grid} ({name})" for grid, name in grid_of.items())
@@ -191,29 +208,40 @@ def _encode(
                 rates.append(rate)
             parts.append(tokens)
             ticker.advance(len(group))
+    if (share := sum(clipped) / len(items)) > _MOST_CLIPPED:
+        note(
+            f"WARNING: {share:.0%} of the data lies outside what {tokenizer.name} was fitted on and is clipped: check "
+            "its unit, or fit a tokenizer on data like it."
+        )
     return Tokens.cat(parts), costs, rates
 
 
 def _batches(items: list[Recording], batch_size: int, by_shape: bool) -> Iterator[list[_Read]]:
-    """Read items and yield them in batches; pictures of different sizes cannot be in one."""
+    """Read items and yield them in batches; pictures of different sizes cannot be in one, nor much that is long."""
     batch: list[_Read] = []
+    longest = 0
     for item in items:
         try:
             signal, rate = item.read()
         except InputError as error:
             raise InputError(as_flags(str(error))) from error
-        if len(batch) == batch_size or (batch and by_shape and signal.shape != batch[0][1].shape):
+        longest = max([signal.numel(), longest])
+        is_full = len(batch) == batch_size or (len(batch) + 1) * longest > _MOST_VALUES
+        if batch and (is_full or (by_shape and signal.shape != batch[0][1].shape)):
             yield batch
-            batch = []
+            batch, longest = [], signal.numel()
         batch.append((item, signal, rate))
     yield batch
 
 
 def _located(error: InputError, tokenizer: Tokenizer, group: list[_Read]) -> InputError:
     """Return an error that names the item: encoding one item alone fails just as it does in a batch."""
+    from zoo.modalities.action import ActionTokenizer
+
     for item, signal, _ in group:
+        before = tokenizer.at_rest(signal[:1]) if isinstance(tokenizer, ActionTokenizer) else {}
         try:
-            tokenizer.encode([signal])
+            tokenizer.encode([signal], **before)
         except ZooError as alone:
             text = str(alone).removeprefix("item 0: ").removeprefix("item 0, ")
             return InputError(f"{item.name}: {text}")

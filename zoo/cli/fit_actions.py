@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from zoo.cli._inputs import add_action_arguments
-from zoo.cli._output import count, number, print_facts, print_json, size
+from zoo.cli._output import count, note, number, print_facts, print_json, size
 from zoo.cli._parser import Parser, indices, positive, positive_int, share
 from zoo.errors import CheckpointError, ConfigError, InputError
 
@@ -23,6 +23,7 @@ __all__ = ["fit_actions", "main"]
 
 # Settings that a family has if its config has such a field; what is not stated has the family's default.
 SETTINGS = (
+    "action_quantiles",
     "boundary",
     "bpe_vocab_size",
     "codebook_size",
@@ -30,6 +31,7 @@ SETTINGS = (
     "grid",
     "gripper",
     "gripper_mode",
+    "limit",
     "num_basis",
     "scale",
 )
@@ -44,8 +46,8 @@ def main(arguments: Sequence[str]) -> None:
         "Fit a tokenizer to your robot's actions, and write a folder that `zoo encode`\n"
         "and zoo.load take. No network is trained: it takes seconds.\n\n"
         "DATA is any of: a npy file, one episode (steps, degrees of freedom) or several of\n"
-        "equal length; a npz file; a Parquet file; a folder of npy files; a LeRobotDataset\n"
-        "folder. Actions are taken as they are, in physical units.\n\n"
+        "equal length; a npz, Parquet, CSV or HDF5 file; a folder of such files; a\n"
+        "LeRobotDataset folder. Actions are taken as they are, in physical units.\n\n"
         "To say what the tokens lose, it is first fitted without some of the episodes and\n"
         "measured on those; what is written is then fitted to all of them.",
         """
@@ -132,14 +134,34 @@ def _add_settings(parser: Parser) -> None:
     beast.add_argument(
         "--boundary",
         choices=("free", "value", "value+velocity"),
-        help="what a chunk continues of the commands before it; "
-        "all but free need those to encode, which `zoo encode` cannot give (default: free)",
+        help="what a chunk continues of the commands before it; `zoo encode` takes the first for these (default: free)",
+    )
+    every = parser.add_argument_group("settings of all")
+    every.add_argument(
+        "--action-quantiles",
+        metavar="LOW,HIGH",
+        type=_quantiles,
+        help="quantiles of the data that normalised units put at -1 and +1 (default: 0.01, 0.99)",
+    )
+    every.add_argument(
+        "--limit",
+        metavar="X",
+        type=positive,
+        help="half ranges from the middle of the data beyond which a value's unit must be wrong (default: 12.0)",
     )
     more = parser.add_argument_group("settings of beast and binning")
     more.add_argument("--codebook-size", metavar="V", type=positive_int, help="codes of a token (default: 256)")
     fast = parser.add_argument_group("settings of fast")
     fast.add_argument("--scale", metavar="X", type=positive, help="steps in a unit of a coefficient (default: 10)")
     fast.add_argument("--bpe-vocab-size", metavar="V", type=positive_int, help="codes of a token (default: 1024)")
+
+
+def _quantiles(value: str) -> list[float]:
+    try:
+        low, high = map(float, value.split(","))
+    except ValueError:
+        raise ArgumentTypeError(f"{value!r} is not two numbers, such as 0.01,0.99") from None
+    return [low, high]
 
 
 def _num_basis(value: Any) -> int | str:
@@ -174,12 +196,18 @@ def fit_actions(
     from zoo.data.signals.action import read_episodes
 
     episodes = read_episodes(data, **actions)
+    if episodes.unread:
+        note(f"not read: {', '.join(episodes.unread)}.")
+    if control_rate is not None and episodes.control_rate not in (None, control_rate):
+        stated = f"{episodes.control_rate:g} commands a second"
+        note(f"WARNING: the data says {stated}, and --control-rate {control_rate:g} is taken instead.")
     rate = control_rate or episodes.control_rate
     config = {"num_dofs": episodes.num_dofs, "horizon": horizon, "control_rate": rate, **settings}
     if "gripper" in config:
         config["gripper"] = _from_start(config["gripper"], episodes.num_dofs)
 
     import zoo
+    from zoo.cli._advice import advice
     from zoo.cli._report import measure
 
     chosen, rest = _split(episodes, held_out)
@@ -191,8 +219,17 @@ def fit_actions(
     if trained_on is None:
         files = ", ".join(Path(path).resolve().name for path in data)
         trained_on = f"{count(len(episodes.episodes), 'episode')} ({count(episodes.num_steps, 'step')}) of {files}"
-    zoo.save(tokenizer, folder, name=name, licence=licence, trained_on=trained_on, overwrite=overwrite)
     is_held_out = rest is not episodes
+    limits = {
+        "lowest": [float(min(values)) for values in zip(*(each.min(0) for each in episodes.episodes), strict=True)],
+        "highest": [float(max(values)) for values in zip(*(each.max(0) for each in episodes.episodes), strict=True)],
+    }
+    tokenizer.facts = {"measured": {"is_held_out": is_held_out, **report}, **limits}
+    if episodes.dof_names is not None:
+        tokenizer.facts["dof_names"] = list(episodes.dof_names)
+    zoo.save(tokenizer, folder, name=name, licence=licence, trained_on=trained_on, overwrite=overwrite)
+    for line in advice(tokenizer, episodes, report, candidates):
+        note(line)
     if json:
         from zoo import config as configs
 
@@ -302,6 +339,7 @@ def _print_report(
             "largest error": f"{report['max_error']:.3g} (degree of freedom {label})",
             "tokens": f"{number(round(per_chunk, 1))} a chunk",
             "bits": f"{number(round(chunk_bits))} a chunk{bit_rate}",
+            "clipped": f"{report['clipped']:.2%}",
             "compression": f"{report['compression']:.3g} : 1, against 32 bits a value",
             "load it": f'zoo.load("{folder if folder.is_absolute() else f"./{folder}"}")',
         },

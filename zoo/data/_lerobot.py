@@ -9,33 +9,27 @@ Source: the format as documented at https://huggingface.co/docs/lerobot/lerobot-
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from zoo.data._parquet import read_columns, read_parquet
+import numpy as np
+
+from zoo.data._found import EPISODE_OF_ROW, FRAME_OF_ROW, Found, visible
+from zoo.data._parquet import Table, read_columns, read_parquet
 from zoo.data._source import unreadable
 from zoo.data.json_lines import read_json_lines
-from zoo.errors import InputError, near_matches
+from zoo.errors import InputError, near_matches, shown
 from zoo.strict import parse_json, read_text
 
-__all__ = ["LeRobotActions", "read_lerobot"]
+__all__ = ["read_lerobot"]
 
 _VERSIONS = ("v2.0", "v2.1", "v3.0")
 _DEFAULT_FEATURES = ("action", "actions")
 _V3_DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _FIELD = re.compile(r"\{([a-z_]+)(?::0?([0-9]{1,2})d)?\}")
-
-
-@dataclass(frozen=True)
-class LeRobotActions:
-    """What a folder holds: arrays [L_i, D], their names, commands a second, and the names of the D joints if known."""
-
-    arrays: list[Any]
-    names: list[str]
-    control_rate: float
-    dof_names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ class _Episode:
     file: str
 
 
-def read_lerobot(root: Path, column: str | Sequence[str] | None = None, split: str | None = None) -> LeRobotActions:
+def read_lerobot(root: Path, column: str | Sequence[str] | None = None, split: str | None = None) -> Found:
     """Read the actions of a dataset.
 
     Args:
@@ -76,16 +70,19 @@ def read_lerobot(root: Path, column: str | Sequence[str] | None = None, split: s
     _check_totals(episodes, info, where)
     if split is not None:
         episodes = _in_split(episodes, info, split, where)
-    arrays = _read(root, episodes, names[0] if len(names) == 1 else names)
-    found = _dof_names(features[names[0]].get("names")) if len(names) == 1 else tuple(names)
+    arrays, of_columns = _read(root, episodes, names[0] if len(names) == 1 else names)
+    found = _dof_names(features[names[0]].get("names")) if len(names) == 1 else of_columns
     # Datasets in the wild carry one name for a whole vector; that names no joint.
     dof_names = found if found is not None and all(len(found) == array.shape[1] for array in arrays) else None
-    return LeRobotActions(arrays, [f"episode_{episode.index:06d}" for episode in episodes], float(rate), dof_names)
+    unread = tuple(name for name in features if name not in (*names, *EPISODE_OF_ROW, *FRAME_OF_ROW))
+    names = [f"episode_{episode.index:06d}" for episode in episodes]
+    return Found(arrays, names, float(rate), dof_names, unread)
 
 
 def _choose(features: dict[str, Any], column: str | Sequence[str] | None, where: str) -> list[str]:
     if column is None:
-        names = [next((name for name in _DEFAULT_FEATURES if name in features), _DEFAULT_FEATURES[0])]
+        names = [name for name in _DEFAULT_FEATURES if name in features][:1]
+        names = names or [name for name in features if name.startswith("action.")] or [_DEFAULT_FEATURES[0]]
     else:
         names = [column] if isinstance(column, str) else list(column)
     for name in names:
@@ -112,7 +109,8 @@ def _episodes_v2(root: Path, info: dict[str, Any], where: str) -> list[_Episode]
 
 def _episodes_v3(root: Path, info: dict[str, Any], where: str) -> list[_Episode]:
     template = info.get("data_path", _V3_DATA_PATH)
-    files = sorted((root / "meta" / "episodes").glob("*/*.parquet"))
+    listing = root / "meta" / "episodes"
+    files = visible(listing.glob("*/*.parquet"), listing)
     if not files:
         missing = str(root / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
         raise InputError(f"{missing!r} is missing: the folder is not a complete LeRobotDataset.")
@@ -150,7 +148,9 @@ def _check_totals(episodes: list[_Episode], info: dict[str, Any], where: str) ->
 
 def _in_split(episodes: list[_Episode], info: dict[str, Any], split: str, where: str) -> list[_Episode]:
     splits = info.get("splits") or {}
-    if not isinstance(splits, dict) or split not in splits:
+    if not isinstance(splits, dict):
+        raise InputError(f"{where!r}: splits must be an object of names and episodes, got {shown(splits)}.")
+    if split not in splits:
         raise InputError(f"{where!r} has no split {split!r}; {near_matches(split, map(str, splits))}")
     match = re.fullmatch(r"([0-9]+):([0-9]+)", str(splits[split]))
     if match is None:
@@ -158,32 +158,73 @@ def _in_split(episodes: list[_Episode], info: dict[str, Any], split: str, where:
     return [episode for episode in episodes if int(match[1]) <= episode.index < int(match[2])]
 
 
-def _read(root: Path, episodes: list[_Episode], column: str | Sequence[str]) -> list[Any]:
-    """Return the rows of every episode; a file with many episodes is read once."""
-    held: dict[int, Any] = {}
-    files: dict[str, list[_Episode]] = {}
+class _Files:
+    """The files of rows of a dataset, each read once."""
+
+    def __init__(self, root: Path, column: str | Sequence[str]) -> None:
+        self._root, self._column = root, column
+        self._tables: dict[str, Table] = {}
+
+    def table(self, file: str, episode: int) -> Table:
+        """Return the rows of a file.
+
+        Raises:
+            InputError: It is missing or damaged.
+        """
+        if file not in self._tables:
+            path = self._root / file
+            with unreadable(path, "a file of the dataset"):
+                missing = not path.is_file()
+            if missing:
+                raise InputError(f"{str(path)!r}, which holds episode {episode}, is missing: download all of data/.")
+            self._tables[file] = read_parquet(path, self._column)
+        return self._tables[file]
+
+    def elsewhere(self, episode: _Episode) -> dict[str, Any]:
+        """Return the rows of an episode in all files of the kind that its own is, in the files' order."""
+        folder = self._root / PurePosixPath(episode.file).parts[0]
+        found = {}
+        for path in visible(folder.rglob("*.parquet"), folder):
+            file = path.relative_to(self._root).as_posix()
+            table = self.table(file, episode.index)
+            if table.rows_of and episode.index in table.rows_of:
+                found[file] = table.actions[table.rows_of[episode.index]]
+        return found
+
+
+def _read(
+    root: Path, episodes: list[_Episode], column: str | Sequence[str]
+) -> tuple[list[Any], tuple[str, ...] | None]:
+    """Return the rows of every episode, and the names of several columns; a file with many episodes is read once."""
+    files = _Files(root, column)
+    in_file = Counter(episode.file for episode in episodes)
+    arrays = []
     for episode in episodes:
-        files.setdefault(episode.file, []).append(episode)
-    for file, inside in files.items():
-        path = root / file
-        with unreadable(path, "a file of the dataset"):
-            missing = not path.is_file()
-        if missing:
+        table = files.table(episode.file, episode.index)
+        if table.rows_of is None and in_file[episode.file] > 1:
             raise InputError(
-                f"{str(path)!r}, which holds episode {inside[0].index}, is missing: download all of data/."
+                f"{str(root / episode.file)!r} holds {in_file[episode.file]} episodes and no column 'episode_index'."
             )
-        actions, rows_of = read_parquet(path, column)
-        for episode in inside:
-            if rows_of is None and len(inside) > 1:
-                raise InputError(f"{str(path)!r} holds {len(inside)} episodes and no column 'episode_index'.")
-            rows = actions if rows_of is None else actions[rows_of.get(episode.index, slice(0, 0))]
-            if len(rows) != episode.length:
-                raise InputError(
-                    f"Episode {episode.index} has {episode.length} frames by the metadata and {len(rows)} rows in "
-                    f"{str(path)!r}: the dataset is incomplete or was edited by hand."
-                )
-            held[episode.index] = rows
-    return [held[episode.index] for episode in episodes]
+        rows = table.actions if table.rows_of is None else table.actions[table.rows_of.get(episode.index, slice(0, 0))]
+        if len(rows) != episode.length and table.rows_of is not None:
+            # lerobot's converter of 0.4.0 wrote the first episode of a file down as in the file before.
+            parts = files.elsewhere(episode)
+            if sum(map(len, parts.values())) == episode.length:
+                rows = np.concatenate(list(parts.values())) if parts else rows
+            else:
+                counts = ", ".join(f"{len(part)} in {file!r}" for file, part in parts.items()) or "none in any file"
+                raise _contradiction(root, episode, rows, f"; of its rows there are {counts}")
+        if len(rows) != episode.length:
+            raise _contradiction(root, episode, rows, "")
+        arrays.append(rows)
+    return arrays, files.table(episodes[0].file, episodes[0].index).dof_names if episodes else None
+
+
+def _contradiction(root: Path, episode: _Episode, rows: Any, found: str) -> InputError:
+    return InputError(
+        f"Episode {episode.index} has {episode.length} frames by the metadata and {len(rows)} rows in "
+        f"{str(root / episode.file)!r}{found}: the dataset is incomplete or was edited by hand."
+    )
 
 
 def _dof_names(names: Any) -> tuple[str, ...] | None:

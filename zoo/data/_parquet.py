@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zoo.data._found import EPISODE_OF_ROW, FRAME_OF_ROW, rows_of_episodes
 from zoo.data._source import unreadable
 from zoo.errors import InputError, MissingExtraError
 
-__all__ = ["read_columns", "read_parquet"]
+__all__ = ["Table", "read_columns", "read_parquet"]
 
 _DEFAULT_COLUMNS = ("action", "actions")
 
 
-def read_parquet(path: Path, column: str | Sequence[str] | None) -> tuple[Any, dict[int, slice] | None]:
+@dataclass(frozen=True)
+class Table:
+    """The actions of a file.
+
+    Args:
+        actions: [rows, D].
+        rows_of: The rows of each episode by its number, in the order of the file; None where no column has that.
+        dof_names: Of the D degrees of freedom, where there are several columns.
+        unread: Columns that were not looked at.
+    """
+
+    actions: Any
+    rows_of: dict[int, slice] | None
+    dof_names: tuple[str, ...] | None
+    unread: tuple[str, ...]
+
+
+def read_parquet(path: Path, column: str | Sequence[str] | None) -> Table:
     """Read the actions of a file.
 
     Args:
         path: The file.
-        column: A column of lists (or of single numbers), or several columns of numbers; None takes `action` or
-            `actions`.
-
-    Returns:
-        The actions [rows, D], and the rows of each episode by its `episode_index`, in the order of the file; None
-        where the file has no such column.
+        column: A column of lists (or of single numbers), or several of either, side by side. None takes `action` or
+            `actions`, or else all columns named `action.…`.
 
     Raises:
         InputError: The file or a column is missing, a value is missing, lists differ in length, or the rows of an
@@ -37,21 +51,32 @@ def read_parquet(path: Path, column: str | Sequence[str] | None) -> tuple[Any, d
     with _open(path) as file:
         present = _columns(file, path)
         if column is None:
-            wanted = [next((name for name in _DEFAULT_COLUMNS if name in present), _DEFAULT_COLUMNS[0])]
+            wanted = [name for name in _DEFAULT_COLUMNS if name in present][:1]
+            wanted = wanted or [name for name in present if name.startswith("action.")] or [_DEFAULT_COLUMNS[0]]
         else:
             wanted = [column] if isinstance(column, str) else list(column)
         if not wanted:
             raise InputError("column= is empty: name at least one column.")
-        order = [name for name in ("episode_index", "frame_index") if name in present]
+        index = next((name for name in EPISODE_OF_ROW if name in present and name not in wanted), None)
+        frame = next((name for name in FRAME_OF_ROW if name in present and name not in wanted), None)
+        order = [name for name in (index, frame) if name is not None]
         table = _read(file, [*wanted, *order], path)
     parts = [_matrix(table[name], f"column {name!r} of {str(path)!r}") for name in wanted]
-    if len(parts) > 1 and any(part.shape[1] != 1 for part in parts):
-        raise InputError(f"Several columns must hold one number each, and one of {wanted} holds lists: name it alone.")
     actions = np.concatenate(parts, axis=1)
-    if "episode_index" not in order:
-        return actions, None
-    frames = _integers(table["frame_index"], path) if "frame_index" in order else None
-    return actions, _episode_rows(_integers(table["episode_index"], path), frames, path)
+    dof_names = None
+    if len(wanted) > 1:
+        widths = [part.shape[1] for part in parts]
+        dof_names = tuple(
+            name if width == 1 else f"{name}.{place}"
+            for name, width in zip(wanted, widths, strict=True)
+            for place in range(width)
+        )
+    unread = tuple(name for name in present if name not in (*wanted, *order))
+    if index is None:
+        return Table(actions, None, dof_names, unread)
+    frames = None if frame is None else _ordered(table[frame], frame, path)
+    rows_of = rows_of_episodes(_integers(table[index], index, path), frames, repr(str(path)), index)
+    return Table(actions, rows_of, dof_names, unread)
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> dict[str, Any]:
@@ -132,25 +157,18 @@ def _numbers(array: Any, what: str) -> Any:
     return array.to_numpy(zero_copy_only=False)
 
 
-def _integers(array: Any, path: Path) -> Any:
+def _integers(array: Any, name: str, path: Path) -> Any:
     import pyarrow as pa
 
     if not pa.types.is_integer(array.type) or array.null_count:
-        raise InputError(f"episode_index and frame_index of {str(path)!r} must be integers, got {array.type}.")
+        raise InputError(f"{name} of {str(path)!r} must be integers, got {array.type}.")
     return array.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _episode_rows(index: Any, frames: Any | None, path: Path) -> dict[int, slice]:
-    """Return the rows of each episode, given the episode and the frame of every row."""
-    if not len(index):
-        return {}
-    bounds = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(index)]
-    rows: dict[int, slice] = {}
-    for start, stop in itertools.pairwise(bounds):
-        episode = int(index[start])
-        if episode in rows:
-            raise InputError(f"The rows of episode {episode} of {str(path)!r} are scattered: sort it by episode_index.")
-        rows[episode] = slice(start, stop)
-        if frames is not None and (np.diff(frames[start:stop]) <= 0).any():
-            raise InputError(f"The frames of episode {episode} of {str(path)!r} are out of order: sort by frame_index.")
-    return rows
+def _ordered(array: Any, name: str, path: Path) -> Any:
+    """Return what numbers or times the rows; times that are no plain numbers tell nothing."""
+    import pyarrow as pa
+
+    if pa.types.is_floating(array.type) and not array.null_count:
+        return array.to_numpy(zero_copy_only=False)
+    return _integers(array, name, path) if name in FRAME_OF_ROW[:1] or pa.types.is_integer(array.type) else None

@@ -8,28 +8,35 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, TypeGuard
+from typing import Any, BinaryIO, TypeAlias, TypeGuard
 
 from zoo.errors import InputError
 
 __all__ = ["Source", "describe", "is_source", "local_path", "open_source", "unreadable"]
 
-Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview
-"""A path, or a whole encoded file in memory."""
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""A path, a whole encoded file in memory, or a file that is open in binary mode, from where it stands to its end."""
 
 _URL = re.compile(r"^([a-z][a-z0-9+.-]+://|data:)", re.IGNORECASE)
 
 
 def is_source(x: object) -> TypeGuard[Source]:
-    """Tell a path or a file in memory from everything else."""
-    return isinstance(x, (str, os.PathLike, bytes, bytearray, memoryview))
+    """Tell a path, a file in memory or an open file from everything else."""
+    is_open = callable(getattr(x, "read", None)) and not isinstance(x, type)
+    return is_open or isinstance(x, (str, os.PathLike, bytes, bytearray, memoryview))
 
 
 def describe(source: Source) -> str:
     """Name a source in an error message."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"the file of {memoryview(source).nbytes} bytes"
-    text = os.fspath(source)
+    if isinstance(source, (str, os.PathLike)):
+        return _short(os.fspath(source))
+    name = getattr(source, "name", None)
+    return f"the open file {_short(name)}" if isinstance(name, str) else "the open file"
+
+
+def _short(text: str) -> str:
     return repr(text if len(text) <= 200 else text[:200] + "…")
 
 
@@ -63,16 +70,21 @@ def local_path(source: str | os.PathLike[str], *, or_folder: bool = False) -> Pa
 
 @contextmanager
 def open_source(source: Source) -> Iterator[BinaryIO]:
-    """Open a path or a file in memory for reading.
+    """Open a path, a file in memory or an open file for reading, at its beginning and so that one can go back there.
 
     The decoders get this open file and never the path: FFmpeg would take a path for a URL and follow what a playlist
     points to, and libsndfile would believe the extension.
 
+    A file that was open stays open. What it stands at is taken for its beginning.
+
     Raises:
-        InputError: The path cannot be opened, or the file is empty.
+        InputError: The path cannot be opened, the file is empty, or an open one is in text mode or at its end.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         file: BinaryIO = io.BytesIO(source)
+    elif not isinstance(source, (str, os.PathLike)):
+        yield _rewindable(source)
+        return
     else:
         path = local_path(source)
         try:
@@ -84,6 +96,23 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
             raise InputError(f"{describe(source)} is empty (0 bytes): the file may not have been written completely.")
         file.seek(0)
         yield file
+
+
+def _rewindable(file: Any) -> BinaryIO:
+    name = describe(file)
+    try:
+        start = file.tell() if file.seekable() else None
+        content = file.read() if start is None else file.read(1)
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{name} cannot be read: {error}.") from error
+    if not isinstance(content, bytes):
+        raise InputError(f"{name} gives {type(content).__name__}, not bytes: open it in binary mode ('rb').")
+    if not content:
+        raise InputError(f"{name} has nothing left to read: seek(0) goes back to its beginning.")
+    if start is None:  # a pipe or a response: there is no going back
+        return io.BytesIO(content)
+    file.seek(start)
+    return file if start == 0 else io.BytesIO(file.read())
 
 
 @contextmanager

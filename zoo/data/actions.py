@@ -5,20 +5,23 @@
 | path | read as |
 |---|---|
 | `.npy` | [L, D] one episode, or [B, T, D] B episodes |
-| `.npz` | one array of the archive, as above, or [N, D] cut at `offsets` (see below) |
-| `.parquet` | a column of lists, or several columns of numbers; `episode_index` separates episodes |
+| `.npz` | one array of the archive, as above, or [N, D] cut into episodes (see below); or an array [L, D] an episode, \
+named `ep_0`, `ep_1` … or the like |
+| `.parquet` | columns of lists or of numbers; `episode_index` or the like separates episodes |
+| `.csv` | a row a step, a column a degree of freedom; `episode_index` or the like separates episodes |
+| `.hdf5`, `.h5` | as ALOHA, robomimic, LIBERO and D4RL write it (see `zoo/data/_hdf5.py`) |
 | a folder with `meta/info.json` | a LeRobotDataset 2.0, 2.1 or 3.0, from its metadata and Parquet files alone |
-| another folder | the `.npy` files in it, in natural order |
+| another folder | the files of one of these kinds in it, in natural order; hidden ones are left out |
 
 An archive with many episodes holds `actions` [N, D] and `offsets` [E + 1] (episode e is `actions[offsets[e]:
-offsets[e + 1]]`), and may hold `names` [E], `split` [E], `dof_names` [D] and `control_rate`. Nothing is ever unpickled.
+offsets[e + 1]]`), `episode_ends` [E], `lengths` [E], `episode_index` [N], or flags `dones` or `terminals` [N], and may
+hold `names` [E], `split` [E], `dof_names` [D] and `control_rate`. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +30,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data._archives import read_npy, read_npz
+from zoo.data._csv import read_csv
+from zoo.data._found import Found, describe_array, require_no_borders, visible
+from zoo.data._hdf5 import read_hdf5
 from zoo.data._lerobot import read_lerobot
 from zoo.data._parquet import read_parquet
-from zoo.data._source import local_path, unreadable
-from zoo.errors import InputError, near_matches
+from zoo.data._source import local_path
+from zoo.errors import InputError
 
 __all__ = ["ActionEpisodes", "chunk_episodes", "chunk_starts", "read_actions"]
-
-_DEFAULT_KEYS = ("actions", "action")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,7 @@ class ActionEpisodes:
         names: One name per episode.
         control_rate: Commands a second in Hz, where the source says it.
         dof_names: D names, where the source has them.
+        unread: Arrays or columns of the source that were not looked at, such as observations.
 
     Raises:
         InputError: The arrays, names and rate do not fit together, or a value is not finite.
@@ -55,6 +61,7 @@ class ActionEpisodes:
     names: list[str]
     control_rate: float | None = None
     dof_names: tuple[str, ...] | None = None
+    unread: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.episodes:
@@ -63,7 +70,9 @@ class ActionEpisodes:
             raise InputError(f"{len(self.episodes)} episodes need as many names, got {len(self.names)}.")
         for array, name in zip(self.episodes, self.names, strict=True):
             if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 2:
-                raise InputError(f"Episode {name!r} must be a float32 array [steps, DoFs], got {_describe(array)}.")
+                raise InputError(
+                    f"Episode {name!r} must be a float32 array [steps, DoFs], got {describe_array(array)}."
+                )
         width = self.num_dofs
         for array, name in zip(self.episodes, self.names, strict=True):
             if array.shape[0] == 0 or array.shape[1] == 0:
@@ -112,43 +121,25 @@ def read_actions(
 
     Args:
         path: See the table at the top of this module. Local paths only.
-        column: For Parquet and LeRobotDatasets, the column of lists with the actions (default `action` or `actions`),
-            or the columns of numbers that make up an action, one a degree of freedom.
-        key: For `.npz`, the array to read (default `actions` or `action`, or the only one there is).
-        split: Read only this part: the `split` entries of an archive, or a LeRobotDataset's `splits`.
+        column: For Parquet, CSV and LeRobotDatasets, the column with the actions (default `action` or `actions`, or all
+            that begin with `action.`), or the columns that make up an action side by side.
+        key: For `.npz` and HDF5, the array to read (default `actions` or `action`, or the only one there is).
+        split: Read only this part: the `split` entries of an archive, a LeRobotDataset's `splits`, or a list under
+            `mask` of HDF5.
 
     Raises:
         InputError: The path, its format, the choice, or the numbers in it cannot be used. Says which episode, step and
             degree of freedom.
-        MissingExtraError: Parquet needs pyarrow, and it is not installed.
+        MissingExtraError: Parquet needs pyarrow, HDF5 needs h5py, and it is not installed.
     """
     source = local_path(path, or_folder=True)
+    given = {"column": column, "key": key, "split": split}
     if source.is_dir() and (source / "meta" / "info.json").is_file():
         _refuse("a LeRobotDataset", key=key)
-        lerobot = read_lerobot(source, column, split)
-        return _episodes(lerobot.arrays, lerobot.names, lerobot.control_rate, lerobot.dof_names)
+        return _episodes(read_lerobot(source, column, split))
     if source.is_dir():
-        _refuse("a folder of .npy files", key=key, column=column, split=split)
-        return _read_folder(source)
-    suffix = source.suffix.lower()
-    if suffix == ".npy":
-        _refuse("a .npy file", key=key, column=column, split=split)
-        return _episodes(*_cut(_load_npy(source), source.stem, str(source)))
-    if suffix == ".npz":
-        _refuse("a .npz file", column=column)
-        return _read_npz(source, key, split)
-    if suffix == ".parquet":
-        _refuse("a .parquet file", key=key, split=split)
-        actions, rows_of = read_parquet(source, column)
-        dof_names = None if column is None or isinstance(column, str) else tuple(column)
-        if rows_of is None:
-            return _episodes([actions], [source.stem], None, dof_names)
-        names = [f"episode_{index:06d}" for index in rows_of]
-        return _episodes([actions[rows] for rows in rows_of.values()], names, None, dof_names)
-    raise InputError(
-        f"{str(source)!r} is not of a kind that actions are read from: .npy, .npz, .parquet, a folder of .npy files, "
-        "or a LeRobotDataset folder."
-    )
+        return _episodes(_read_folder(source, given))
+    return _episodes(_read_file(source, given))
 
 
 def chunk_starts(lengths: Sequence[int], horizon: int, stride: int | None = None) -> NDArray[np.int64]:
@@ -204,27 +195,18 @@ def chunk_episodes(
     return chunks, np.minimum(lengths[episode] - start, horizon).astype(np.int64)
 
 
-def _episodes(
-    arrays: Sequence[Any],
-    names: Sequence[str],
-    control_rate: float | None = None,
-    dof_names: tuple[str, ...] | None = None,
-) -> ActionEpisodes:
+def _episodes(found: Found) -> ActionEpisodes:
     """Bring what a reader found to float32 and check it."""
-    ready = [_as_float32(array, f"episode {name!r}") for array, name in zip(arrays, names, strict=True)]
-    return ActionEpisodes(ready, list(names), control_rate, dof_names)
+    arrays = [_as_float32(array, f"episode {name!r}") for array, name in zip(found.arrays, found.names, strict=True)]
+    return ActionEpisodes(arrays, list(found.names), found.control_rate, found.dof_names, found.unread)
 
 
 def _as_float32(array: Any, what: str) -> NDArray[np.float32]:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise InputError(f"{what} must be an array of numbers, got {_describe(array)}.")
+        raise InputError(f"{what} must be an array of numbers, got {describe_array(array)}.")
     # A float64 beyond float32's range becomes infinite, which the check for finite values then reports by place.
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)
-
-
-def _describe(value: object) -> str:
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _refuse(kind: str, **arguments: object) -> None:
@@ -234,103 +216,82 @@ def _refuse(kind: str, **arguments: object) -> None:
             raise InputError(f"{name}={value!r} has no meaning for {kind}: leave it out.")
 
 
-def _cut(array: Any, name: str, where: str) -> tuple[list[Any], list[str]]:
-    """Return the episodes of [L, D] (one) or [B, T, D] (B), and their names."""
-    if array.ndim == 2:
-        return [array], [name]
-    if array.ndim == 3:
-        return list(array), [f"{name}.{number:06d}" for number in range(len(array))]
-    raise InputError(
-        f"{where} must be [steps, DoFs] or [episodes, steps, DoFs], got shape {list(array.shape)}"
-        + (": write a single degree of freedom as [steps, 1]." if array.ndim == 1 else ".")
-    )
-
-
-def _load_npy(path: Path) -> Any:
-    with unreadable(path, "a NumPy array of numbers (objects are never unpickled)"):
-        array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray):  # np.load goes by content, not by name
-        array.close()
-        raise InputError(f"{str(path)!r} is an archive of arrays: name it .npz.")
-    return array
-
-
-def _read_folder(folder: Path) -> ActionEpisodes:
-    files = sorted((path for path in folder.iterdir() if path.suffix.lower() == ".npy"), key=_natural)
-    if not files:
-        raise InputError(f"{str(folder)!r} holds neither .npy files nor a LeRobotDataset (meta/info.json).")
-    arrays: list[Any] = []
-    names: list[str] = []
-    for path in files:
-        more, their = _cut(_load_npy(path), path.stem, str(path))
-        arrays += more
-        names += their
-    return _episodes(arrays, names)
-
-
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    """Sort key that puts `ep_2` before `ep_10`."""
-    parts = re.split(r"([0-9]+)", path.stem)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
-
-
-def _read_npz(path: Path, key: str | None, split: str | None) -> ActionEpisodes:
-    with unreadable(path, "an archive of number arrays (objects are never unpickled)"):
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{str(path)!r} holds a single array: name it .npy.")
-        with archive:
-            key = _choose_key(archive.files, key, str(path))
-            wanted = {key, "offsets", "names", "split", "dof_names", "control_rate"} & set(archive.files)
-            held = {name: archive[name] for name in wanted}
-    array, where = held[key], f"{key!r} in {str(path)!r}"
-    if "offsets" in held and array.ndim == 2:
-        arrays = _cut_at(array, held["offsets"], where)
-        names = [f"{path.stem}.{number:06d}" for number in range(len(arrays))]
-    else:
-        arrays, names = _cut(array, path.stem, where)
-    names = _labels(held, "names", len(arrays), path) or names
-    if split is not None:
-        labels = _labels(held, "split", len(arrays), path)
-        if split not in labels:
-            raise InputError(f"{str(path)!r} has no split {split!r}; {near_matches(split, labels)}")
-        arrays = [item for item, label in zip(arrays, labels, strict=True) if label == split]
-        names = [name for name, label in zip(names, labels, strict=True) if label == split]
-    rate = held.get("control_rate")
-    if rate is not None and (rate.size != 1 or rate.dtype.kind not in "fiu"):
-        raise InputError(f"control_rate in {str(path)!r} must be one number, got {_describe(rate)}.")
-    dof_names = tuple(_labels(held, "dof_names", array.shape[-1], path)) or None
-    return _episodes(arrays, names, None if rate is None else float(rate.item()), dof_names)
-
-
-def _choose_key(keys: list[str], key: str | None, where: str) -> str:
-    if key is not None:
-        if key not in keys:
-            raise InputError(f"{where!r} has no array {key!r}; {near_matches(key, keys)}")
-        return key
-    found = [name for name in _DEFAULT_KEYS if name in keys] or (keys if len(keys) == 1 else [])
-    if not found:
-        raise InputError(f"{where!r} has no array 'actions': pass key=, one of {', '.join(map(repr, keys)) or 'none'}.")
-    return found[0]
-
-
-def _cut_at(array: Any, offsets: Any, where: str) -> list[Any]:
-    if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or len(offsets) < 2:
-        raise InputError(f"offsets must be integers [episodes + 1], got {_describe(offsets)}.")
-    falls = bool((np.diff(offsets.astype(np.int64)) < 0).any())
-    if offsets[0] != 0 or offsets[-1] != len(array) or falls:
+def _read_file(path: Path, given: dict[str, Any]) -> Found:
+    """Read one file with the arguments of `read_actions` that say something about its kind."""
+    suffix = path.suffix.lower()
+    if suffix not in _TAKES:
         raise InputError(
-            f"offsets must rise from 0 to the {len(array)} rows of {where}, they go from {offsets[0]} to {offsets[-1]}"
-            f"{' and fall in between' if falls else ''}."
+            f"{str(path)!r} is not of a kind that actions are read from: {', '.join(_TAKES)}, a folder of files of one "
+            "of these kinds, or a LeRobotDataset folder. From anything else, such as rosbags or RLDS, write one array "
+            "(steps, degrees of freedom) an episode: numpy.savez('actions.npz', ep_0=…, ep_1=…)."
         )
-    return np.split(array, offsets[1:-1])
+    takes = _TAKES[suffix]
+    _refuse(f"a {suffix} file", **{name: value for name, value in given.items() if name not in takes})
+    options = {name: given[name] for name in takes}
+    if suffix == ".npy":
+        return read_npy(path)
+    if suffix == ".npz":
+        return read_npz(path, **options)
+    if suffix == ".csv":
+        return read_csv(path, **options)
+    if suffix == ".parquet":
+        return _read_table(path, **options)
+    return read_hdf5(path, **options)
 
 
-def _labels(held: dict[str, Any], name: str, count: int, path: Path) -> list[str]:
-    """Return the strings stored under a name, none if there is no such array."""
-    if name not in held:
-        return []
-    array = held[name]
-    if array.shape != (count,) or array.dtype.kind != "U":
-        raise InputError(f"{name!r} in {str(path)!r} must be {count} strings, got {_describe(array)}.")
-    return [str(item) for item in array]
+_TAKES: dict[str, tuple[str, ...]] = {
+    ".npy": (),
+    ".npz": ("key", "split"),
+    ".parquet": ("column",),
+    ".csv": ("column",),
+    ".hdf5": ("key", "split"),
+    ".h5": ("key", "split"),
+}
+
+
+def _read_table(path: Path, column: str | Sequence[str] | None) -> Found:
+    table = read_parquet(path, column)
+    if table.rows_of is None:
+        require_no_borders(table.unread, repr(str(path)))
+        return Found([table.actions], [path.stem], None, table.dof_names, table.unread)
+    names = [f"episode_{index:06d}" for index in table.rows_of]
+    return Found([table.actions[rows] for rows in table.rows_of.values()], names, None, table.dof_names, table.unread)
+
+
+def _read_folder(folder: Path, given: dict[str, Any]) -> Found:
+    """Read all files of the one kind that a folder holds, or its subfolders if it holds none itself."""
+    for paths in (folder.iterdir(), folder.rglob("*")):
+        files = [path for path in visible(paths, folder) if path.suffix.lower() in _TAKES and path.is_file()]
+        if files:
+            break
+    kinds = sorted({path.suffix.lower() for path in files})
+    if not kinds:
+        raise InputError(
+            f"{str(folder)!r} holds neither .npy files nor a LeRobotDataset (meta/info.json), nor any other files of "
+            f"actions ({', '.join(_TAKES)})."
+        )
+    for kind in kinds:
+        _refuse(f"{kind} files", **{name: value for name, value in given.items() if name not in _TAKES[kind]})
+    if len(kinds) > 1:
+        raise InputError(f"{str(folder)!r} holds files of several kinds ({', '.join(kinds)}): name those to read.")
+    parts = [_read_file(path, given) for path in files]
+    for path, part in zip(files, parts, strict=True):
+        if (part.control_rate, part.dof_names) != (parts[0].control_rate, parts[0].dof_names):
+            raise InputError(
+                f"{str(path)!r} has another control rate or other degrees of freedom than {str(files[0])!r}: read "
+                "files of one robot together."
+            )
+    names = [name for part in parts for name in part.names]
+    if len(set(names)) < len(names):  # episodes are often only numbered, which names them within their file
+        stems = [path.relative_to(folder).with_suffix("").as_posix() for path in files]
+        names = [
+            stem if part.names == [path.stem] else f"{stem}.{name.removeprefix(f'{path.stem}.')}"
+            for stem, path, part in zip(stems, files, parts, strict=True)
+            for name in part.names
+        ]
+    unread = tuple(dict.fromkeys(name for part in parts for name in part.unread))
+    return Found([array for part in parts for array in part.arrays], names, *_facts(parts[0]), unread)
+
+
+def _facts(found: Found) -> tuple[float | None, tuple[str, ...] | None]:
+    return found.control_rate, found.dof_names

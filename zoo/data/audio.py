@@ -2,56 +2,141 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
-import re
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from zoo.data._sound.decoders import Block, UnsupportedError, claimed_seconds, decoded
+from zoo.data._sound.part import TruncatedError
 from zoo.data._source import Source, describe, open_source, unreadable
 from zoo.errors import InputError
+from zoo.fresh import fresh
 
-__all__ = ["change_rate", "claimed_seconds", "read_audio", "write_wav"]
+__all__ = ["blocks_of", "change_rate", "claimed_seconds", "read_audio", "stretch", "write_wav"]
 
-# libsndfile shortens a cut file to what is there and notes it in its log only.
-_SIZE_NOTE = re.compile(r"(data|SSND|Data Size|[A-Za-z]+(?: size)?)\s*:\s*(\d+) \(should be (\d+)\)")
-_OGG_NOTE = re.compile(r"Ogg ?: (Last page lacks|File ended unexpectedly|Junk after)")
-_UNKNOWN_SIZE = 0x7FFFFFFF - 4096  # a writer that could not seek back leaves about 2 or 4 GiB as the size
-_SLACK_BYTES = 8  # some writers count the chunk's own header in the size of the outer chunk
-_MP3_FRAME = 1152
+_ROUNDING = 0.01  # seconds
 _LARGEST_FILTER = 50_000_000  # taps; an odd pair of rates would need gigabytes
 
 
-def read_audio(source: Source, *, sample_rate: int | None = None, mix_down: bool = False) -> tuple[Tensor, int]:
+def read_audio(
+    source: Source,
+    *,
+    sample_rate: int | None = None,
+    mix_down: bool = False,
+    offset: float = 0.0,
+    duration: float | None = None,
+) -> tuple[Tensor, int]:
     """Read a sound file, or the sound of a video.
 
+    All the sound is read, whatever a header says of its length, and all parts of files that were joined.
+
     Args:
-        source: A path, or a whole file in memory. libsndfile reads it (WAV, FLAC, Ogg, MP3, AIFF, …); FFmpeg reads what
-            libsndfile does not know (M4A, WebM, sound of videos).
+        source: A path, a whole file in memory, or a file open in binary mode. libsndfile reads it (WAV, FLAC, Ogg, MP3,
+            AIFF, …); FFmpeg reads what libsndfile does not know (M4A, WebM, sound of videos) or would not read to its
+            end.
         sample_rate: The rate in Hz to resample to; None keeps that of the file.
         mix_down: Average the channels into one.
+        offset: Seconds into the file where reading begins.
+        duration: Seconds to read; None is to the end. See `stretch` for how exactly.
 
     Returns:
         The wave (channels, samples), float32, and its rate in Hz. Full scale is −1…1; what a lossy codec or resampling
         overshoots is kept.
 
     Raises:
-        InputError: The file is missing, unreadable, truncated, or holds no sound.
+        InputError: The file is missing, unreadable, truncated, or holds no sound; its parts differ in rate or channels;
+            or the stretch leaves it.
     """
-    with open_source(source) as file:
-        data = file.read()
-    decoded = _read_libsndfile(data, source)
-    wave, rate = _read_ffmpeg(data, source) if decoded is None else decoded
-    if wave.shape[1] == 0:
+    _check_stretch(offset, duration)
+    pieces: list[Tensor] = []
+    rate, end, is_whole = 0, 0, True
+    for block in blocks_of(source, offset):
+        rate, end = block.sample_rate, block.first + block.values.shape[1]
+        pieces.append(block.values[:, max(0, _samples(offset, rate) - block.first) :])
+        if duration is not None and end > _samples(offset, rate) + _samples(duration, rate) + _samples(_ROUNDING, rate):
+            is_whole = False  # enough of it: where the file ends does not matter
+            break
+    wave = torch.cat(pieces, dim=1)
+    del pieces
+    if end == 0:
         raise InputError(f"{describe(source)} holds no samples.")
+    try:
+        first, last = stretch(end, rate, offset, duration)
+    except InputError as error:
+        raise InputError(f"{describe(source)}: {error}") from error
+    if not is_whole or last < end:
+        wave = wave[:, : last - first].clone()
     if mix_down:
         wave = wave.mean(dim=0, keepdim=True)
     if sample_rate is not None and sample_rate != rate:
         wave, rate = change_rate(wave, rate, sample_rate), sample_rate
     return wave, rate
+
+
+def blocks_of(source: Source, offset: float = 0.0) -> Iterator[Block]:
+    """Decode a file from its beginning, or from nearer to an offset in seconds, to its end.
+
+    Yields:
+        Consecutive blocks, at least one, which may be empty.
+
+    Raises:
+        InputError: As for `read_audio`.
+    """
+    name = describe(source)
+    with open_source(source) as file, unreadable(source, "sound"):
+        try:
+            yield from decoded(file, offset)
+        except TruncatedError as error:
+            raise InputError(
+                f"{name} is truncated, or its header is wrong: {error}. Get it again, or decode what is there with "
+                "another program and pass the samples."
+            ) from error
+        except UnsupportedError as error:
+            raise InputError(f"{name} {error}.") from error
+        except MemoryError as error:  # blocks are small: a header asked for it
+            raise InputError(
+                f"{name} cannot be read as sound: decoding it asks for more memory than there is. It may be damaged."
+            ) from error
+
+
+def stretch(num_samples: int, rate: int, offset: float = 0.0, duration: float | None = None) -> tuple[int, int]:
+    """Return the first sample of a stretch of sound, and the one after its last.
+
+    Args:
+        num_samples: Of the whole.
+        rate: Hz.
+        offset: Seconds before the stretch.
+        duration: Seconds of the stretch; None is to the end. Durations are often rounded, so what would end up to 10 ms
+            after the end of the whole ends there; likewise up to 10 ms before, if it begins where the whole does.
+
+    Raises:
+        InputError: The stretch is empty, or not within the whole.
+    """
+    _check_stretch(offset, duration)
+    if num_samples == 0:
+        raise InputError("the sound is empty.")
+    first = _samples(offset, rate)
+    last = num_samples if duration is None else first + _samples(duration, rate)
+    if last > num_samples or first == 0:
+        last = num_samples if abs(last - num_samples) <= _samples(_ROUNDING, rate) else last
+    if not first < last <= num_samples:
+        until = "its end" if duration is None else f"{offset + duration:g} s"
+        raise InputError(
+            f"the stretch from {offset:g} s to {until} is not within the sound, which is {num_samples / rate:g} s long."
+        )
+    return first, last
+
+
+def _check_stretch(offset: float, duration: float | None) -> None:
+    if not (0 <= offset < math.inf and (duration is None or 0 < duration < math.inf)):
+        raise InputError(f"offset must be at least 0 s and duration above 0 s, got {offset} and {duration}.")
+
+
+def _samples(seconds: float, rate: int) -> int:
+    return round(seconds * rate)
 
 
 def change_rate(wave: Tensor, rate: int, new_rate: int) -> Tensor:
@@ -68,7 +153,8 @@ def change_rate(wave: Tensor, rate: int, new_rate: int) -> Tensor:
         raise InputError(f"resampling from {rate} Hz to {new_rate} Hz needs too large a filter: use a common rate.")
     from torchaudio.functional import resample
 
-    resampled: Tensor = resample(wave, rate, new_rate)
+    with fresh(wave.device):  # torchaudio makes numbers by the way
+        resampled: Tensor = resample(wave, rate, new_rate)
     return resampled
 
 
@@ -88,82 +174,3 @@ def write_wav(path: str | os.PathLike[str], wave: Tensor, sample_rate: int) -> N
 
     pcm = scaled.clamp(max=32767).to(torch.int16)
     soundfile.write(os.fspath(path), pcm.movedim(-1, 0).numpy(), sample_rate, format="WAV", subtype="PCM_16")
-
-
-def claimed_seconds(container: Any, stream: Any) -> float | None:
-    """Return how long a file's header says that a stream is, or None where FFmpeg would have to guess."""
-    if not container.format.name.startswith(("mov,", "matroska", "caf", "avi")):
-        return None
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    if match := re.fullmatch(r"(\d+):(\d+):([\d.]+)\0*", stream.metadata.get("DURATION", "")):
-        hours, minutes, seconds = match.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    if container.duration is not None and len(container.streams) == 1:
-        return float(container.duration / 1_000_000)
-    return None
-
-
-def _read_libsndfile(data: bytes, source: Source) -> tuple[Tensor, int] | None:
-    import soundfile
-
-    try:
-        sound = soundfile.SoundFile(io.BytesIO(data))
-    except soundfile.LibsndfileError:
-        return None
-    with sound, unreadable(source, "sound"):
-        values = sound.read(dtype="float32", always_2d=True)
-        missing = sound.frames - len(values)
-        if sound.format == "MP3":
-            # Its count is exact only if the file has an index, and the decoder may drop one frame at the end.
-            cut = missing > _MP3_FRAME and _mp3_has_index(data)
-        else:
-            cut = missing > 0 or _notes_a_cut(sound.extra_info)
-        if cut:
-            raise InputError(
-                f"{describe(source)} is truncated: it ends before the {sound.format} file says it does. Get it again, "
-                "or decode what is there with another program and pass the samples."
-            )
-        return torch.from_numpy(values.T).contiguous(), int(sound.samplerate)
-
-
-def _notes_a_cut(log: str) -> bool:
-    if _OGG_NOTE.search(log):
-        return True
-    for chunk, claimed, actual in _SIZE_NOTE.findall(log):
-        slack = 0 if chunk in ("data", "SSND", "Data Size") else _SLACK_BYTES
-        if int(claimed) < _UNKNOWN_SIZE and int(claimed) - int(actual) > slack:
-            return True
-    return False
-
-
-def _mp3_has_index(data: bytes) -> bool:
-    start = 0
-    if data[:3] == b"ID3" and len(data) >= 10:  # the tag's size is four bytes of seven bits
-        start = 10 + (data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9])
-    return any(word in data[start : start + 4096] for word in (b"Xing", b"Info", b"VBRI"))
-
-
-def _read_ffmpeg(data: bytes, source: Source) -> tuple[Tensor, int]:
-    import av
-
-    with (
-        unreadable(source, "sound"),
-        av.open(io.BytesIO(data), "r", options={"protocol_whitelist": "none"}) as container,
-    ):
-        if not container.streams.audio:
-            raise InputError(f"{describe(source)} has no sound track.")
-        stream = container.streams.audio[0]
-        to_float = av.AudioResampler(format="fltp")
-        pieces: list[Tensor] = []
-        end = 0.0
-        for frame in container.decode(stream):
-            if frame.time is not None:
-                end = frame.time + frame.samples / frame.sample_rate
-            pieces.extend(torch.from_numpy(part.to_ndarray()) for part in to_float.resample(frame))
-        pieces.extend(torch.from_numpy(part.to_ndarray()) for part in to_float.resample(None))
-        claimed = claimed_seconds(container, stream)
-        if claimed is not None and end < claimed - 0.1:
-            raise InputError(f"{describe(source)} is truncated: {end:.2f} s of sound, its header says {claimed:.2f} s.")
-        wave = torch.cat(pieces, dim=1) if pieces else torch.zeros(1, 0)
-        return wave, int(stream.rate)

@@ -36,15 +36,17 @@ def to_batch(
     Accepted, alone or in a list or tuple (all of one kind or mixed):
 
     * speech: tensors and arrays (samples,) or (B, samples), floats in −1…1 or PCM as int16 (÷ 2¹⁵), int32 (÷ 2³¹) or
-      uint8 (128 is silence); `(wave, rate)` with a wave (samples,) or (channels, samples); sound files.
+      uint8 (128 is silence), also (B, 1, samples); `(wave, rate)` with a wave (samples,) or (channels, samples);
+      mappings with `array` and `sampling_rate`, or `bytes` or `path`, as the datasets library has them; sound files.
     * image: float tensors and arrays (3, H, W) or (B, 3, H, W) in 0…1; uint8 (÷ 255) with that shape as tensors, but
       (H, W, 3) or (B, H, W, 3) as arrays; PIL images; picture files.
     * video: likewise (3, T, H, W) and, for uint8 arrays, (T, H, W, 3); a list of PIL images is one clip; video files.
     * action: tensors and arrays (T, D) or (B, T, D) of any real dtype in physical units; `.npy` files; alone, whatever
       else `zoo.data.actions.read_actions` reads, or what it returned, one item for each episode.
 
-    A file is a path or the bytes of the whole file. In a list every entry is one item; its batch dimension, if any, is
-    1 and dropped. Nothing is clipped, resampled, cut or normalised unless an argument says so.
+    A file is a path, the bytes of the whole file, or a file open in binary mode. In a list every entry is one item; its
+    batch dimension, if any, is 1 and dropped. Nothing is clipped, resampled, cut or normalised unless an argument says
+    so.
 
     Args:
         x: The signal or signals.
@@ -155,6 +157,9 @@ def _check_lengths(lengths: Any, batch: Tensor, own_lengths: Tensor | None, sign
             f"lengths are for speech and actions; every {signal.name} of a batch is whole: leave them out."
         )
     rule = f"lengths must be {len(batch)} whole numbers, one for each item"
+    if isinstance(lengths, Tensor) and (lengths.is_meta or lengths.is_nested or lengths.layout != torch.strided):
+        kind = "on the meta device and has no values" if lengths.is_meta else "nested or sparse"
+        raise InputError(f"{rule}; the tensor given is {kind}.")
     values = lengths.detach().cpu().numpy() if isinstance(lengths, Tensor) else lengths
     try:
         array = np.asarray(values)
@@ -164,7 +169,7 @@ def _check_lengths(lengths: Any, batch: Tensor, own_lengths: Tensor | None, sign
         raise InputError(f"{rule}, got {array.dtype if array.size else 'an empty list'}.")
     if array.shape != (len(batch),):
         raise InputError(f"{rule}, got the shape {array.shape}.")
-    longest = torch.full((len(batch),), batch.shape[1]) if own_lengths is None else own_lengths.cpu()
+    longest = torch.full((len(batch),), batch.shape[1], device="cpu") if own_lengths is None else own_lengths.cpu()
     for number, (length, most) in enumerate(zip(array.tolist(), longest.tolist(), strict=True)):
         if not 1 <= length <= most:
             raise InputError(f"lengths[{number}] is {length}, it must be from 1 to {most}, which item {number} has.")

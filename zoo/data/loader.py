@@ -65,12 +65,12 @@ class ResumableSampler(DistributedSampler[Any]):
 
     def _order(self, epoch: int) -> Tensor:
         """Return the items of this process, in order."""
-        order = torch.arange(self.num_items)
+        order = torch.arange(self.num_items, device="cpu")
         if self.shuffle:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, _ORDER, epoch))
-            order = torch.randperm(self.num_items, generator=generator)
+            order = torch.randperm(self.num_items, device="cpu", generator=generator)
         # total_size is a multiple of the processes, above or below the number of items.
-        return order[torch.arange(self.rank, self.total_size, self.num_replicas) % self.num_items]
+        return order[torch.arange(self.rank, self.total_size, self.num_replicas, device="cpu") % self.num_items]
 
 
 class OrderedSampler(ResumableSampler, SequentialSampler):

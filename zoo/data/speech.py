@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from zoo import resources
-from zoo.data.audio import read_audio
 from zoo.data.datamodule import DataModule, Split
 from zoo.data.manifest import Utterance, default_folder, read_manifest
 from zoo.data.perturbations.noise import NoiseBank, RandomPerturbation
-from zoo.errors import ConfigError, InputError, shown
+from zoo.errors import ConfigError, shown
 
 __all__ = ["SpeechBatch", "SpeechData", "SpeechItems"]
 
@@ -44,7 +43,7 @@ class SpeechItems(Dataset[tuple[Tensor, Tensor, str, str, str]]):
     """Utterances as (wave (samples,), the same perturbed, transcript, language, speaker).
 
     Args:
-        utterances: What to read.
+        utterances: What to read: stretches of files.
         sample_rate: Hz; a file of another rate is an error.
         max_samples: Longer utterances are cut to their first so many samples (arXiv 2509.22220, appendix B.8), and lose
             their transcript with the speech.
@@ -71,7 +70,7 @@ class SpeechItems(Dataset[tuple[Tensor, Tensor, str, str, str]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str, str, str]:
         utterance = self.utterances[index]
-        whole = self._read(utterance)
+        whole = utterance.read_mono(self.sample_rate)
         wave = whole[: self.max_samples]
         # What was cut off was part of the transcript.
         has_text = len(wave) == len(whole)
@@ -81,16 +80,7 @@ class SpeechItems(Dataset[tuple[Tensor, Tensor, str, str, str]]):
 
     def wave(self, index: int) -> Tensor:
         """Return the wave (samples,) of an utterance, cut if it is too long."""
-        return self._read(self.utterances[index])[: self.max_samples]
-
-    def _read(self, utterance: Utterance) -> Tensor:
-        channels, rate = read_audio(utterance.path)
-        if rate != self.sample_rate or len(channels) != 1:
-            raise InputError(
-                f"{utterance.path} has {len(channels)} channels at {rate} Hz; the corpus must be mono at "
-                f"{self.sample_rate} Hz: convert it first."
-            )
-        return channels[0]
+        return self.utterances[index].read_mono(self.sample_rate)[: self.max_samples]
 
 
 class SpeechData(DataModule):
@@ -188,7 +178,7 @@ class SpeechData(DataModule):
         waves, noisy, texts, languages, speakers = zip(*items, strict=True)
         pad = torch.nn.utils.rnn.pad_sequence
         clean = pad(list(waves), batch_first=True)
-        lengths = torch.tensor([len(wave) for wave in waves])
+        lengths = torch.tensor([len(wave) for wave in waves], device="cpu")
         disturbed = pad(list(noisy), batch_first=True) if self.noise else clean
         return SpeechBatch(clean, disturbed, lengths, list(texts), list(languages), list(speakers))
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from zoo.components.audio.mel import mel_magnitudes
 from zoo.errors import ConfigError, MissingExtraError, NotFittedError
+from zoo.fresh import fresh
 
 __all__ = ["EncodecRandom", "MelKMeans", "encodec_random", "mel_kmeans"]
 
@@ -141,8 +142,7 @@ class EncodecRandom:
             raise MissingExtraError(
                 "encodec_random needs transformers, of the extra 'eval': pip install 'tokenizer-zoo[eval]'."
             ) from error
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with fresh(seed=seed):
             model = EncodecModel(EncodecConfig(sampling_rate=self.sample_rate, target_bandwidths=[1.0])).eval()
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(waves), generator=generator)[:40].tolist()

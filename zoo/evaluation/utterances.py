@@ -7,13 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
-from zoo.data.audio import read_audio
 from zoo.data.manifest import Utterance
-from zoo.errors import InputError
 
-__all__ = ["choose", "key", "read_wave"]
+__all__ = ["choose", "key"]
 
 
 def choose(utterances: Sequence[Utterance], folder: Path, max_items: int | None) -> list[Utterance]:
@@ -35,19 +31,5 @@ def choose(utterances: Sequence[Utterance], folder: Path, max_items: int | None)
 def key(utterance: Utterance, folder: Path) -> int:
     """Return a number that stands for an utterance, wherever its folder is."""
     path = utterance.path.relative_to(folder) if utterance.path.is_relative_to(folder) else utterance.path
-    return int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:8])
-
-
-def read_wave(utterance: Utterance, sample_rate: int) -> Tensor:
-    """Return the sound of an utterance, (samples,).
-
-    Raises:
-        InputError: It is not mono at the suite's rate.
-    """
-    channels, rate = read_audio(utterance.path)
-    if rate != sample_rate or len(channels) != 1:
-        raise InputError(
-            f"{utterance.path} has {len(channels)} channel(s) at {rate} Hz: the suite's data must be mono at "
-            f"{sample_rate} Hz. Convert it first."
-        )
-    return channels[0]
+    name = path.as_posix() + (f"@{utterance.offset!r}" if utterance.offset else "")
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])

@@ -242,7 +242,9 @@ class TokenPrior(nn.Module):
         else:
             labels = torch.where(labels < 0, none, labels).to(device)
             if self.training and self.config.class_dropout:
-                labels = torch.where(torch.rand(batch, device=device) < self.config.class_dropout, none, labels)
+                labels = torch.where(
+                    torch.rand(batch, dtype=torch.float32, device=device) < self.config.class_dropout, none, labels
+                )
         start: Tensor = self.classes(labels)[:, None]
         return start
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from zoo import config as configs
 from zoo import registry, resources
 from zoo.data import signals
 from zoo.hub.curves import CURVES, curves_table, read_curves
+from zoo.modalities.action import ActionTokenizer
 from zoo.tokenizer import NoDecoder, Tokenizer
 
 __all__ = ["RESULTS_FORMAT", "card_for", "facts", "write_card"]
@@ -39,7 +41,7 @@ def card_for(tokenizer: Tokenizer, repo_id: str | None = None) -> str:
             return text
     signal = signals.of(tokenizer.spec.modality)
     licence = tokenizer.spec.licence.lower()
-    decoding = "" if isinstance(tokenizer.decoder, NoDecoder) else "\nsignal = tok.decode(tokens)"
+    fixed = tokenizer.num_fixed if isinstance(tokenizer, ActionTokenizer) else 0
     return f"""---
 license: {licence}
 library_name: tokenizer-zoo
@@ -58,7 +60,7 @@ A {tokenizer.family} tokenizer of {signal.name}{f", made from {tokenizer.trained
 import zoo
 
 tok = zoo.load({address})
-tokens = tok.encode("{signal.example}"){decoding}
+{_usage(signal.example, fixed, decodes=not isinstance(tokenizer.decoder, NoDecoder))}
 ```
 
 ## Tokens
@@ -73,8 +75,40 @@ tokens = tok.encode("{signal.example}"){decoding}
 
 ## Limits
 
-No figures were measured for this checkpoint. `zoo eval` measures a folder of yours on a suite of the library.
+{_measured(tokenizer.facts) or "No figures were measured for this checkpoint. "}`zoo eval` measures a folder of yours on
+a suite of the library.
 """
+
+
+def _usage(example: str, fixed: int, decodes: bool) -> str:
+    """Return the lines that encode and decode, for chunks that continue `fixed` commands before them with these."""
+    if not fixed:
+        return f'tokens = tok.encode("{example}")' + ("\nsignal = tok.decode(tokens)" if decodes else "")
+    before = "motion[:1]" if fixed == 1 else f"motion[:1].expand(1, {fixed}, -1)"
+    return f"""import torch
+from zoo.data.actions import read_actions
+
+motion = torch.from_numpy(read_actions("{example}").episodes[0])
+start = {before}  # what was sent before: of a robot at rest, the first command
+tokens = tok.encode(motion, start=start)
+signal = tok.decode(tokens, start=start)"""
+
+
+def _measured(facts: dict[str, Any]) -> str:
+    """Return what was measured when a tokenizer was fitted, "" if nothing was."""
+    measured = facts.get("measured")
+    if not isinstance(measured, dict):
+        return ""
+    rows = [f"| {str(name).replace('_', ' ')} | {_shown(value)} |" for name, value in measured.items()]
+    names = facts.get("dof_names")
+    order = f"\n\nDegrees of freedom, in this order: {', '.join(map(str, names))}." if isinstance(names, list) else ""
+    return "\n".join(["Measured when it was fitted:", "", "| | |", "|---|---|", *rows]) + order + "\n\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def write_card(tokenizer: Tokenizer, folder: Path, repo_id: str | None = None) -> Path:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from zoo.checkpoint.atomic import STAGING
 from zoo.errors import CheckpointError, HubError, ZooError
 
 __all__ = ["HubLocation", "PushResult", "Snapshot", "complete", "download", "parse_uri", "push"]
@@ -287,7 +288,8 @@ def _checkpoint_files(folder: Path) -> list[str]:
     """Return the names of the files to publish, or say what keeps the folder from being published."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder. Expected one with config.json and *.safetensors.")
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(STAGING)]  # what a killed save left
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in entries)
     wanted = [name for name in names if name == CARD or re.fullmatch(r"[^.].*\.(json|safetensors)", name)]
     pickles = [name for name in names if name.lower().endswith(PICKLE_SUFFIXES)]
     others = [name for name in names if name not in wanted and name not in pickles]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,40 +12,13 @@ import torch
 from torch import Tensor
 
 from zoo.components.exact.precision import KeepsPrecision
+from zoo.components.layers.reach import Reach
+from zoo.components.statistics import RunningRange
 from zoo.errors import InputError, NotFittedError, TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
 
-__all__ = ["ActionTokenizer", "Chunks", "refresh_after_load", "split"]
-
-
-@dataclass(frozen=True)
-class Chunks:
-    """Action sequences cut into consecutive chunks of one horizon.
-
-    Args:
-        values: (B, n, T, D) float32; past an item's end its last action is repeated.
-        valid: (B, n) int64, the steps of each chunk that are data: T, fewer in an item's last chunk, 0 past it.
-        per_item: (B,) int64, chunks of each item.
-    """
-
-    values: Tensor
-    valid: Tensor
-    per_item: Tensor
-
-
-def split(x: Tensor, lengths: Tensor | None, horizon: int) -> Chunks:
-    """Cut sequences x (B, L, D) of `lengths` (B,) into consecutive chunks of `horizon` steps; nothing is dropped."""
-    batch, steps, dofs = x.shape
-    if lengths is None:
-        lengths = torch.full((batch,), steps, device=x.device)
-    num_chunks = -(-steps // horizon)
-    index = torch.arange(num_chunks * horizon, device=x.device).expand(batch, -1)
-    index = torch.minimum(index, lengths[:, None] - 1)
-    values = x.gather(1, index[:, :, None].expand(-1, -1, dofs))
-    starts = torch.arange(num_chunks, device=x.device) * horizon
-    valid = (lengths[:, None] - starts).clamp(0, horizon)
-    return Chunks(values.view(batch, num_chunks, horizon, dofs), valid, -(-lengths // horizon))
+__all__ = ["ActionTokenizer", "refresh_after_load"]
 
 
 class ActionTokenizer(KeepsPrecision, Tokenizer):
@@ -58,9 +31,12 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
     Attributes:
         fitting: Module of the family, "" if it needs none, whose `settle(values, episodes, threshold)` replaces "auto"
             among the values of a config by what the data needs, and also returns what was tried, as plain values.
+        reach: How far from the fitted data actions are taken; set by the family with its statistics.
     """
 
     fitting: ClassVar[str] = ""
+
+    reach: Reach
 
     @property
     def horizon(self) -> int:
@@ -76,6 +52,17 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
     def num_fixed(self) -> int:
         """Commands before a chunk that it continues, which `encode` and `decode` are then given as `start`."""
         return 0
+
+    def at_rest(self, first: Tensor) -> dict[str, Tensor]:
+        """Return the options of `encode` and `decode` for robots at rest, which have sent what they send first.
+
+        Args:
+            first: (B, D) first command of each sequence.
+        """
+        fixed = self.num_fixed
+        if not fixed:
+            return {}
+        return {"start": first if fixed == 1 else first[:, None].expand(-1, fixed, -1)}
 
     @property
     @abstractmethod
@@ -93,6 +80,18 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
     @abstractmethod
     def reset_fit(self) -> Self:
         """Forget all statistics."""
+
+    @abstractmethod
+    def clipped_share(self, x: Any, *, start: Any = None) -> float:
+        """Return the share of numbers that `encode` moves to the nearest end of what it has ids for, 0 … 1.
+
+        Of values, coefficients or control points, whichever the family quantises. Large shares mean that the data is
+        unlike what the tokenizer was fitted on.
+
+        Args:
+            x: As for `encode`.
+            start: As for `encode`, of families that take it.
+        """
 
     def fit(self, episodes: Any) -> Self:
         """Fit the statistics on data, from scratch, and freeze them.
@@ -136,7 +135,7 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
             try:
                 if isinstance(sequence, np.ndarray) and sequence.dtype.kind in "fiu":
                     sequence = sequence.astype(np.float64)  # takes what torch refuses: byte orders, negative strides
-                x = torch.as_tensor(sequence)
+                x = sequence if isinstance(sequence, Tensor) else torch.as_tensor(sequence, device="cpu")
             except (TypeError, ValueError, RuntimeError) as error:
                 raise InputError(f"episode {number} is no array of numbers (L, {self.num_dofs}): {error}.") from error
             if x.ndim != 2 or x.shape[1] != self.num_dofs or not len(x):
@@ -162,6 +161,7 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
         Values are not searched for NaN here: every family does so as part of its arithmetic.
         """
         self.require_ready()
+        self.require_order(getattr(x, "dof_names", None))
         if not (type(x) is Tensor and x.ndim == 3 and lengths is None and x.is_floating_point()):
             x, lengths = self.as_batch(x, lengths)
         if x.shape[2] != self.num_dofs or not x.shape[1] or not x.shape[0]:
@@ -169,6 +169,20 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
                 f"{self.name} takes actions (B, L, {self.num_dofs}) with B and L ≥ 1, got the shape {tuple(x.shape)}."
             )
         return x.detach().to(self.device, torch.float32), lengths
+
+    def require_order(self, dof_names: Sequence[str] | None) -> None:
+        """Raise `InputError` if degrees of freedom are called otherwise than those that the tokenizer was fitted on.
+
+        Args:
+            dof_names: What they are called, in order; None if that is not known, which is no mistake.
+        """
+        known = self.facts.get("dof_names")
+        if dof_names is not None and known is not None and list(dof_names) != list(known):
+            what = "in another order" if sorted(dof_names) == sorted(known) else "others"
+            raise InputError(
+                f"the degrees of freedom are {', '.join(dof_names)}, {what} than those that {self.name} was fitted on: "
+                f"{', '.join(known)}. Bring them into that order, or pass arrays without names if they are the same."
+            )
 
     def require_finite(self, x: Tensor) -> None:
         """Raise `InputError` that names the first NaN or infinity of x (B, L, D), if there is any."""
@@ -179,6 +193,39 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
                 f"item {item}, step {step}, DoF {dof} is {float(x[item, step, dof])}: remove or repair such steps "
                 "first."
             )
+
+    def require_in_reach(self, x: Tensor) -> None:
+        """Raise `InputError` if x (B, L, D) holds NaN or infinities, or values so large that their unit must be wrong.
+
+        Raises:
+            InputError: It does; the message says where, or how far outside the fitted data they are.
+        """
+        if not self.reach.holds(x):
+            self.require_finite(x)
+            raise InputError(self.reach.complaint(x))
+
+    def require_reach_of(self, seen: RunningRange, low: Tensor, high: Tensor) -> None:
+        """Raise `InputError` if data to fit on has values that `encode` would refuse after fitting to [low, high]."""
+        reach = Reach(self.num_dofs, self.reach.limit)
+        reach.set_range(low, high)
+        extremes = torch.stack([seen.low, seen.high])
+        if not reach.holds(extremes):
+            raise InputError(f"the data to fit on cannot be encoded afterwards: {reach.complaint(extremes)}")
+
+    def became_another(self) -> None:
+        """Take note that new statistics have made this another model: its ids mean something else from now on.
+
+        It loses the name, the origin and the description of the model that it was, and is called by a digest of what it
+        is now, so that `decode` tells its tokens from those of any other.
+        """
+        digest = hashlib.sha256(repr(self.config).encode())
+        for name, content in sorted(self.assets().items()):
+            digest.update(name.encode() + content)
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        self.name = f"{self.family}.fitted-{digest.hexdigest()[:12]}"
+        self.source = self.trained_on = ""
+        self.facts = {}
 
     def num_chunks(self, length: int) -> int:
         """Return how many chunks a sequence of `length` steps is cut into."""
@@ -212,7 +259,7 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
         """Return the ids of a fixed-length family as chunks (B, n, J), and each item's number of chunks (B,).
 
         Raises:
-            TokenError: A length is not a whole number of chunks.
+            TokenError: A length is not a whole number of chunks, or not that which the signal's length gives.
         """
         per_chunk = self.spec.num_tokens
         if per_chunk is None:
@@ -224,7 +271,14 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
                 f"{self.name} decodes whole chunks of {per_chunk} tokens, got lengths {tokens.lengths.tolist()}"
                 f" in ids of shape {tuple(tokens.ids.shape)}."
             )
-        return tokens.ids.view(len(tokens), -1, per_chunk), per_item
+        if tokens.signal_lengths is not None:
+            wanted = -(-tokens.signal_lengths // self.horizon)
+            if not torch.equal(wanted, per_item):
+                raise TokenError(
+                    f"these tokens say that they hold {tokens.signal_lengths.tolist()} steps, but they are of "
+                    f"{per_item.tolist()} chunks of {self.horizon}."
+                )
+        return tokens.ids.reshape(len(tokens), -1, per_chunk), per_item
 
 
 def refresh_after_load(tokenizer: Any, _: object) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -14,6 +13,8 @@ from torch import Tensor
 
 from zoo.components.quantizers import Quantizer
 from zoo.components.windows import Chunking, cut, in_chunks, whole_tokens
+from zoo.data import signals
+from zoo.data._source import Source, is_source
 from zoo.errors import ConfigError, InputError, shown
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Latents, Tokens
@@ -161,11 +162,12 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
 
     def encode_chunks(
         self,
-        x: str | os.PathLike[str] | Tensor | Iterable[Tensor],
+        x: Source | Tensor | Iterable[Tensor],
         *,
         chunk: float = 10.0,
         left: float = 5.0,
         right: float = 5.0,
+        resample: bool = False,
         mix_down: bool = False,
     ) -> Iterator[Tokens]:
         """Turn a long file or a stream into tokens, chunk by chunk.
@@ -174,12 +176,14 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
         many, and depend on the speech and on these options alone, not on the blocks it arrives in.
 
         Args:
-            x: The path of a file that libsndfile reads, which is then never in memory as a whole; a wave (samples,); or
-                an iterable of consecutive waves (samples,) of any lengths, at `spec.sample_rate`, -1…1.
+            x: A sound file of any kind that `encode` takes, by its path, its bytes, or open, which is then never in
+                memory as decoded as a whole; a wave as `encode` takes one; or an iterable of consecutive waves
+                (samples,) of any lengths, at `spec.sample_rate`, -1…1.
             chunk: Seconds whose tokens are given together.
             left: Seconds before the chunk that are encoded with it.
             right: Seconds after it that are encoded with it. The tokens of a sample are given once `chunk + right`
                 seconds after it have arrived, at the latest.
+            resample: Resample a file of another rate instead of refusing it.
             mix_down: Average the channels of a file instead of refusing more than one.
 
         Returns:
@@ -200,12 +204,17 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
                 f"s, got {chunk:g} + {left:g} + {right:g}."
             )
         blocks: Iterable[Any]
-        if isinstance(x, (str, os.PathLike)):
+        if is_source(x):
             from zoo.data.blocks import read_blocks
 
-            blocks = read_blocks(x, sample_rate=int(self.spec.sample_rate or 0), mix_down=mix_down)
+            rate = int(self.spec.sample_rate or 0)
+            blocks = read_blocks(x, sample_rate=rate, resample=resample, mix_down=mix_down)
+        elif isinstance(x, (Tensor, np.ndarray)):
+            blocks = [x]
+        elif isinstance(x, Mapping) or (isinstance(x, tuple) and signals.of("speech").is_one(x)):
+            blocks = self.as_batch([x], resample=resample, mix_down=mix_down)[0]
         else:
-            blocks = [x] if isinstance(x, Tensor) else x
+            blocks = cast("Iterable[Any]", x)
         made = in_chunks(map(self._block, blocks), chunking, self.token_samples, self._ids_of)
         return (
             Tokens(
@@ -226,7 +235,7 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
         if not isinstance(block, (Tensor, np.ndarray)) or block.ndim != 1:
             found = f"the shape {tuple(block.shape)}" if hasattr(block, "shape") else type(block).__name__
             raise InputError(f"a stream is made of consecutive waves (samples,), tensors or arrays, got {found}.")
-        return self.as_batch(block)[0][0] if len(block) else torch.zeros(0, device=self.device)
+        return self.as_batch(block)[0][0] if len(block) else torch.zeros(0, dtype=torch.float32, device=self.device)
 
     def _seconds(self, num_tokens: int) -> float:
         return num_tokens / (self.spec.token_rate or 1)

@@ -60,7 +60,7 @@ class Conditions:
 
     def __getitem__(self, items: slice | Tensor) -> Conditions:
         """Select items by a slice, or by a tensor of indices or bools (B,)."""
-        numbers = torch.arange(len(self))[items.cpu() if isinstance(items, Tensor) else items].tolist()
+        numbers = torch.arange(len(self), device="cpu")[items.cpu() if isinstance(items, Tensor) else items].tolist()
         return Conditions(
             None if self.captions is None else tuple(self.captions[i] for i in numbers),
             None if self.states is None else self.states[items],
@@ -109,7 +109,7 @@ class Conditions:
             raise TokenError(f"condition_states must be F32 ({sum(lengths.tolist())}, D), got {states.shape}.")
         rows = torch.split(torch.from_numpy(states), lengths.tolist())
         padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
-        mask = torch.arange(padded.shape[1]) < torch.from_numpy(lengths)[:, None]
+        mask = torch.arange(padded.shape[1], device="cpu") < torch.from_numpy(lengths)[:, None]
         return cls(captions, padded, mask)
 
     @staticmethod

@@ -75,9 +75,9 @@ def as_rows(index: Any, size: int, device: torch.device) -> slice | Tensor:
             raise IndexError(f"item {number} of {size}.")
         return slice(number % size, number % size + 1)
     try:
-        given = torch.as_tensor(index)
+        given = index if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
     except (TypeError, ValueError, RuntimeError):
-        given = torch.empty(0, 0)
+        given = torch.empty(0, 0, dtype=torch.float32, device="cpu")
     given = given.long() if given.shape == (0,) else given
     is_mask = given.dtype == torch.bool and given.shape == (size,)
     if not is_mask and (
@@ -99,7 +99,7 @@ def _as_integers(values: Any, what: str = "ids") -> Tensor:
         if values.dtype.kind not in "iu":
             raise TokenError(f"{what} must be integers, got an array of {values.dtype}.")
         values = values.astype(np.int64)  # takes what torch refuses: other byte orders, negative strides
-    ready = torch.as_tensor(values)
+    ready = values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu")  # not the default one
     if not isinstance(values, (Tensor, np.ndarray)) and not ready.numel():
         ready = ready.long()  # an empty list has no type of its own
     if ready.dtype == torch.bool or ready.is_floating_point() or ready.is_complex():
@@ -112,7 +112,7 @@ def _padded(rows: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
     """Return rows (T_i,) or (T_i, K) of unequal length as one tensor, padded with zeros."""
     filled = [row for row in rows if len(row)]
     shape = next((row.shape[1:] for row in rows if len(row) or row.ndim > 1), torch.Size())
-    device = filled[0].device if filled else None
+    device = filled[0].device if filled else torch.device("cpu")
     padded = torch.zeros((len(rows), max(lengths, default=0), *shape), dtype=torch.int64, device=device)
     for target, row in zip(padded, rows, strict=True):
         if len(row):

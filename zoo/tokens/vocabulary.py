@@ -110,7 +110,7 @@ def _layout(llm_vocab_size: int, codebook_size: int, order: str, skip: int) -> t
 
 def _checked(ids: Any) -> Tensor:
     try:
-        values = torch.as_tensor(ids)
+        values = ids if isinstance(ids, Tensor) else torch.as_tensor(ids, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TokenError(f"ids must be integers in a tensor, an array or nested lists, got {ids!r:.80}.") from error
     if values.numel() and values.dtype not in _INTEGERS:

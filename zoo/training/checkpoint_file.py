@@ -12,6 +12,7 @@ from torch import Tensor
 from zoo.errors import CheckpointError, ConfigError
 from zoo.training.ema import EMA_KEY
 from zoo.training.history import HISTORY_KEY, Curves
+from zoo.training.integrity import require_intact
 
 __all__ = [
     "LICENCE",
@@ -48,6 +49,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no training checkpoint {path}.")
+    require_intact(path)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # whatever torch's reader finds in a damaged file

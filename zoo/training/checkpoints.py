@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import distributed
 
 from zoo.errors import CheckpointError, ConfigError
+from zoo.training.integrity import require_intact
 
 __all__ = ["LAST", "Checkpoints"]
 
@@ -67,6 +68,15 @@ class Checkpoints(Checkpoint):
     def folder(self, trainer: Trainer) -> Path:
         """Return where the checkpoints of a trainer go."""
         return Path(trainer.default_root_dir, "checkpoints") if self._folder is None else Path(self._folder)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Look at the checkpoint to go on from before anything of it is used.
+
+        Raises:
+            CheckpointError: It is damaged.
+        """
+        if trainer.ckpt_path is not None and Path(trainer.ckpt_path).is_file():
+            require_intact(trainer.ckpt_path)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to signals.

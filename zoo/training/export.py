@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zoo import registry
 from zoo.errors import CheckpointError, ConfigError, ZooError
+from zoo.fresh import fresh
 from zoo.tokenizer import Tokenizer
 from zoo.training.checkpoint_file import LICENCE, read_checkpoint, read_weights, tokenizer_part, training_parts
 
@@ -42,7 +43,8 @@ def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
     settings, state = read_weights(path, average=average)
     where = f"the config in {path}"
     try:
-        tokenizer = registry.family(settings["family"]).from_config(settings["config"])
+        with fresh():
+            tokenizer = registry.family(settings["family"]).from_config(settings["config"])
     except ZooError:
         raise
     except Exception as error:  # values of a stranger, in whatever code of the family they break

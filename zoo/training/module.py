@@ -284,7 +284,7 @@ class TokenizerModule(LightningModule):
 
     def _weighted(self, losses: Mapping[str, Tensor], name_of_sum: str, **options: Any) -> Tensor:
         """Return the weighted sum of losses, and log them and it."""
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros((), dtype=torch.float32, device=self.device)
         for name, loss in losses.items():
             if name not in self.loss_weights and not name.startswith(_QUANTIZER):
                 raise ConfigError(f"{type(self).__name__}.default_weights lacks the loss {name!r}.")

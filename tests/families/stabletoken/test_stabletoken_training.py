@@ -70,7 +70,7 @@ class TestData:
             ("", "lists nothing"),
             ("{", "line 1 is not JSON"),
             ("[]", "object"),
-            ('{"audio_filepath": "a.wav"}', "duration"),
+            ('{"duration": 1}', "audio_filepath"),
             ('{"audio_filepath": "a.wav", "duration": 0}', "above 0"),
             ('{"audio_filepath": "a.wav", "duration": NaN}', "above 0"),
             ('{"audio_filepath": 3, "duration": 1}', "audio_filepath"),
@@ -83,7 +83,7 @@ class TestData:
             read_manifest(tmp_path / "x.jsonl")
 
     def test_missing(self, tmp_path):
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match="does not exist"):
             read_manifest(tmp_path / "x.jsonl")
         with pytest.raises(ConfigError, match=r"recipes/data/speech\.py"):
             SpeechData(str(tmp_path)).train_dataloader()

@@ -41,7 +41,8 @@ class LogMel(KeepsPrecision):
         angles = 2 * np.pi * np.arange(n_fft) / n_fft
         window = torch.from_numpy(0.5 - 0.5 * np.cos(angles))
         for name, table in (("window", window), ("filters", mel_filters(num_mel, n_fft, sample_rate))):
-            self.register_buffer(name, table.float().to(torch.get_default_device()), persistent=False)
+            # `as_tensor` on NumPy's, unlike `from_numpy`, puts it where the caller makes tensors.
+            self.register_buffer(name, torch.as_tensor(table.float().numpy()), persistent=False)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the spectra of a batch, each computed alone.

@@ -105,7 +105,7 @@ def griffin_lim(wave: Tensor, sample_rate: int) -> Tensor:
     magnitudes = (torch.linalg.pinv(bands) @ heard).clamp(min=0)
     made: Tensor = griffinlim(
         magnitudes,
-        torch.hann_window(size),
+        torch.hann_window(size, dtype=torch.float32, device="cpu"),
         size,
         hop,
         size,
@@ -143,9 +143,10 @@ class MelSpectrum(nn.Module):
             raise ConfigError(f"a mel frame must have an even number of samples, at most {_N_FFT}: {self.hop_length}.")
         if sample_rate < 2 * _HIGHEST:
             raise ConfigError(f"mel spectra to {_HIGHEST:g} Hz need waves at {2 * _HIGHEST:g} Hz or more.")
+        window = torch.hann_window(_N_FFT, dtype=torch.float32)
         bands = mel_filters(num_mel, _N_FFT, sample_rate, highest=_HIGHEST).float()
-        self.register_buffer("bands", bands, persistent=False)
-        self.register_buffer("window", torch.hann_window(_N_FFT, dtype=torch.float32), persistent=False)
+        self.register_buffer("bands", bands.to(window.device), persistent=False)
+        self.register_buffer("window", window, persistent=False)
 
     def forward(self, wave: Tensor) -> Tensor:
         """Compute the spectra of waves of at least 385 samples."""

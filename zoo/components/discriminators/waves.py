@@ -98,7 +98,7 @@ class _BySpectrum(nn.Module):
     def __init__(self, size: int, channels: int) -> None:
         super().__init__()
         self.size = size
-        self.register_buffer("window", torch.hann_window(size), persistent=False)
+        self.register_buffer("window", torch.hann_window(size, dtype=torch.float32), persistent=False)
         shapes: Sequence[tuple[int, tuple[int, int], tuple[int, int]]] = [
             (1, (3, 9), (1, 1)),
             (channels, (3, 9), (1, 2)),

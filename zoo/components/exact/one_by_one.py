@@ -9,10 +9,11 @@ threads there are, and no core idles.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -30,43 +31,100 @@ class Run(Protocol):
         """Return [function(item) for item in items]."""
 
 
-@contextmanager
-def canonical(device: torch.device, most_workers: int) -> Iterator[Run]:
-    """Give a `Run` whose kernels depend on their inputs alone; it records no gradients.
+def canonical(device: torch.device, most_workers: int, work: Callable[[Run], R]) -> R:
+    """Do some work whose kernels depend on their inputs alone; it records no gradients.
+
+    On the CPU it is done by threads that are kept for this and have one thread a kernel for good, so that no number of
+    threads, neither the caller's nor the process's, changes for a moment. Elsewhere the caller issues all kernels.
 
     Args:
-        device: Where the inputs are. On the CPU there are as many workers as the caller has threads
-            (`torch.get_num_threads()`); elsewhere the caller issues all kernels.
-        most_workers: How many could be busy at the same time.
+        device: Where the inputs are.
+        most_workers: How many threads could be busy at the same time; there are no more than the caller has
+            (`torch.get_num_threads()`).
+        work: It is given a `Run`, for what can be computed at the same time.
+
+    Returns:
+        What `work` returns.
     """
-    threads = torch.get_num_threads()
-    workers = min(threads, most_workers) if device.type == "cpu" else 1
     with _full_precision:
-        try:
-            if workers == 1:
-                _single_thread()
-                yield _inline
-            else:
-                with ThreadPoolExecutor(workers, initializer=_single_thread) as pool:
-                    yield lambda function, items: list(pool.map(lambda item: _plainly(function, item), items))
-        finally:
-            # The number that one thread sets is also what threads that are started later begin with.
-            torch.set_num_threads(threads)
+        if device.type != "cpu":
+            return _plainly(work, _inline)
+        return _Shared(min(torch.get_num_threads(), most_workers)).do(work)
 
 
 def _inline(function: Callable[[A], R], items: Iterable[A]) -> list[R]:
-    return [_plainly(function, item) for item in items]
+    return [function(item) for item in items]
 
 
-def _plainly(function: Callable[[A], R], item: A) -> R:
+def _plainly(function: Callable[[A], R], argument: A) -> R:
     # Both settings belong to a thread.
     with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        return function(item)
+        return function(argument)
 
 
-def _single_thread() -> None:
-    torch.get_num_threads()  # a thread takes over the process's number when it first asks; later it keeps its own
-    torch.set_num_threads(1)
+class _Shared:
+    """Work that is shared between the thread that does it and `workers` - 1 more."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.is_given_up = False
+
+    def do(self, work: Callable[[Run], R]) -> R:
+        job = _threads.submit(_plainly, work, self.run)
+        try:
+            return job.result()
+        except BaseException:  # an interrupt of the caller as well
+            self.is_given_up = True
+            wait([job])
+            raise
+
+    def run(self, function: Callable[[A], R], items: Iterable[A]) -> list[R]:
+        waiting = deque(enumerate(items))
+        results: dict[int, R] = {}
+
+        def take(_: None = None) -> None:
+            while waiting and not self.is_given_up:
+                try:
+                    number, item = waiting.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                results[number] = function(item)
+
+        helpers = [_threads.submit(_plainly, take, None) for _ in range(min(self.workers, len(waiting)) - 1)]
+        try:
+            take()
+            for helper in helpers:
+                helper.result()
+        finally:
+            waiting.clear()
+            wait(helpers)
+        if self.is_given_up:
+            raise InterruptedError("the caller was interrupted.")
+        return [results[number] for number in range(len(results))]
+
+
+class _Threads:
+    """Threads with one thread a kernel: as many as were ever busy at once. They are kept, since starting costs time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.pool = ThreadPoolExecutor(2**15, "zoo-exact", self._single)
+
+    def submit(self, function: Callable[..., R], *arguments: Any) -> Future[R]:
+        return self.pool.submit(function, *arguments)
+
+    def _single(self) -> None:
+        """Have one thread from now on.
+
+        What a thread sets is its own number, and the one that threads begin with that are started later. The latter is
+        put back at once, and by another thread, as this one's would change with it.
+        """
+        with self.lock:
+            number = torch.get_num_threads()  # the process's, since this thread has just begun
+            torch.set_num_threads(1)
+            other = threading.Thread(target=torch.set_num_threads, args=(number,))
+            other.start()
+            other.join()
 
 
 class _FullPrecision:
@@ -79,6 +137,13 @@ class _FullPrecision:
         self.lock = threading.Lock()
         self.users = 0
         self.saved: list[tuple[Any, str, Any]] = []
+
+    def begin_anew(self) -> None:
+        """Leave for all threads that are inside, of which there are none any more."""
+        self.lock = threading.Lock()
+        self.users = min(self.users, 1)
+        if self.users:
+            self.__exit__()
 
     def __enter__(self) -> None:
         backends: Any = torch.backends
@@ -104,3 +169,15 @@ class _FullPrecision:
 
 
 _full_precision = _FullPrecision()
+_threads = _Threads()
+
+
+def _begin_anew() -> None:
+    """Forget, in a process that was forked, the threads of the one it comes from: they are not here."""
+    global _threads
+    _threads = _Threads()
+    _full_precision.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

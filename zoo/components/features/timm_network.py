@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from zoo.components.features.base import FeatureNetwork, ImageInput, captured, require_modules
 from zoo.components.features.files import fill, read_safetensors
 from zoo.errors import ConfigError, HubError, InputError, UnknownNameError, near_matches
+from zoo.fresh import fresh
 
 __all__ = ["LOGITS", "POOLED", "TimmNetwork"]
 
@@ -137,7 +137,7 @@ class TimmNetwork(FeatureNetwork):
 
 
 def _built(model: str, with_classifier: bool, seed: int) -> tuple[nn.Module, Any]:
-    """Return a model with random weights, leaving the global generator alone, and what timm knows of trained ones."""
+    """Return a model with random weights, and what timm knows of trained ones."""
     import timm
 
     architecture, _, tag = model.partition(".")
@@ -147,8 +147,7 @@ def _built(model: str, with_classifier: bool, seed: int) -> tuple[nn.Module, Any
     if tag and model not in tagged:
         raise UnknownNameError(f"timm has no weights {model!r}; {near_matches(model, tagged)}")
     arguments: dict[str, Any] = {} if with_classifier else {"num_classes": 0}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with fresh(seed=seed):
         network: nn.Module = timm.create_model(model, pretrained=False, **arguments)
     return network, timm.get_pretrained_cfg(model) or network.pretrained_cfg
 

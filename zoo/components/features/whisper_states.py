@@ -15,6 +15,7 @@ from zoo.components.features.base import FeatureNetwork, captured, require_modul
 from zoo.components.features.files import fill, read_safetensors
 from zoo.components.whisper.config import read_values
 from zoo.errors import CheckpointError, InputError, MissingExtraError
+from zoo.fresh import fresh
 
 __all__ = ["WhisperStates"]
 
@@ -55,7 +56,7 @@ class WhisperStates(FeatureNetwork):
         name = name or f"Whisper encoder ({folder.resolve().name})"
         require_modules(network, layers, name)
         tensors: dict[str, Tensor] = {}
-        files = sorted(folder.glob("*.safetensors"))
+        files = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
         for path in files:
             tensors |= read_safetensors(path)
         if not files:
@@ -100,7 +101,7 @@ class WhisperStates(FeatureNetwork):
 
 
 def _encoder(values: Mapping[str, Any]) -> tuple[nn.Module, int, int]:
-    """Return an encoder without weights, its mel bands and its positions; the global generator is left alone."""
+    """Return an encoder without weights, its mel bands and its positions."""
     try:
         from transformers import WhisperConfig
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -109,6 +110,6 @@ def _encoder(values: Mapping[str, Any]) -> tuple[nn.Module, int, int]:
             "Whisper's states need the package transformers: pip install 'tokenizer-zoo[eval]'."
         ) from error
     config = WhisperConfig(**values)
-    with torch.random.fork_rng(devices=[]):
+    with fresh():
         network: nn.Module = WhisperEncoder(config)
-    return network.float(), int(config.num_mel_bins), int(config.max_source_positions)
+    return network, int(config.num_mel_bins), int(config.max_source_positions)

@@ -37,7 +37,7 @@ def draw_times(
         (B,) float32.
     """
     source = device if generator is None else generator.device
-    u = torch.rand(num, generator=generator, device=source)
+    u = torch.rand(num, dtype=torch.float32, generator=generator, device=source)
     if is_stratified:
         u = (torch.randperm(num, generator=generator, device=source) + u) / num
     return warp(u).to(device)
@@ -67,6 +67,7 @@ def draw_noise(
     if len(sources) != batch:
         raise InputError(f"one generator an item is needed: got {len(sources)} for {batch} items.")
     noise = [
-        torch.randn(rest, generator=source, device=device if source is None else source.device) for source in sources
+        torch.randn(rest, dtype=torch.float32, generator=source, device=device if source is None else source.device)
+        for source in sources
     ]
-    return torch.stack(noise).to(device) if noise else torch.empty(tuple(shape), device=device)
+    return torch.stack(noise).to(device) if noise else torch.empty(tuple(shape), dtype=torch.float32, device=device)

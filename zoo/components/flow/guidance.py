@@ -125,7 +125,9 @@ def drop_conditions(
         return ()
     first = conditions[0]
     source = first.device if generator is None else generator.device
-    is_dropped = (torch.rand(len(first), generator=generator, device=source) < rate).to(first.device)
+    is_dropped = (torch.rand(len(first), dtype=torch.float32, generator=generator, device=source) < rate).to(
+        first.device
+    )
     return tuple(
         torch.where(is_dropped.view(-1, *[1] * (condition.ndim - 1)), nothing, condition)
         for condition, nothing in zip(conditions, null, strict=True)

@@ -35,7 +35,7 @@ def basis(u: Tensor, num_basis: int, degree: int) -> Tensor:
     """
     # In units of spans knots are integers, and so exact.
     spans = num_basis - degree
-    t = _knots(num_basis, degree).to(u.device)
+    t = _knots(num_basis, degree, u.device)
     place = u.double()[:, None] * spans
     nearest = place.round()
     place = torch.where((place - nearest).abs() < _ON_KNOT, nearest, place)
@@ -59,7 +59,7 @@ def derivative_basis(u: Tensor, num_basis: int, degree: int, order: int) -> Tens
         return basis(u, num_basis, degree)
     if degree == 0:
         return torch.zeros(len(u), num_basis, dtype=torch.float64, device=u.device)
-    t = _knots(num_basis, degree).to(u.device)
+    t = _knots(num_basis, degree, u.device)
     slope = degree * (num_basis - degree) / (t[degree + 1 : -1] - t[1 : -degree - 1])
     inner = derivative_basis(u, num_basis - 1, degree - 1, order - 1) * slope
     zero = inner.new_zeros(len(u), 1)
@@ -101,10 +101,10 @@ def ordered_product(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([_sum((a * column).T) for column in b.T], 1) if b.shape[1] else a.new_zeros(len(a), 0)
 
 
-def _knots(num_basis: int, degree: int) -> Tensor:
+def _knots(num_basis: int, degree: int, device: torch.device | None = None) -> Tensor:
     """Return the knots in units of inner spans."""
     spans = num_basis - degree
-    return torch.arange(-degree, num_basis + 1, dtype=torch.float64).clamp(0, spans)
+    return torch.arange(-degree, num_basis + 1, dtype=torch.float64, device=device).clamp(0, spans)
 
 
 def _sum(x: Tensor) -> Tensor:

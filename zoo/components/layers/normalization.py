@@ -38,8 +38,13 @@ class RangeNormalizer(KeepsPrecision):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., D): return float64, the same for each element whatever is around it."""
-        return (x.double() - self.centre).div_(self.half_range)
+        return (x.double() - self._expanded(self.centre, x)).div_(self._expanded(self.half_range, x))
 
     def restore(self, x: Tensor) -> Tensor:
         """Undo `forward`: return x (..., D) in physical units, in x's dtype."""
-        return (x * self.half_range + self.centre).to(x.dtype)
+        return (x * self._expanded(self.half_range, x) + self._expanded(self.centre, x)).to(x.dtype)
+
+    @staticmethod
+    def _expanded(values: Tensor, x: Tensor) -> Tensor:
+        """Return values (D,) for each step of x (B, T, D): broadcasting along a short last axis is slow."""
+        return values if x.ndim < 3 or len(x) < 2 else values.expand(x.shape[-2:]).contiguous()

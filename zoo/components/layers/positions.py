@@ -162,8 +162,9 @@ class RelativePositionBias2d(nn.Module):
         if min(grid) < 1:
             raise InputError(f"relative positions: a grid has at least one row and one column, got {grid}.")
         device, most = self.table.device, self.window - 1
-        row, column = (cell.flatten() for cell in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
-        dy, dx = ((place[:, None] - place).to(device) for place in (row, column))
+        axes = [torch.arange(size, device=device) for size in grid]
+        row, column = (cell.flatten() for cell in torch.meshgrid(*axes, indexing="ij"))
+        dy, dx = (place[:, None] - place for place in (row, column))
         bias = self.table[dy.clamp(-most, most) + most, dx.clamp(-most, most) + most]
         is_far = (dy.abs() > most) | (dx.abs() > most)
         return bias.masked_fill(is_far[..., None], -math.inf).permute(2, 0, 1)
@@ -185,7 +186,7 @@ def _by_axis(grid: tuple[int, int], width: int, max_period: float) -> list[np.nd
 
 
 def _table(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32)).to(torch.get_default_device())
+    return torch.as_tensor(values.astype(np.float32))  # unlike `from_numpy`, where the caller makes tensors
 
 
 def _require_multiple(width: int, factor: int) -> None:

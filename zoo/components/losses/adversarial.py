@@ -161,8 +161,8 @@ class LeCam(nn.Module):
             raise ConfigError(f"LeCam: decay must be at least 0 and below 1, got {decay}.")
         self.decay = decay
         self.of_means = of_means
-        self.register_buffer("real_mean", torch.zeros(()))
-        self.register_buffer("made_mean", torch.zeros(()))
+        self.register_buffer("real_mean", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("made_mean", torch.zeros((), dtype=torch.float32))
 
     def forward(self, real: Tensor, made: Tensor) -> Tensor:
         """Return the penalty of judgements of real and made data, of any shape, and update the averages in training."""

@@ -36,7 +36,7 @@ class MultiResolutionSTFT(nn.Module):
             raise ConfigError(f"sizes of spectra must be multiples of 4, at least one, got {tuple(sizes)}.")
         self.sizes = tuple(sizes)
         for size in self.sizes:
-            self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
+            self.register_buffer(f"window_{size}", torch.hann_window(size, dtype=torch.float32), persistent=False)
 
     def forward(self, wave: Tensor, target: Tensor) -> Tensor:
         """Compare waves (B, samples), of more than half of the largest size, with what they should be."""

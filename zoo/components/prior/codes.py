@@ -123,7 +123,9 @@ class CodePrior(nn.Module):
         vectors = vectors.masked_fill(~valid[..., None], 0)
         given, targets, counted = vectors[:, :-1], ids[:, 1:].masked_fill(~valid[:, 1:], 0), valid[:, 1:]
         source = vectors.device if generator is None else generator.device
-        chance = torch.rand(*targets.shape, 1, generator=generator, device=source).to(vectors.device)
+        chance = torch.rand(*targets.shape, 1, dtype=torch.float32, generator=generator, device=source).to(
+            vectors.device
+        )
         is_replaced = (chance < replaced)[:, :-1]
 
         inputs, losses = given, []

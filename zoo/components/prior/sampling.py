@@ -39,7 +39,7 @@ def draw_ids(
     # A race of exponential clocks, which is how torch.multinomial draws one sample, and draws the same; but on the
     # generator's device, whichever the logits are on.
     source = logits.device if generator is None else generator.device
-    clocks = torch.empty(logits.shape, device=source).exponential_(generator=generator)
+    clocks = torch.empty(logits.shape, dtype=logits.dtype, device=source).exponential_(generator=generator)
     # A clock may be rounded to 0, and 0 / 0 would win.
     clocks = clocks.clamp_(min=torch.finfo(torch.float32).tiny).to(logits.device)
     return (logits.softmax(-1) / clocks).argmax(-1)

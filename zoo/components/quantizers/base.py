@@ -201,7 +201,7 @@ def _usage(ids: Tensor, codebook_size: int) -> dict[str, Tensor]:
             counts = column.new_zeros(codebook_size).scatter_add_(0, column, torch.ones_like(column))
         else:
             counts = column.unique(return_counts=True)[1]
-        p = counts / max(1, len(column))
-        used.append((counts > 0).sum() / codebook_size)
+        p = counts.float() / max(1, len(column))
+        used.append((counts > 0).sum().float() / codebook_size)
         perplexity.append(torch.special.entr(p).sum().exp())
     return {"usage": torch.stack(used).mean(), "perplexity": torch.stack(perplexity).mean()}

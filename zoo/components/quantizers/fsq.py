@@ -101,7 +101,7 @@ class FSQ(Quantizer):
         scaled = (values - self.middle) / self.middle
         codes = straight_through(scaled, self._codes(digits))
         if self.training and self.bypass_rate:
-            chance = torch.rand(len(rows), 1, generator=generator, device=rows.device)
+            chance = torch.rand(len(rows), 1, dtype=torch.float32, generator=generator, device=rows.device)
             codes = torch.where(chance < self.bypass_rate, scaled, codes)
         return codes, self._number(digits), {}
 

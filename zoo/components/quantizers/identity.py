@@ -87,6 +87,6 @@ class Gaussian(Identity):
         divergence = 0.5 * valid_only(mean.square() + log_variance.exp() - 1 - log_variance, valid).sum()
         codes = mean
         if self.training:
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            noise = torch.randn(mean.shape, dtype=mean.dtype, generator=generator, device=mean.device)
             codes = mean + (0.5 * log_variance).exp() * noise
         return codes, self._ids(rows), {"kl": self.kl_weight * divergence}

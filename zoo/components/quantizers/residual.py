@@ -64,7 +64,7 @@ class Residual(Quantizer):
 
     def codes(self, ids: Tensor) -> Tensor:
         """Return the codes of ids (..., k), of the first k ≤ K stages, float32 (..., D)."""
-        code = torch.zeros(*ids.shape[:-1], self.dim, device=ids.device)
+        code = torch.zeros(*ids.shape[:-1], self.dim, dtype=torch.float32, device=ids.device)
         for k, stage_ids in enumerate(ids.unbind(-1)):
             code = code + self._part(k, stage_ids)
         return code
@@ -80,7 +80,7 @@ class Residual(Quantizer):
         self, rows: Tensor, valid: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         active = self._draw_active(generator)
-        residual, code = rows, torch.zeros(len(rows), self.dim, device=rows.device)
+        residual, code = rows, torch.zeros_like(rows)
         all_ids, losses = [], dict[str, Tensor]()
         for k, stage in enumerate(self._stages()):
             scale = self.config.scale**k
@@ -100,7 +100,7 @@ class Residual(Quantizer):
         if not self.training or not self.config.dropout_rate:
             return stages
         device = "cpu" if generator is None else generator.device
-        chance, share = torch.rand(2, generator=generator, device=device).tolist()
+        chance, share = torch.rand(2, dtype=torch.float32, generator=generator, device=device).tolist()
         return 1 + int(share * stages) if chance < self.config.dropout_rate else stages
 
     def _part(self, k: int, ids: Tensor) -> Tensor:

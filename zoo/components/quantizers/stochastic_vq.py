@@ -73,5 +73,5 @@ class StochasticVQ(VQ):
             return super()._choose(rows, vectors, generator)
         # A race of exponential clocks, which the code with clock / p smallest wins; unlike torch.multinomial it takes
         # padding of NaN, and draws the same numbers whatever the padding holds.
-        clocks = torch.empty(len(rows), len(vectors), device=rows.device).exponential_(generator=generator)
+        clocks = rows.new_empty(len(rows), len(vectors)).exponential_(generator=generator)
         return (self._likelihoods(rows, vectors) / clocks).argmax(1)

@@ -92,8 +92,10 @@ class VotingLFQ(Quantizer):
     def __init__(self, config: VotingLFQConfig) -> None:
         super().__init__(config.dim, 2**config.num_bits)
         self.config = config
-        self.branches = nn.Linear(config.dim, config.num_voters * config.num_bits, bias=config.bias)
-        self.out = nn.Linear(config.num_bits, config.dim, bias=config.bias)
+        self.branches = nn.Linear(
+            config.dim, config.num_voters * config.num_bits, bias=config.bias, dtype=torch.float32
+        )
+        self.out = nn.Linear(config.num_bits, config.dim, bias=config.bias, dtype=torch.float32)
         self.register_buffer("powers", 2 ** torch.arange(config.num_bits), persistent=False)
 
     def forward(
@@ -147,7 +149,12 @@ class VotingLFQ(Quantizer):
         weight, _, codes, offset = sign_directions(rows, config.num_bits, generator)
         weight = weight.repeat(config.num_voters, 1)
         if config.num_voters > 1:
-            noise = torch.randn(weight.shape, generator=generator).to(weight.device)
+            noise = torch.randn(
+                weight.shape,
+                dtype=torch.float32,
+                generator=generator,
+                device="cpu" if generator is None else generator.device,
+            ).to(weight.device)
             weight += noise * weight.square().mean(1, keepdim=True).sqrt()
         self.branches.weight.copy_(weight)
         self.branches.bias.copy_(-(weight @ mean))

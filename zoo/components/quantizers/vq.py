@@ -82,14 +82,14 @@ class VQ(Quantizer):
     def __init__(self, config: VQConfig) -> None:
         super().__init__(config.dim, config.codebook_size)
         self.config = config
-        codebook = nn.init.kaiming_uniform_(torch.empty(config.codebook_size, config.dim))
+        codebook = nn.init.kaiming_uniform_(torch.empty(config.codebook_size, config.dim, dtype=torch.float32))
         if config.ema_decay is None:
             self.codebook = nn.Parameter(codebook)
         else:
             self.register_buffer("codebook", codebook)
             self.register_buffer("sums", codebook.clone())
         if config.ema_decay is not None or config.revive_below:
-            self.register_buffer("counts", torch.ones(config.codebook_size))
+            self.register_buffer("counts", torch.ones(config.codebook_size, dtype=torch.float32))
         if config.kmeans_iterations:
             self.register_buffer("is_initialised", torch.tensor(False))
 

@@ -59,7 +59,7 @@ class Vocoder(nn.Module):
             for each in zip(config.kernels, config.dilations, strict=True):
                 self.blocks.append(_ResidualBlock(width, *each))
         self.post = Conv(width, bins, 7)
-        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(config.n_fft, dtype=torch.float32), persistent=False)
 
     def forward(self, mel: Tensor, generator: torch.Generator | None) -> Tensor:
         """Make the waves, of which phases and noise are drawn from the generator, or the default one."""

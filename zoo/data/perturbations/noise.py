@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from zoo.data.json_lines import read_json_lines
+from zoo.data.manifest import Stretch
 from zoo.errors import ConfigError, InputError, near_matches, shown
 
 __all__ = [
@@ -107,7 +108,7 @@ class ColourNoise(Perturbation):
     def apply(self, wave: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw noise and add it."""
         extra = _NUM_TAPS - 1 if self.slope else 0
-        noise = torch.randn(len(wave) + extra, generator=generator)
+        noise = torch.randn(len(wave) + extra, dtype=torch.float32, device="cpu", generator=generator)
         if self.slope:
             noise = _filter(noise, _draw_taps(self.slope, generator))
         return mix(wave, noise.to(wave.device), self.snr)
@@ -138,14 +139,14 @@ class NoiseBank:
     """Recordings of noise, read when they are drawn from. Can be pickled for the workers of a loader.
 
     Args:
-        clips: Files that libsndfile reads, mono, or waves (samples,).
+        clips: Files that libsndfile reads, mono, or stretches of them, or waves (samples,).
         sample_rate: What the files must have, in Hz.
 
     Raises:
         InputError: There are no clips, or a wave among them is unusable.
     """
 
-    def __init__(self, clips: Sequence[str | Path | Tensor], sample_rate: int = 16000) -> None:
+    def __init__(self, clips: Sequence[str | Path | Stretch | Tensor], sample_rate: int = 16000) -> None:
         if len(clips) == 0:
             raise InputError("a noise bank needs at least one clip.")
         for number, clip in enumerate(clips):
@@ -154,7 +155,10 @@ class NoiseBank:
                     f"clip {number} must be (samples,), floating point and not empty, got {clip.dtype} "
                     f"{tuple(clip.shape)}."
                 )
-        self.clips = tuple(clip.float() if isinstance(clip, Tensor) else Path(clip) for clip in clips)
+        self.clips = tuple(
+            clip.float() if isinstance(clip, Tensor) else clip if isinstance(clip, Stretch) else Stretch(Path(clip))
+            for clip in clips
+        )
         self.sample_rate = sample_rate
 
     @classmethod
@@ -162,19 +166,15 @@ class NoiseBank:
         """Make a bank of the clips of a manifest.
 
         Args:
-            path: JSON lines, each with an `audio_filepath` relative to the manifest.
+            path: JSON lines, each with an `audio_filepath` relative to the manifest, and perhaps `offset` and
+                `duration`, which select a stretch of it.
             sample_rate: What the files must have, in Hz.
 
         Raises:
             InputError: It cannot be read, or has no clips.
         """
         path = Path(path)
-        clips = []
-        for where, values in read_json_lines(path):
-            name = values.get("audio_filepath")
-            if not isinstance(name, str) or not name:
-                raise InputError(f"{where} must have an audio_filepath, a string, got {shown(values)}.")
-            clips.append(path.parent / name)
+        clips = [Stretch.of(values, where, path.parent) for where, values in read_json_lines(path)]
         if not clips:
             raise InputError(f"{path} lists no clips.")
         return cls(clips, sample_rate)
@@ -190,8 +190,8 @@ class NoiseBank:
         Raises:
             InputError: The clip is missing, unreadable, of another rate or number of channels, not finite, or silent.
         """
-        clip = self.clips[int(torch.randint(len(self.clips), (), generator=generator))]
-        name = f"a wave of {len(clip)} samples" if isinstance(clip, Tensor) else str(clip)
+        clip = self.clips[int(torch.randint(len(self.clips), (), device="cpu", generator=generator))]
+        name = f"a wave of {len(clip)} samples" if isinstance(clip, Tensor) else str(clip.path)
         place = float(torch.rand((), generator=generator, dtype=torch.float64))
         if isinstance(clip, Tensor):
             noise = _part(clip, num_samples, place)
@@ -207,27 +207,34 @@ class NoiseBank:
             raise InputError(f"the noise clip ({name}) holds NaN or infinity: take it out of the bank.")
         return noise
 
-    def _read(self, path: Path, num_samples: int, place: float) -> Tensor:
+    def _read(self, clip: Stretch, num_samples: int, place: float) -> Tensor:
         """Return part of a file, or all of it if num_samples is 0. Only the part is read: a clip may be long."""
         import soundfile
 
+        name = f"{clip.where}: {clip.path}" if clip.where else str(clip.path)
         try:
-            with soundfile.SoundFile(path) as file:
+            with soundfile.SoundFile(clip.path) as file:
                 if file.samplerate != self.sample_rate or file.channels != 1:
                     raise InputError(
-                        f"{path} has {file.channels} channel(s) at {file.samplerate} Hz: noise must be mono at "
+                        f"{name} has {file.channels} channel(s) at {file.samplerate} Hz: noise must be mono at "
                         f"{self.sample_rate} Hz. Convert it first."
                     )
-                is_part = 0 < num_samples < file.frames
+                try:
+                    first, last = clip.samples(self.sample_rate, file.frames)
+                except InputError as error:
+                    raise InputError(f"{name}: {error}") from error
+                is_part = 0 < num_samples < last - first
                 if is_part:
-                    file.seek(_start(file.frames, num_samples, place))
-                wanted = num_samples if is_part else file.frames
-                clip = torch.from_numpy(file.read(wanted, dtype="float32"))
+                    first += _start(last - first, num_samples, place)
+                if first:
+                    file.seek(first)
+                wanted = num_samples if is_part else last - first
+                noise = torch.from_numpy(file.read(wanted, dtype="float32"))
         except (OSError, soundfile.SoundFileError) as error:
-            raise InputError(f"cannot read the noise clip {path}: {error}") from error
-        if len(clip) < max(1, wanted):
-            raise InputError(f"the noise clip {path} is {'truncated: get it again' if len(clip) else 'empty'}.")
-        return clip if is_part or not num_samples else _part(clip, num_samples, place)
+            raise InputError(f"cannot read the noise clip {name}: {error}") from error
+        if len(noise) < max(1, wanted):
+            raise InputError(f"the noise clip {name} is {'truncated: get it again' if len(noise) else 'empty'}.")
+        return noise if is_part or not num_samples else _part(noise, num_samples, place)
 
 
 @dataclass(frozen=True)
@@ -310,7 +317,7 @@ class RandomPerturbation(Perturbation):
 
     def draw(self, generator: torch.Generator | None = None) -> Perturbation:
         """Return the perturbation of one wave."""
-        kind = self.kinds[int(torch.randint(len(self.kinds), (), generator=generator))]
+        kind = self.kinds[int(torch.randint(len(self.kinds), (), device="cpu", generator=generator))]
         low, high = self.ranges[kind]
         share = float(torch.rand((), generator=generator, dtype=torch.float64))
         return perturbation(kind, low + (high - low) * share, self.noise_bank)
@@ -340,7 +347,7 @@ def _draw_taps(slope: float, generator: torch.Generator | None) -> Tensor:
     frequencies = torch.arange(_NUM_TAPS // 2 + 1, dtype=torch.float32)  # in steps of 1/128 of the sample rate
     frequencies[0] = _NUM_TAPS / 16000  # 1 Hz at 16 kHz
     gains = frequencies ** (slope / (20 * math.log10(2)))
-    phases = 2 * math.pi * torch.rand(len(gains), generator=generator)
+    phases = 2 * math.pi * torch.rand(len(gains), dtype=torch.float32, device="cpu", generator=generator)
     spectrum = torch.polar(gains, phases)
     # Taps are real, so that of these two the phase is a factor. Not every FFT ignores an imaginary part there.
     spectrum.imag[0], spectrum.imag[-1] = 0.0, 0.0

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from zoo.data.audio import change_rate
 from zoo.data.perturbations.noise import Perturbation
 from zoo.errors import ConfigError
 
@@ -43,9 +44,7 @@ class Opus(Perturbation):
 
     def apply(self, wave: Tensor, generator: torch.Generator | None) -> Tensor:
         """Encode and decode; nothing is random."""
-        from torchaudio.functional import resample
-
-        decoded = resample(_decode(self._encode(wave.cpu())), _OUTPUT, self.sample_rate)[: len(wave)]
+        decoded = change_rate(_decode(self._encode(wave.cpu())), _OUTPUT, self.sample_rate)[: len(wave)]
         return pad(decoded, (0, len(wave) - len(decoded))).to(wave.device)
 
     def _encode(self, wave: Tensor) -> bytes:

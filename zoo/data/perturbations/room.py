@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from zoo.data.audio import change_rate
 from zoo.data.perturbations.noise import KINDS, NoiseBank, Perturbation, check_finite, mix, perturbation, rms
 from zoo.errors import ConfigError, near_matches, shown
 
@@ -168,8 +169,8 @@ class Reverb(Perturbation):
         count = round(self.seconds * self.sample_rate)
         if count == 0:
             return wave.clone()
-        decay = torch.arange(count) * (-3 * math.log(10) / count)
-        echoes = torch.randn(count, generator=generator) * decay.exp()
+        decay = torch.arange(count, dtype=torch.float32, device="cpu") * (-3 * math.log(10) / count)
+        echoes = torch.randn(count, dtype=torch.float32, device="cpu", generator=generator) * decay.exp()
         echoes *= 10 ** (-self.direct / 20) / max(float(echoes.square().sum().sqrt()), 1e-12)
         answer = pad(echoes, (1, 0))
         answer[0] = 1.0
@@ -290,10 +291,7 @@ def _fit(wave: Tensor, num_samples: int) -> Tensor:
 
 def _resample(wave: Tensor, rate: Fraction) -> Tensor:
     """Return a wave that is `rate` times as fast, (ceil(samples / rate),)."""
-    from torchaudio.functional import resample
-
-    resampled: Tensor = resample(wave, rate.numerator, rate.denominator)
-    return resampled
+    return change_rate(wave, rate.numerator, rate.denominator)
 
 
 def _stretch(wave: Tensor, rate: Fraction) -> Tensor:
@@ -301,10 +299,10 @@ def _stretch(wave: Tensor, rate: Fraction) -> Tensor:
     from torchaudio.functional import phase_vocoder
 
     wanted = round(len(wave) / rate)
-    window = torch.hann_window(_FFT, device=wave.device)
+    window = torch.hann_window(_FFT, dtype=wave.dtype, device=wave.device)
     padded = pad(wave, (0, max(0, _FFT - len(wave))))
     spectrum = torch.stft(padded, _FFT, _HOP, window=window, return_complex=True, pad_mode="constant")
-    advance = torch.linspace(0, math.pi * _HOP, spectrum.shape[0], device=wave.device)[:, None]
+    advance = torch.linspace(0, math.pi * _HOP, spectrum.shape[0], dtype=wave.dtype, device=wave.device)[:, None]
     stretched = phase_vocoder(spectrum, float(rate), advance)
     return _fit(torch.istft(stretched, _FFT, _HOP, window=window), wanted)
 

@@ -97,11 +97,13 @@ class ActionSignal(Signal):
     ) -> list[Recording]:
         """Return the episodes of all inputs."""
         data = read_episodes(inputs, reading.column, reading.key, reading.split)
+        if data.unread:
+            note(f"not read: {', '.join(data.unread)}.")
         rate, expected = data.control_rate, spec.sample_rate
         if rate is not None and expected is not None and rate != expected:
             note(f"the data has {rate:g} commands a second, the model was made for {expected:g}.")
         return [
-            Recording(name, lambda episode=episode: (torch.from_numpy(episode), rate))  # type: ignore[misc]
+            Recording(name, lambda episode=episode: (torch.from_numpy(episode), rate), data.dof_names)  # type: ignore[misc]
             for name, episode in zip(data.names, data.episodes, strict=True)
         ]
 
@@ -137,11 +139,16 @@ def read_episodes(
     if len(rates) > 1:
         shown = ", ".join("unknown" if rate is None else f"{rate:g} Hz" for rate in rates)
         raise InputError(f"the inputs have different control rates ({shown}): use those of one rate together.")
+    named = {part.dof_names for part in parts} - {None}
+    if len(named) > 1:
+        shown = " and ".join(f"({', '.join(names or ())})" for names in sorted(named, key=str))
+        raise InputError(f"the inputs have different degrees of freedom, or the same in another order: {shown}.")
     return ActionEpisodes(
         [episode for part in parts for episode in part.episodes],
         [name for part in parts for name in part.names],
         rates.pop(),
-        parts[0].dof_names,
+        named.pop() if named else None,
+        tuple(dict.fromkeys(name for part in parts for name in part.unread)),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data._source import is_source
+from zoo.data._source import is_source, local_path
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
 
@@ -87,10 +87,12 @@ class Recording:
     Args:
         name: A relative path.
         read: Returns the signal without a batch dimension, and its rate if it has one.
+        dof_names: What the degrees of freedom of actions are called, where the file says it.
     """
 
     name: str
     read: Callable[[], tuple[Tensor, float | None]]
+    dof_names: tuple[str, ...] | None = None
 
 
 class Signal(ABC):
@@ -277,14 +279,12 @@ class Signal(ABC):
         ]
 
     def _files(self, text: str, note: Callable[[str], None]) -> list[Path]:
-        path = Path(text).expanduser()
+        path = local_path(text, or_folder=True)
         if not path.is_dir():
-            if not path.exists():
-                raise InputError(f"{text!r} does not exist.")
             return [path]
         found = sorted(
             (Path(folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith(".")),
-            key=lambda file: [(int(part), "") if part.isdigit() else (-1, part) for part in _NUMBERS.split(str(file))],
+            key=_natural,
         )
         wanted = [file for file in found if file.suffix.lower() in self.suffixes]
         if not wanted:
@@ -339,3 +339,9 @@ class Signal(ABC):
 def is_array(x: object) -> bool:
     """Tell tensors and arrays."""
     return isinstance(x, (Tensor, np.ndarray))
+
+
+def _natural(file: Path) -> list[tuple[int, str]]:
+    """Sort numbers by their value; of Python's digits, such as a raised 2, these are the ASCII ones alone."""
+    parts = _NUMBERS.split(str(file))
+    return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts)]

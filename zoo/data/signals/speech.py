@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
+from zoo.data._source import is_source
 from zoo.data.audio import change_rate, read_audio, write_wav
 from zoo.data.signals.base import FLOATS, Item, Options, Reading, Signal, is_array
-from zoo.errors import InputError
+from zoo.errors import InputError, shown
 from zoo.spec import TokenSpec
 
 __all__ = ["SpeechSignal"]
@@ -26,7 +27,10 @@ class SpeechSignal(Signal):
 
     name = "speech"
     noun = "speech"
-    forms = "pass a tensor or array (samples,), (wave, rate), a path or bytes, or a list of these"
+    forms = (
+        "pass a tensor or array (samples,), (wave, rate), a path, bytes or an open file, a mapping with array and "
+        "sampling_rate, or a list of these"
+    )
     axes = ("samples",)
     dtypes = (*FLOATS, "int16", "int32", "uint8")
     dtype_advice = "pass floats in -1…1, or PCM as int16, int32 or uint8"
@@ -60,6 +64,8 @@ class SpeechSignal(Signal):
         return isinstance(x, tuple) and len(x) == 2 and (_is_pair(x) or _is_pair(x[::-1]))
 
     def _from_object(self, x: Any, options: Options) -> Item | None:
+        if isinstance(x, Mapping):
+            return self._from_mapping(x, options)
         if not isinstance(x, tuple):
             return None
         if not _is_pair(x):
@@ -77,11 +83,29 @@ class SpeechSignal(Signal):
         wave = _from_pcm(wave).float()
         return Item(_settle(wave.reshape(-1, wave.shape[-1]), int(rate), options), has_own_length=True)
 
+    def _from_mapping(self, x: Mapping[str, Any], options: Options) -> Item:
+        """Take sound as the datasets library gives it, decoded or not."""
+        if {"array", "sampling_rate"} <= set(x):
+            try:
+                wave = x["array"] if is_array(x["array"]) else np.asarray(x["array"], dtype=np.float32)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"the array in the mapping must be numbers, got {shown(x['array'])}.") from error
+            return self.read((wave, x["sampling_rate"]), options)
+        source = x.get("path") if x.get("bytes") is None else x["bytes"]
+        if not is_source(source):
+            raise InputError(
+                "a mapping of speech has array and sampling_rate, or the bytes or path of a file; got "
+                f"{', '.join(map(repr, x)) or 'an empty one'}."
+            )
+        return self._from_source(source, options)
+
     def _from_source(self, x: Any, options: Options) -> Item:
         return Item(_settle(*read_audio(x), options), has_own_length=True)
 
     def _from_array(self, x: Tensor | np.ndarray, options: Options) -> Item:
         values = self._as_tensor(x)
+        if values.ndim == 3 and values.shape[1] == 1:
+            values = values.squeeze(1)  # (B, 1, samples): a channel axis is common, and there is one channel
         if options.mix_down and values.ndim == 2 and len(values) > 1:
             raise InputError(
                 f"mix_down=True averages the channels of a sound, and a bare {tuple(values.shape)} is a batch "
@@ -91,7 +115,7 @@ class SpeechSignal(Signal):
         return Item(_from_pcm(values), in_range=not values.is_floating_point())
 
     def _rank_hint(self, shape: tuple[int, ...]) -> str:
-        return ": drop the channel, x.squeeze(1)" if len(shape) == 3 and shape[1] == 1 else ""
+        return ": average the channels, x.mean(1), or pick one" if len(shape) == 3 else ""
 
     def _check_shape(self, shape: tuple[int, ...], options: Options) -> None:
         super()._check_shape(shape, options)

@@ -27,7 +27,8 @@ from zoo.evaluation.report import Column, Figure, Report
 from zoo.evaluation.suite import DataFile, environment
 from zoo.metrics.action import motion
 from zoo.metrics.rows import Columns, Row, Statistic, ratio
-from zoo.modalities.action import ActionTokenizer, split
+from zoo.modalities.action import ActionTokenizer
+from zoo.modalities.chunks import split
 
 __all__ = ["ACTION", "ActionData", "ActionSuite", "Variant", "measure"]
 
@@ -212,24 +213,16 @@ def _join_jump(columns: Columns) -> float:
 
 def _round_trip(tokenizer: ActionTokenizer, x: Tensor) -> tuple[int, Tensor]:
     """Return the number of tokens of an episode (1, L, D) and what they decode to."""
-    options = _start_options(tokenizer, x)
+    options = tokenizer.at_rest(x[:, 0])
     tokens = tokenizer.encode(x, **options)
     return int(tokens.lengths.sum()), tokenizer.decode(tokens, **options)
-
-
-def _start_options(tokenizer: ActionTokenizer, x: Tensor) -> dict[str, Tensor]:
-    """Return the commands before x (B, L, D), for tokenizers that continue them: a robot at rest sent the first one."""
-    fixed = tokenizer.num_fixed
-    if not fixed:
-        return {}
-    return {"start": x[:, 0] if fixed == 1 else x[:, :1].expand(-1, fixed, -1)}
 
 
 def _joins(tokenizer: ActionTokenizer, result: Tensor, target: Tensor) -> dict[str, float]:
     """Return jumps at joins, steps of the data, and commands that are repeated at joins, all with their counts."""
     chunks = split(target, None, tokenizer.horizon)
     decoded = split(result, None, tokenizer.horizon)
-    sums = motion.joins_sums(decoded.values[0], chunks.values[0], 1.0, chunks.valid[0], None, 1e-6)
+    sums = motion.joins_sums(decoded.values, chunks.values, 1.0, chunks.valid, None, 1e-6)
     dofs = target.shape[2]
     return {
         "jump": float(sums["value"].sum()),
@@ -261,7 +254,7 @@ def _robustness(
     generator = torch.Generator().manual_seed(suite.bootstrap.seed)
     valid, damage = [], []
     for episode in data.episodes:
-        options = _start_options(tokenizer, torch.from_numpy(episode)[None])
+        options = tokenizer.at_rest(torch.from_numpy(episode)[:1])
         tokens = tokenizer.encode(torch.from_numpy(episode[: tokenizer.horizon])[None], **options)
         intact = normalizer(tokenizer.decode(tokens, **options))
         place = int(torch.randint(int(tokens.lengths[0]), (), generator=generator))
@@ -295,7 +288,7 @@ def _latency(tokenizer: ActionTokenizer, data: ActionEpisodes, seconds: float) -
     figures = {}
     for size, name in ((1, ""), (1024, "_batch")):
         part = x[:size]
-        options = _start_options(tokenizer, part)
+        options = tokenizer.at_rest(part[:, 0])
         tokens = tokenizer.encode(part, **options)
         for verb, call in (
             ("encode", lambda part=part, options=options: tokenizer.encode(part, **options)),

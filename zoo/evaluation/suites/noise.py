@@ -29,7 +29,7 @@ from zoo.evaluation.items import Bootstrap, load_for
 from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Column, Figure, Report
 from zoo.evaluation.suite import DataFolder, environment
-from zoo.evaluation.utterances import choose, key, read_wave
+from zoo.evaluation.utterances import choose, key
 from zoo.metrics.rows import Columns, Row, Statistic
 from zoo.metrics.tokens.edits import unit_edits
 from zoo.tokenizer import Tokenizer
@@ -204,7 +204,7 @@ class _Views:
 
     def of(self, utterance: Utterance) -> Tensor:
         """Return an utterance undisturbed and under each noise, (1 + noises, samples)."""
-        clean = read_wave(utterance, self._suite.data.sample_rate)
+        clean = utterance.read_mono(self._suite.data.sample_rate)
         self.heard.update(clean.numpy().tobytes())
         waves = [clean]
         for number, noise in enumerate(self._noises.values()):

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zoo import config as configs
+from zoo.components.layers.reach import LIMIT
 from zoo.errors import ConfigError
+from zoo.modalities.action_settings import check_chunk, check_grippers, check_quantiles, require_between
 
 __all__ = ["BeastConfig"]
 
-# Far above any robot's, and low enough that a config from elsewhere cannot ask for all memory.
-_MAX_HORIZON = 4096
-_MAX_DOFS = 1024
+# Of the matrix from steps to control points, which is computed when a tokenizer is built: some seconds.
+_MAX_MATRIX = 2**19
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class BeastConfig:
         per: Bounds for each control point of each degree of freedom (`slot`), or one pair a degree of freedom (`dof`).
         action_quantiles: Quantiles of the actions that normalised units put at -1 and +1.
         control_rate: Commands per second, Hz, if known.
+        limit: How many half ranges from the middle of the fitted data's range a value may lie; beyond, its unit must be
+            wrong.
     """
 
     num_dofs: int
@@ -62,14 +65,12 @@ class BeastConfig:
     per: Literal["slot", "dof"] = "slot"
     action_quantiles: tuple[float, float] = (0.01, 0.99)
     control_rate: float | None = None
+    limit: float = LIMIT
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "BEAST")
-        self._require(1 <= self.num_dofs <= _MAX_DOFS, f"num_dofs must be in 1 … {_MAX_DOFS}, got {self.num_dofs}")
-        self._require(
-            2 <= self.horizon <= _MAX_HORIZON, f"horizon must be in 2 … {_MAX_HORIZON} steps, got {self.horizon}"
-        )
-        self._require(0 <= self.degree <= 10, f"degree must be in 0 … 10, got {self.degree}")
+        check_chunk("BEAST", self.num_dofs, self.horizon, self.control_rate, self.limit, least_horizon=2)
+        require_between("BEAST", "degree", self.degree, 0, 10)
         self._require(
             self.num_basis >= self.degree + 1,
             f"a spline of degree {self.degree} needs num_basis ≥ {self.degree + 1}, got {self.num_basis}",
@@ -80,6 +81,10 @@ class BeastConfig:
             f"choose at most {self.horizon * 3 // 4}",
         )
         self._require(
+            self.num_basis * self.horizon <= _MAX_MATRIX,
+            f"horizon × num_basis may be {_MAX_MATRIX}, got {self.horizon} × {self.num_basis}",
+        )
+        self._require(
             self.num_basis > self.num_fixed,
             f"boundary {self.boundary!r} fixes {self.num_fixed} control points, which leaves none of {self.num_basis}",
         )
@@ -87,19 +92,12 @@ class BeastConfig:
             self.boundary == "free" or self.degree >= 1,
             f"boundary {self.boundary!r} needs splines of degree 1 or more: those of degree 0 jump anyway",
         )
-        self._require(2 <= self.codebook_size <= 2**20, f"codebook_size must be in 2 … 2^20, got {self.codebook_size}")
-        self._require(self.ridge > 0, f"ridge must be above 0, got {self.ridge}")
-        self._require(self.margin >= 0, f"margin must be 0 or more, got {self.margin}")
-        self._require(
-            len(set(self.gripper)) == len(self.gripper) and all(0 <= g < self.num_dofs for g in self.gripper),
-            f"gripper must be different indices in 0 … {self.num_dofs - 1}, got {list(self.gripper)}",
-        )
+        require_between("BEAST", "codebook_size", self.codebook_size, 2, 2**20)
+        self._require(0 < self.ridge <= 1e6, f"ridge must be above 0 and at most 1e6, got {self.ridge}")
+        require_between("BEAST", "margin", self.margin, 0, 1000)
+        check_grippers("BEAST", self.gripper, self.num_dofs)
         for name in ("bounds_quantiles", "action_quantiles"):
-            low, high = getattr(self, name)
-            self._require(0 <= low < high <= 1, f"{name} must be 0 ≤ low < high ≤ 1, got {low}, {high}")
-        self._require(
-            self.control_rate is None or self.control_rate > 0, f"control_rate must be above 0, got {self.control_rate}"
-        )
+            check_quantiles("BEAST", name, getattr(self, name))
         if self.num_basis > 0.75 * self.horizon:
             warnings.warn(
                 f"num_basis = {self.num_basis} is more than three quarters of horizon = {self.horizon}: the fit is "

@@ -176,7 +176,11 @@ def _chunks(episodes: list[Tensor], config: BeastConfig) -> Tensor:
     while stride > 1 and sum(-(-len(windows) // stride) for windows in whole) < _FEW_CHUNKS:
         stride //= 2
     chunks = torch.cat([windows[::stride] for windows in whole])
-    return chunks if len(chunks) <= _MANY_CHUNKS else chunks[torch.linspace(0, len(chunks) - 1, _MANY_CHUNKS).long()]
+    return (
+        chunks
+        if len(chunks) <= _MANY_CHUNKS
+        else chunks[torch.linspace(0, len(chunks) - 1, _MANY_CHUNKS, dtype=torch.float32, device="cpu").long()]
+    )
 
 
 def _measure(data: list[Tensor], chunks: Tensor, config: BeastConfig) -> BasisCandidate:

@@ -11,6 +11,7 @@ from torch import Tensor
 from zoo.components.exact.precision import ExactTimeMap, KeepsPrecision
 from zoo.components.layers.bspline import derivative_basis, ordered_product, ridge_projection
 from zoo.families.beast.config import BeastConfig
+from zoo.fresh import fresh
 
 __all__ = ["Bases", "SplineDecoder", "SplineEncoder", "episode_windows", "evaluation_points", "fit_weights"]
 
@@ -134,7 +135,7 @@ class SplineEncoder(KeepsPrecision):
         self.smooth = ExactTimeMap(smooth, config.num_dofs)
         self.switching = ExactTimeMap(switching, len(grippers)) if grippers else None
         self.register_buffer("gripper_index", torch.tensor(grippers, dtype=torch.int64), persistent=False)
-        one = torch.ones(config.num_dofs)
+        one = torch.ones(config.num_dofs, dtype=torch.float32)
         self._scale = (one, torch.zeros_like(one), one)
 
     def set_scale(self, largest: Tensor, centre: Tensor, scale: Tensor) -> None:
@@ -165,7 +166,7 @@ class SplineEncoder(KeepsPrecision):
 
     def for_tail(self, valid: int) -> SplineEncoder:
         """Return the encoder for chunks of which only the first `valid` steps are data."""
-        with torch.device("cpu"):  # whatever device the caller has made the default: the weights are cached
+        with fresh():  # the weights are cached, whatever the caller's defaults
             shorter = SplineEncoder(self.config, _tail_weights(self.config, valid))
         shorter.to(self.smooth.weight.device).set_scale(*self._scale)
         return shorter
@@ -205,8 +206,8 @@ class SplineDecoder(KeepsPrecision):
         is_gripper = torch.zeros(config.num_dofs, dtype=torch.bool)
         is_gripper[list(config.gripper)] = True
         self.register_buffer("is_gripper", is_gripper, persistent=False)
-        self.register_buffer("low", torch.full((config.num_dofs,), -_UNLIMITED), persistent=False)
-        self.register_buffer("high", torch.full((config.num_dofs,), _UNLIMITED), persistent=False)
+        self.register_buffer("low", torch.full((config.num_dofs,), -_UNLIMITED, dtype=torch.float32), persistent=False)
+        self.register_buffer("high", torch.full((config.num_dofs,), _UNLIMITED, dtype=torch.float32), persistent=False)
         self.register_buffer("smooth", smooth_basis(config, None, 0).float(), persistent=False)
         self.register_buffer("switching", zero_order_basis(config, None).float(), persistent=False)
         self.register_buffer("fixed", fixed_points(config).float(), persistent=False)

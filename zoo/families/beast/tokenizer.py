@@ -14,20 +14,23 @@ import torch
 from torch import Tensor
 
 from zoo.components.layers.normalization import CONSTANT, RangeNormalizer
+from zoo.components.layers.reach import Reach
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.families.beast import arguments
+from zoo.families.beast.bounds import fitted_bounds
 from zoo.families.beast.config import BeastConfig
 from zoo.families.beast.options import DecodeOptions, EncodeOptions
 from zoo.families.beast.spline import Bases, SplineDecoder, SplineEncoder, episode_windows
-from zoo.modalities.action import ActionTokenizer, Chunks, refresh_after_load, split
+from zoo.fresh import fresh
+from zoo.modalities.action import ActionTokenizer, refresh_after_load
+from zoo.modalities.chunks import Chunks, split
 from zoo.spec import TokenSpec
-from zoo.tokens import PAD_ID, Latents, Tokens
+from zoo.tokens import Latents, Tokens
 
 __all__ = ["BeastTokenizer"]
 
-_MIN_WIDTH = 1e-6
 _FIT_BLOCK = 2**20
 
 
@@ -67,11 +70,12 @@ class BeastTokenizer(ActionTokenizer):
         slots = (config.num_free, config.num_dofs)
         # Both maps follow from the settings and hold no weights, so they are computed for real even where a caller,
         # such as the shape check before loading, only wants an outline on the meta device.
-        with torch.device("cpu"):
+        with fresh():
             self.encoder = SplineEncoder(config)
             self.decoder = SplineDecoder(config)
         self.quantizer = UniformGrid(slots, config.codebook_size)
         self.normalizer = RangeNormalizer(config.num_dofs)
+        self.reach = Reach(config.num_dofs, config.limit)
         if not self.quantizer.low.is_meta:
             self.encoder.to(self.quantizer.low.device)
             self.decoder.to(self.quantizer.low.device)
@@ -113,19 +117,15 @@ class BeastTokenizer(ActionTokenizer):
         """
         with torch.no_grad():
             x, lengths = self.as_actions(x, lengths)
+            self.require_in_reach(x)
             before = self._before(start, len(x))
-            try:
-                if lengths is None and x.shape[1] == self.horizon:
-                    ids = self.quantizer.ids(self._points(x, before)).flatten(1)
-                    return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), self.config.codebook_size, self.name)
-                points, chunks = self._chunk_points(x, lengths, before)
-            except InputError:
-                self.require_finite(x)  # which names the step of the sequence, not that of a chunk
-                raise
-            ids = self.quantizer.ids(points).flatten(2).masked_fill_(chunks.valid[:, :, None] == 0, PAD_ID)
-            signal = chunks.valid.sum(1)
-            counts = chunks.per_item * ids.shape[2]
-            return Tokens(ids.flatten(1), counts, self.config.codebook_size, self.name, signal_lengths=signal)
+            size, name = self.config.codebook_size, self.name
+            if lengths is None and x.shape[1] == self.horizon:
+                ids = self.quantizer.ids(self._points(x, before)).flatten(1)
+                return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), size, name)
+            points, chunks = self._chunk_points(x, lengths, before)
+            ids = self.quantizer.ids(points).flatten(1)
+            return Tokens(chunks.padded(ids), chunks.per_item * ids.shape[1], size, name, signal_lengths=chunks.signal)
 
     def decode(
         self,
@@ -176,10 +176,6 @@ class BeastTokenizer(ActionTokenizer):
                 return curve
             ends = per_item * (curve.shape[1] // chunks)
             if signal is not None:
-                if (signal > ends).any():
-                    raise TokenError(
-                        f"these tokens say that they hold {signal.tolist()} steps, but they decode to {ends.tolist()}."
-                    )
                 ends, curve = signal, curve[:, : int(signal.max())]
             inside = torch.arange(curve.shape[1], device=curve.device) < ends[:, None]
             return torch.where(inside[:, :, None], curve, 0.0)
@@ -194,8 +190,16 @@ class BeastTokenizer(ActionTokenizer):
         """
         with torch.no_grad():
             x, lengths = self.as_actions(x, lengths)
-            points, chunks = self._chunk_points(x, lengths, self._before(start, len(x)))
-            return self.quantizer.is_clipped(points[chunks.valid > 0]).sum(0)
+            self.require_in_reach(x)
+            points, _ = self._chunk_points(x, lengths, self._before(start, len(x)))
+            return self.quantizer.is_clipped(points).sum(0)
+
+    def clipped_share(self, x: Any, *, start: Any = None) -> float:
+        """Return the share of control points beyond their bounds; see `ActionTokenizer.clipped_share`."""
+        x, lengths = self.as_actions(x)
+        steps = [x.shape[1]] * len(x) if lengths is None else lengths.tolist()
+        total = sum(map(self.num_tokens, steps))
+        return float(self.clipped_slots(x, lengths, start=start).sum()) / total
 
     def encode_latents(self, x: Any, lengths: Any = None, *, start: Any = None, clamp: bool = True) -> Latents:
         """Turn whole chunks into control points in [-1, 1], differentiably.
@@ -305,12 +309,13 @@ class BeastTokenizer(ActionTokenizer):
             raise InputError(f"bounds must be numbers of the shape {slots}, or broadcast to it: {error}.") from error
         if not (low.isfinite() & high.isfinite() & (high > low)).all():
             raise InputError("bounds must be finite, and every upper bound must exceed its lower bound.")
-        ones = torch.ones(self.num_dofs)
+        ones = torch.ones(self.num_dofs, dtype=torch.float32, device="cpu")
         self.normalizer.set_range(-ones, ones)
         self.quantizer.set_bounds(low, high)
         self.action_low = self.quantizer.low.amin(0).float()
         self.action_high = self.quantizer.high.amax(0).float()
         self._refresh()
+        self.became_another()
         return self
 
     def _set_statistics(self) -> Self:
@@ -320,21 +325,13 @@ class BeastTokenizer(ActionTokenizer):
         self.action_low = self._actions_seen.low.float().to(self.device)
         self.action_high = self._actions_seen.high.float().to(self.device)
         self.normalizer.set_range(*(self._actions_seen.quantile(q) for q in config.action_quantiles))
-        if config.bounds == "minmax":
-            low, high = self._points_seen.low, self._points_seen.high
-        else:
-            low, high = (self._points_seen.quantile(q) for q in config.bounds_quantiles)
-        # Control points were gathered before the centre was known. The fit is linear, so it can be taken off now.
         of_centre = self.encoder.linear(
             self.normalizer.centre.expand(1, config.num_fixed + config.horizon, config.num_dofs)
         )[0]
-        half = self.normalizer.half_range
-        low, high = ((bound.to(half) - of_centre) / half for bound in (low, high))
-        if config.per == "dof":
-            low, high = low.amin(0, keepdim=True), high.amax(0, keepdim=True)
-        extra = (high - low) * config.margin + torch.where(high - low < _MIN_WIDTH, _MIN_WIDTH / 2, 0.0)
-        self.quantizer.set_bounds(low - extra, high + extra)
+        bounds = fitted_bounds(self._points_seen, of_centre, self.normalizer.half_range, config)
+        self.quantizer.set_bounds(*bounds)
         self._refresh()
+        self.became_another()
         return self
 
     def _refresh(self) -> None:
@@ -347,6 +344,7 @@ class BeastTokenizer(ActionTokenizer):
         is_constant = self.action_high - self.action_low < CONSTANT
         self.encoder.set_scale(torch.where(is_constant, largest.clamp(min=1.0), largest), centre, half)
         self.decoder.set_range(self.action_low, self.action_high)
+        self.reach.set_range(self.action_low, self.action_high)
         self.point_low = (self.quantizer.low * half + centre).float()
         self.point_step = (self.quantizer.step * half).float()
 
@@ -356,22 +354,25 @@ class BeastTokenizer(ActionTokenizer):
         return points
 
     def _chunk_points(self, x: Tensor, lengths: Tensor | None, before: Tensor | None) -> tuple[Tensor, Chunks]:
-        """Return the normalised control points of every chunk of sequences, (B, n, F, D), and the chunks."""
+        """Return the normalised control points of every chunk of sequences, (C, F, D), and the chunks."""
         chunks = split(x, lengths, self.horizon)
         extended = chunks.values
         if before is not None:
-            earlier = chunks.values[:, :-1, -before.shape[1] :]
-            extended = torch.cat([torch.cat([before[:, None], earlier], 1), extended], 2)
-        points = x.new_zeros((*chunks.valid.shape, self.config.num_free, self.num_dofs), dtype=torch.float64)
-        for valid in sorted(set(chunks.valid.flatten().tolist())):
-            if valid:
-                rows = chunks.valid == valid
-                encoder = self.encoder if valid == self.horizon else self.encoder.for_tail(valid)
-                points[rows] = encoder(extended[rows][:, : self.config.num_fixed + valid])
+            earlier = extended[:, -before.shape[1] :].roll(1, 0)
+            earlier[chunks.is_first] = before
+            extended = torch.cat([earlier, extended], 1)
+        points = x.new_zeros((len(extended), self.config.num_free, self.num_dofs), dtype=torch.float64)
+        for valid in sorted(set(chunks.valid.tolist())):
+            rows = chunks.valid == valid
+            encoder = self.encoder if valid == self.horizon else self.encoder.for_tail(valid)
+            points[rows] = encoder(extended[rows][:, : self.config.num_fixed + valid])
         return points, chunks
 
     def _before(self, start: Any, batch: int) -> Tensor | None:
-        return arguments.commands_before(start, batch, self.config, self.device)
+        before = arguments.commands_before(start, batch, self.config, self.device)
+        if before is not None:
+            self.require_in_reach(before)
+        return before
 
     def _bases(self, times: Any, derivative: int) -> Bases | None:
         if times is None and derivative == 0:

@@ -30,6 +30,9 @@ class EdgeGrid(KeepsPrecision):
         self.codebook_size = codebook_size
         # NumPy's own edges: torch.linspace rounds some of them differently, and an edge decides ties.
         edges = np.linspace(-1.0, 1.0, codebook_size)
+        # How NumPy computes all edges but the last, which it sets: for some sizes that is not what this gives.
+        self._step = 2.0 / (codebook_size - 1)
+        self._is_regular = bool((np.arange(codebook_size) * self._step - 1 == edges).all())
         centres = (edges[:-1] + edges[1:]) / 2
         self.register_buffer("edges", torch.from_numpy(edges), persistent=False)
         self.register_buffer("centres", torch.from_numpy(np.append(centres, centres[-1])), persistent=False)
@@ -42,7 +45,12 @@ class EdgeGrid(KeepsPrecision):
 
     def ids(self, x: Tensor) -> Tensor:
         """Return the code of each value, int64; values outside [-1, 1] get the nearest end's."""
-        return torch.bucketize(x.detach().double(), self.edges, right=True).sub_(1).clamp_(min=0)
+        x = x.detach().double()
+        # The nearest edge, which arithmetic finds within rounding, or the one before if that is above the value: what
+        # `bucketize(x, edges, right=True) - 1` searches for in ten times the time.
+        nearest = (x + 1).mul_(1 / self._step).round_().clamp_(0, self.codebook_size - 1)
+        edge = (nearest * self._step).sub_(1) if self._is_regular else self.edges[nearest.long()]
+        return nearest.sub_(edge.gt_(x)).clamp_(min=0).long()
 
     def values(self, ids: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the value of each code."""

@@ -8,6 +8,7 @@ one wrong id spoils one value of one step. This is the baseline that tokenizers 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,15 +17,20 @@ from torch import Tensor, nn
 
 from zoo import config as configs
 from zoo.components.layers.normalization import RangeNormalizer
+from zoo.components.layers.reach import LIMIT, Reach
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError
 from zoo.families.binning.quantizer import EdgeGrid
-from zoo.modalities.action import ActionTokenizer, refresh_after_load, split
+from zoo.modalities.action import ActionTokenizer, refresh_after_load
+from zoo.modalities.action_settings import check_chunk, check_quantiles, require_between
+from zoo.modalities.chunks import split
 from zoo.spec import TokenSpec
-from zoo.tokens import PAD_ID, Tokens
+from zoo.tokens import Tokens
 
 __all__ = ["BinningConfig", "BinningTokenizer"]
+
+_BLOCK = 2**15
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class BinningConfig:
         action_quantiles: Quantiles of the actions that are mapped to -1 and +1, or None if inputs are in [-1, 1]
             already and nothing is to be fitted.
         control_rate: Commands per second, Hz, if known.
+        limit: How many half ranges from the middle of the fitted range a value may lie; beyond, its unit must be wrong.
     """
 
     num_dofs: int
@@ -50,20 +57,13 @@ class BinningConfig:
     rule: Literal["openvla", "linear"] = "openvla"
     action_quantiles: tuple[float, float] | None = (0.01, 0.99)
     control_rate: float | None = None
+    limit: float = LIMIT
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "binning")
-        for name, value, least in (("num_dofs", self.num_dofs, 1), ("horizon", self.horizon, 1)):
-            if value < least:
-                raise ConfigError(f"binning: {name} must be {least} or more, got {value}.")
-        if not 2 <= self.codebook_size <= 2**20:
-            raise ConfigError(f"binning: codebook_size must be in 2 … 2^20, got {self.codebook_size}.")
-        if self.action_quantiles is not None:
-            low, high = self.action_quantiles
-            if not 0 <= low < high <= 1:
-                raise ConfigError(f"binning: action_quantiles must be 0 ≤ low < high ≤ 1, got {low}, {high}.")
-        if self.control_rate is not None and not self.control_rate > 0:
-            raise ConfigError(f"binning: control_rate must be above 0, got {self.control_rate}.")
+        check_chunk("binning", self.num_dofs, self.horizon, self.control_rate, self.limit)
+        require_between("binning", "codebook_size", self.codebook_size, 2, 2**20)
+        check_quantiles("binning", "action_quantiles", self.action_quantiles)
 
 
 class BinningTokenizer(ActionTokenizer):
@@ -95,9 +95,10 @@ class BinningTokenizer(ActionTokenizer):
             self.quantizer = EdgeGrid(config.codebook_size)
         else:
             self.quantizer = UniformGrid((), config.codebook_size)
-            self.quantizer.set_bounds(torch.tensor(-1.0), torch.tensor(1.0))
+            self.quantizer.set_bounds(torch.tensor(-1.0, dtype=torch.float32), torch.tensor(1.0, dtype=torch.float32))
         self.decoder = nn.Identity()
         self.normalizer = None if config.action_quantiles is None else RangeNormalizer(config.num_dofs)
+        self.reach = Reach(config.num_dofs, config.limit)
         num_tokens = config.horizon * config.num_dofs
         self.spec = TokenSpec(
             modality="action",
@@ -108,6 +109,9 @@ class BinningTokenizer(ActionTokenizer):
             input_size=(config.horizon, config.num_dofs),
         )
         self._is_fitted = config.action_quantiles is None
+        if self._is_fitted:
+            ones = torch.ones(config.num_dofs, device=self.reach.low.device)
+            self.reach.set_range(-ones, ones)
         self.register_load_state_dict_post_hook(refresh_after_load)  # type: ignore[no-untyped-call]
         self.reset_fit()
 
@@ -122,22 +126,20 @@ class BinningTokenizer(ActionTokenizer):
             Ids (B, n·T·D) for sequences of up to n chunks. A last chunk that is not full holds its last action.
 
         Raises:
-            InputError: NaN, a wrong number of degrees of freedom, or an empty sequence.
+            InputError: NaN, a wrong number of degrees of freedom, an empty sequence, or values so far from the fitted
+                data that their unit must be wrong.
             NotFittedError: There are no quantiles yet.
         """
         with torch.no_grad():
             x, lengths = self.as_actions(x, lengths)
-            self.require_finite(x)
+            self.require_in_reach(x)
             chunks = split(x, lengths, self.horizon)
-            ids = self.quantizer.ids(self.encoder(self._normalised(chunks.values)))
-            ids = ids.masked_fill(chunks.valid[:, :, None, None] == 0, PAD_ID)
-            signal = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths.to(x.device)
             return Tokens(
-                ids.flatten(1),
+                chunks.padded(self._ids(chunks.values)),
                 chunks.per_item * self.horizon * self.num_dofs,
                 self.config.codebook_size,
                 self.name,
-                signal_lengths=signal,
+                signal_lengths=chunks.signal,
             )
 
     def decode(self, tokens: Any, lengths: Any = None) -> Tensor:
@@ -175,11 +177,17 @@ class BinningTokenizer(ActionTokenizer):
         """
         with torch.no_grad():
             x, lengths = self.as_actions(x, lengths)
-            self.require_finite(x)
+            self.require_in_reach(x)
             clipped = self.quantizer.is_clipped(self._normalised(x))
             if lengths is not None:
                 clipped &= (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[:, :, None]
             return clipped.sum(1)
+
+    def clipped_share(self, x: Any, *, start: Any = None) -> float:
+        """Return the share of values beyond the fitted quantiles; see `ActionTokenizer.clipped_share`."""
+        x, lengths = self.as_actions(x)
+        steps = x.shape[1] * len(x) if lengths is None else int(lengths.sum())
+        return float(self.count_clipped(x, lengths).sum()) / (steps * self.num_dofs)
 
     @property
     def is_fitted(self) -> bool:
@@ -197,22 +205,36 @@ class BinningTokenizer(ActionTokenizer):
         Args:
             episodes: What `fit` takes.
         """
+        seen = copy.deepcopy(self._seen)
         for episode in self.as_episodes(episodes):
-            self._seen.update(episode)
-        return self._set_statistics()
+            seen.update(episode)
+        return self._set_statistics(seen)
 
     def merge_fit(self, other: BinningTokenizer) -> Self:
         """Add the data that another tokenizer of the same settings has seen, such as that of another shard."""
         if other.config != self.config:
             raise ConfigError("only tokenizers with the same settings can share statistics.")
-        self._seen.merge(other._seen)
-        return self._set_statistics()
+        return self._set_statistics(copy.deepcopy(self._seen).merge(other._seen))
 
-    def _set_statistics(self) -> Self:
-        if self.normalizer is not None and self.config.action_quantiles is not None and self._seen.count:
-            self.normalizer.set_range(*(self._seen.quantile(q) for q in self.config.action_quantiles))
+    def _set_statistics(self, seen: RunningRange) -> Self:
+        """Take over the quantiles of data, or raise `InputError` and change nothing."""
+        quantiles = self.config.action_quantiles
+        if self.normalizer is not None and quantiles is not None and seen.count:
+            low, high = (seen.quantile(q) for q in quantiles)
+            self.require_reach_of(seen, low, high)
+            self.normalizer.set_range(low, high)
             self._refresh()
+            self.became_another()
+        self._seen = seen
         return self
+
+    def _ids(self, values: Tensor) -> Tensor:
+        """Return the ids of chunks (C, T, D), (C, T·D), in blocks whose intermediate results stay in the cache."""
+        ids = torch.empty(len(values), self.horizon * self.num_dofs, dtype=torch.int64, device=values.device)
+        rows = max(1, _BLOCK // ids.shape[1])
+        for part, target in zip(values.split(rows), ids.split(rows), strict=True):
+            target.copy_(self.quantizer.ids(self.encoder(self._normalised(part))).flatten(1))
+        return ids
 
     def _normalised(self, x: Tensor) -> Tensor:
         """Return x (..., D) in normalised units, float64."""
@@ -220,4 +242,6 @@ class BinningTokenizer(ActionTokenizer):
 
     def _refresh(self) -> None:
         if self.normalizer is not None:
-            self._is_fitted = not bool(self.normalizer.half_range.isnan().any())
+            centre, half = self.normalizer.centre, self.normalizer.half_range
+            self._is_fitted = not bool(half.isnan().any())
+            self.reach.set_range(centre - half, centre + half)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from zoo.components.exact.precision import KeepsPrecision
 from zoo.errors import CheckpointError, InputError, MissingExtraError, NotFittedError
+from zoo.families.fast.vocabulary import checked_vocabulary
 
 __all__ = ["FAR_OUTSIDE", "MAX_CODE", "CoefficientBpe"]
 
@@ -144,24 +145,16 @@ class CoefficientBpe(KeepsPrecision):
         """Take over a `tokenizer.json` of the library `tokenizers`.
 
         Raises:
-            CheckpointError: It is not a byte-level BPE, or has more entries than there are ids.
+            CheckpointError: It is not a byte-level BPE, or asks for more than that; see `checked_vocabulary`.
         """
         library = _library()
+        vocabulary = checked_vocabulary(text, self.codebook_size)
         try:
             bpe = library.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exception
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises bare Exception, and panics, which are none
             raise CheckpointError(f"tokenizer.json cannot be read by the library tokenizers: {error}.") from error
-        kinds = {part: type(getattr(bpe, part)).__name__ for part in ("model", "pre_tokenizer", "decoder")}
-        if kinds != {"model": "BPE", "pre_tokenizer": "ByteLevel", "decoder": "ByteLevel"}:
-            raise CheckpointError(f"tokenizer.json must hold a byte-level BPE, got {kinds}.")
-        vocabulary = bpe.get_vocab()
-        if max(vocabulary.values(), default=0) >= self.codebook_size:
-            raise CheckpointError(
-                f"tokenizer.json has ids up to {max(vocabulary.values())}, but the vocabulary is said to have "
-                f"{self.codebook_size}."
-            )
-        bpe.no_truncation()
-        bpe.no_padding()
         self._bpe, self._json = bpe, text
         pieces = _bytes_of(vocabulary)
         self._pieces = [pieces.get(i) for i in range(self.codebook_size)]

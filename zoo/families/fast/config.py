@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zoo import config as configs
+from zoo.components.layers.reach import LIMIT
 from zoo.errors import ConfigError
+from zoo.modalities.action_settings import MAX_HORIZON, check_chunk, check_quantiles, require_between
 
 __all__ = ["FastConfig"]
 
 _MAX_HORIZON = 1024
-_MAX_DOFS = 1024
 _BYTES = 256
 
 
@@ -36,6 +37,7 @@ class FastConfig:
             range. Smaller coefficients are raised to its start.
         fit_stride: Steps between the chunks that are fitted on; None for the horizon, as `encode` cuts sequences. A
             policy that is trained on chunks from every step is served better by a smaller one.
+        limit: How many half ranges from the middle of the fitted range a value may lie; beyond, its unit must be wrong.
     """
 
     num_dofs: int | None = None
@@ -47,39 +49,23 @@ class FastConfig:
     variant: Literal["parity", "safe"] = "safe"
     margin: float = 0.25
     fit_stride: int | None = None
+    limit: float = LIMIT
 
     def __post_init__(self) -> None:
         configs.check_fields(self, "FAST")
-        self._require(
-            self.num_dofs is None or 1 <= self.num_dofs <= _MAX_DOFS,
-            f"num_dofs must be in 1 … {_MAX_DOFS} (or None), got {self.num_dofs}",
-        )
-        self._require(
-            self.horizon is None or 1 <= self.horizon <= _MAX_HORIZON,
-            f"horizon must be in 1 … {_MAX_HORIZON} steps (or None), got {self.horizon}",
-        )
+        check_chunk("FAST", self.num_dofs, self.horizon, self.control_rate, self.limit, max_horizon=_MAX_HORIZON)
         self._require(
             self.action_quantiles is None or (self.num_dofs is not None and self.horizon is not None),
             "num_dofs and horizon may be None only where inputs are normalised already: state both, or set "
             "action_quantiles to None",
         )
-        self._require(self.scale > 0, f"scale must be above 0, got {self.scale}")
+        require_between("FAST", "scale", self.scale, 1e-6, 1e6)
         least = _BYTES if self.variant == "safe" else 2
-        self._require(
-            least <= self.bpe_vocab_size <= 2**20,
-            f"bpe_vocab_size of the {self.variant} variant must be in {least} … 2^20, got {self.bpe_vocab_size}",
-        )
-        self._require(
-            self.control_rate is None or self.control_rate > 0, f"control_rate must be above 0, got {self.control_rate}"
-        )
-        if self.action_quantiles is not None:
-            low, high = self.action_quantiles
-            self._require(0 <= low < high <= 1, f"action_quantiles must be 0 ≤ low < high ≤ 1, got {low}, {high}")
-        self._require(self.margin >= 0, f"margin must be 0 or more, got {self.margin}")
-        self._require(
-            self.fit_stride is None or self.fit_stride >= 1,
-            f"fit_stride must be at least 1 (or None), got {self.fit_stride}",
-        )
+        require_between("FAST", f"bpe_vocab_size of the {self.variant} variant", self.bpe_vocab_size, least, 2**20)
+        check_quantiles("FAST", "action_quantiles", self.action_quantiles)
+        require_between("FAST", "margin", self.margin, 0, 1000)
+        if self.fit_stride is not None:
+            require_between("FAST", "fit_stride", self.fit_stride, 1, MAX_HORIZON)
 
     @staticmethod
     def _require(condition: bool, message: str) -> None:

@@ -72,7 +72,7 @@ def load(folder: Path) -> FastTokenizer:
         raise CheckpointError(f"{folder / PROCESSOR} has unusable values. {error}") from error
     tokenizer = FastTokenizer(config)
     tokenizer.quantizer.load(foreign.read_text(folder / VOCABULARY))
-    tokenizer.quantizer.min_token = torch.tensor(facts["min_token"])
+    tokenizer.quantizer.min_token = torch.tensor(facts["min_token"], device="cpu")
     return tokenizer
 
 

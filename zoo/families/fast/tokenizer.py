@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.components.layers.normalization import RangeNormalizer
+from zoo.components.layers.reach import Reach
 from zoo.components.statistics import RunningRange
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.families.fast.bpe import FAR_OUTSIDE, CoefficientBpe
@@ -26,7 +27,9 @@ from zoo.families.fast.config import FastConfig
 from zoo.families.fast.options import DecodeOptions
 from zoo.families.fast.parsing import Parsed, fill, parse
 from zoo.families.fast.transform import CosineTransform, windows
-from zoo.modalities.action import ActionTokenizer, refresh_after_load, split
+from zoo.fresh import fresh
+from zoo.modalities.action import ActionTokenizer, refresh_after_load
+from zoo.modalities.chunks import split
 from zoo.spec import TokenSpec
 from zoo.tokens import PAD_ID, Tokens
 
@@ -68,12 +71,15 @@ class FastTokenizer(ActionTokenizer):
         else:
             # Both follow from the settings and hold no weights, so they are computed for real even where a caller, such
             # as the shape check before loading, only wants an outline on the meta device.
-            with torch.device("cpu"):
+            with fresh():
                 self.encoder = CosineTransform(steps, dofs)
                 self.decoder = CosineTransform(steps, dofs, is_inverse=True)
-                self.decoder.set_units(torch.full((dofs,), 2.0**8))  # of integers, which thus stay exact
+                self.decoder.set_units(
+                    torch.full((dofs,), 2.0**8, dtype=torch.float32)
+                )  # of integers, which thus stay exact
         self.quantizer = CoefficientBpe(config.scale, config.bpe_vocab_size)
         self.normalizer = None if config.action_quantiles is None or dofs is None else RangeNormalizer(dofs)
+        self.reach = Reach(dofs or 1, config.limit)
         self.spec = TokenSpec(
             modality="action",
             codebook_size=config.bpe_vocab_size,
@@ -189,6 +195,12 @@ class FastTokenizer(ActionTokenizer):
             items = torch.arange(len(per_item), device=self.device).repeat_interleave(per_item)
             return torch.zeros_like(per_item).index_add_(0, items, counts)
 
+    def clipped_share(self, x: Any, *, start: Any = None) -> float:
+        """Return the share of coefficients below the alphabet; see `ActionTokenizer.clipped_share`."""
+        with torch.no_grad():
+            integers, _, _ = self._quantised(x, None)
+            return float(self.quantizer.is_clipped(integers).double().mean())
+
     def output_lengths(self, tokens: Tokens) -> Tensor:
         """Return the steps of each decoded sequence that are signal, (B,) int64."""
         return self._ends(tokens, None if tokens.signal_lengths is not None else self._parse(tokens, None))
@@ -239,14 +251,18 @@ class FastTokenizer(ActionTokenizer):
         quantiles = self.config.action_quantiles
         if fresh.normalizer is not None and quantiles is not None:
             seen = RunningRange().update(torch.cat(episodes))
-            fresh.normalizer.set_range(*(seen.quantile(q) for q in quantiles))
+            low, high = (seen.quantile(q) for q in quantiles)
+            fresh.require_reach_of(seen, low, high)
+            fresh.normalizer.set_range(low, high)
             fresh._refresh()
         chunks = windows(episodes, self.horizon, self.config.fit_stride or self.horizon)
         starts = range(0, len(chunks), _FIT_BATCH)
         integers = torch.cat([fresh._rounded(chunks[i : i + _FIT_BATCH].to(self.device)) for i in starts])
         fresh.quantizer.fit(integers, self.config.variant, self.config.margin)
-        self.encoder, self.quantizer, self.normalizer = fresh.encoder, fresh.quantizer, fresh.normalizer
+        for part in ("encoder", "quantizer", "normalizer", "reach"):
+            setattr(self, part, getattr(fresh, part))
         self._episodes = episodes
+        self.became_another()
         return self
 
     # ----------------------------------------------------------------------------------------------------------- shape
@@ -317,12 +333,16 @@ class FastTokenizer(ActionTokenizer):
     # ----------------------------------------------------------------------------------------------------------- parts
 
     def _refresh(self) -> None:
-        """Tell the encoder the units that its inputs have."""
+        """Tell the encoder the units that its inputs have, and how far they may lie from the fitted data."""
         if isinstance(self.encoder, CosineTransform):
             if self.normalizer is None:
-                self.encoder.set_units(torch.ones(self.num_dofs, device="cpu"))
+                ones = torch.ones(self.num_dofs, dtype=torch.float32, device="cpu")
+                self.encoder.set_units(ones)
+                self.reach.set_range(-ones.to(self.reach.low), ones.to(self.reach.low))
             elif not self.normalizer.centre.is_meta:
-                self.encoder.set_units(self.normalizer.centre.abs() + self.normalizer.half_range)
+                centre, half = self.normalizer.centre, self.normalizer.half_range
+                self.encoder.set_units(centre.abs() + half)
+                self.reach.set_range(centre - half, centre + half)
 
     def _rounded(self, chunks: Tensor) -> Tensor:
         """Return the rounded normalised coefficients of chunks (C, T, D), int64."""
@@ -339,10 +359,9 @@ class FastTokenizer(ActionTokenizer):
     def _quantised(self, x: Any, lengths: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the integers of all chunks (C, T, D), each item's number of chunks, and its steps."""
         x, lengths = self.as_actions(x, lengths)
-        self.require_finite(x)
+        self.require_in_reach(x)
         chunks = split(x, lengths, self.horizon)
-        signal = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths.to(x.device)
-        return self._rounded(chunks.values[chunks.valid > 0]), chunks.per_item, signal
+        return self._rounded(chunks.values), chunks.per_item, chunks.signal
 
     def _actions(self, integers: Tensor) -> Tensor:
         """Return the actions of integers (C, T, D), float32 in physical units."""
@@ -362,7 +381,10 @@ class FastTokenizer(ActionTokenizer):
             raise TokenError(f"num_chunks must be 1 or more, got {num_chunks}.")
         expected = [num_chunks] * len(tokens)
         if tokens.signal_lengths is not None:
-            expected = [self.num_chunks(length) for length in tokens.signal_lengths.tolist()]
+            steps = tokens.signal_lengths.tolist()
+            if min(steps) < 1:
+                raise TokenError(f"these tokens say that they hold {steps} steps, and a sequence has at least 1.")
+            expected = [self.num_chunks(length) for length in steps]
             if num_chunks is not None and set(expected) != {num_chunks}:
                 raise TokenError(
                     f"num_chunks is {num_chunks}, but the signals' lengths make it {expected}: leave it out."

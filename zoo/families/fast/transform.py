@@ -81,7 +81,7 @@ def windows(episodes: Sequence[Tensor], horizon: int, stride: int) -> Tensor:
 
     Past the end of its sequence, a chunk holds the last action.
     """
-    lengths = torch.tensor([len(episode) for episode in episodes])
+    lengths = torch.tensor([len(episode) for episode in episodes], device="cpu")
     counts = -(-lengths // stride)
     owner = torch.arange(len(episodes)).repeat_interleave(counts)
     first, before = lengths.cumsum(0) - lengths, counts.cumsum(0) - counts

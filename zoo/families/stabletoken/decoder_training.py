@@ -202,7 +202,7 @@ class VocoderTraining(_Stage, AdversarialModule):
         """Return what the vocoder makes of one stretch of each utterance."""
         size = self.tokenizer.config.token_samples
         slack = (batch.lengths // size - self.crop_tokens).clamp(min=0)
-        starts = (torch.rand(len(slack)) * (slack.cpu() + 1)).long().tolist()
+        starts = (torch.rand(len(slack), dtype=torch.float32, device="cpu") * (slack.cpu() + 1)).long().tolist()
         wave = self._crops(batch.waves, batch.lengths, list(enumerate(starts)), self.crop_tokens)
         vocoder, hop = self.decoder.vocoder, self.decoder_config.vocoder.frame_samples
         mel = self.spectrum(wave)
@@ -356,7 +356,7 @@ class DecoderTraining(_Stage):
         starts = []
         for row, count in enumerate(tokens.lengths.tolist()):
             pieces, rest = divmod(count, size)
-            offset = int(torch.randint(rest + 1, ())) if pieces else 0
+            offset = int(torch.randint(rest + 1, (), device="cpu")) if pieces else 0
             starts += [(row, offset + size * number) for number in range(max(1, pieces))]
         silence = self.tokenizer.encode(batch.waves.new_zeros(1, self.tokenizer.config.token_samples)).ids[0, 0]
         ids = []
@@ -371,12 +371,18 @@ class DecoderTraining(_Stage):
 
     def _speaker(self, name: str) -> Tensor:
         size = self.decoder_config.speaker_size
-        return torch.zeros(size) if name == self.voice else speaker_vector(name, size)
+        return (
+            torch.zeros(size, dtype=torch.float32, device="cpu") if name == self.voice else speaker_vector(name, size)
+        )
 
     def _prompts(self, mel: Tensor) -> Tensor:
         """Return the spectra's beginnings, of random lengths, 0 behind them and where nothing is given."""
         count, frames = len(mel), mel.shape[2]
-        shares = torch.rand(count) * self.most_prompt * (torch.rand(count) < self.prompted)
+        shares = (
+            torch.rand(count, dtype=torch.float32, device="cpu")
+            * self.most_prompt
+            * (torch.rand(count, dtype=torch.float32, device="cpu") < self.prompted)
+        )
         ends = (shares * frames).long().to(mel.device)
         return mel * (torch.arange(frames, device=mel.device) < ends[:, None])[:, None]
 
@@ -395,6 +401,8 @@ def _pitch_error(total: Tensor, count: Tensor) -> Tensor:
 def speaker_vector(name: str, size: int) -> Tensor:
     """Return a direction (size,) that stands for a speaker's name, the same everywhere; zero for the empty name."""
     if not name:
-        return torch.zeros(size)
+        return torch.zeros(size, dtype=torch.float32, device="cpu")
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
-    return F.normalize(torch.randn(size, generator=torch.Generator().manual_seed(seed)), dim=0)
+    return F.normalize(
+        torch.randn(size, dtype=torch.float32, device="cpu", generator=torch.Generator().manual_seed(seed)), dim=0
+    )

@@ -76,7 +76,7 @@ def batches(counts: Sequence[int], budget: int) -> Iterator[list[int]]:
 def _vectors(features: LogMel, encoder: SpeechEncoder, waves: list[Tensor], counts: list[int]) -> tuple[Tensor, Tensor]:
     """Return the vectors of waves (samples,) of so many tokens, (B, T, Q), and which of them are valid, (B, T)."""
     device = waves[0].device
-    padded = torch.zeros(len(waves), counts[0] * features.token_samples, device=device)
+    padded = torch.zeros(len(waves), counts[0] * features.token_samples, dtype=torch.float32, device=device)
     for row, wave in zip(padded, waves, strict=True):
         row[: len(wave)] = wave
     lengths = torch.tensor([len(wave) for wave in waves], device=device)

@@ -45,7 +45,7 @@ def start_from_speech(
     states, places = [], []
     for number in range(min(num_utterances, len(items))):
         wave = items.wave(number * len(items) // min(num_utterances, len(items)))
-        mel, frames = tokenizer.features(wave[None], torch.tensor([len(wave)]))
+        mel, frames = tokenizer.features(wave[None], torch.tensor([len(wave)], device=wave.device))
         hidden, mask = tokenizer.encoder(mel, frames)
         states.append(hidden[mask])
         places.append(mask[0].nonzero()[:, 0])
@@ -65,9 +65,9 @@ def _by_place(state: Tensor, place: Tensor, length: int, kernel: int) -> Tensor:
     table = sincos_1d(length * kernel, state.shape[1], endpoint=True).view(length, kernel, -1).mean(1)[:seen]
     table = table - table.mean(0)
     components = torch.linalg.svd(table, full_matrices=False)[2][: min(_MOST_FEATURES, seen // 2, len(state) // 20)]
-    features = torch.cat([table @ components.T, torch.ones(seen, 1)], 1)
+    features = torch.cat([table @ components.T, table.new_ones(seen, 1)], 1)
     x = features[place].double()
     ridge = 1e-4 * x.square().mean() * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
     weights = torch.linalg.solve(x.T @ x + ridge, x.T @ state.double())
     means: Tensor = (features.double() @ weights).float()
-    return means[torch.arange(length).clamp(max=seen - 1)]
+    return means[torch.arange(length, device=means.device).clamp(max=seen - 1)]

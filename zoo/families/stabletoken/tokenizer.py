@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.components.audio.log_mel import LogMel
-from zoo.components.exact.one_by_one import canonical
+from zoo.components.exact.one_by_one import Run, canonical
 from zoo.components.quantizers import Quantizer, build
 from zoo.components.windows import groups
 from zoo.data.audio import change_rate
@@ -135,7 +135,7 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         own_rate = decoder.config.sample_rate
         rate = self.config.sample_rate if sample_rate is None else sample_rate
         counts = self.output_lengths(tokens, rate).tolist()
-        waves = torch.zeros(len(tokens), max(counts, default=0), device=self.device)
+        waves = torch.zeros(len(tokens), max(counts, default=0), dtype=torch.float32, device=self.device)
         seed = None if generator is None else _drawn(generator)
         with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             for row, ids, length, count in zip(waves, tokens.ids, tokens.lengths.tolist(), counts, strict=True):
@@ -183,14 +183,18 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         if not self.is_exact:
             return encode_together(self.features, self.encoder, segments, finish)
         self._require_float32(self)
-        done = []
         pieces = sum(self.encoder.num_pieces(self._num_frames(wave)) for wave in segments)
-        with canonical(self.device, pieces) as run:
-            for group in groups(segments, self.config.segment_samples * torch.get_num_threads()):
+        together = self.config.segment_samples * torch.get_num_threads()
+
+        def encode(run: Run) -> list[Tensor]:
+            done = []
+            for group in groups(segments, together):
                 mels = run(self.features.alone, group)
                 hidden = self.encoder.apart(mels, [self._num_frames(wave) for wave in group], run)
                 done += run(finish, hidden)
-        return [made[0] for made in done]
+            return [made[0] for made in done]
+
+        return canonical(self.device, pieces, encode)
 
     @property
     def segment_tokens(self) -> int:

@@ -126,5 +126,8 @@ def _both(decoded: Tensor, recording: Tensor, sample_rate: int) -> tuple[Tensor,
 @lru_cache(1)
 def _cosines() -> Tensor:
     """Return the cosine transform to the cepstra, (13, 80)."""
-    places = (torch.arange(_NUM_MEL) + 0.5) * (math.pi / _NUM_MEL)
-    return 2 / _NUM_MEL * torch.cos(torch.arange(1, _NUM_CEPSTRA + 1)[:, None] * places)
+    # Kept for all callers, whatever their defaults.
+    bands = torch.arange(_NUM_MEL, dtype=torch.float32, device="cpu")
+    numbers = torch.arange(1, _NUM_CEPSTRA + 1, dtype=torch.float32, device="cpu")
+    places = (bands + 0.5) * (math.pi / _NUM_MEL)
+    return 2 / _NUM_MEL * torch.cos(numbers[:, None] * places)

@@ -20,6 +20,7 @@ from zoo.evaluation.figures import row_interval
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.report import Figure
 from zoo.evaluation.suites.invariance.config import Chunking
+from zoo.evaluation.suites.invariance.items import tensor
 from zoo.metrics.rows import Row, ratio
 from zoo.spec import option_names
 from zoo.tokenizer import Tokenizer
@@ -58,15 +59,15 @@ def clips(tokenizer: Tokenizer, utterances: Sequence[Utterance], wanted: Chunkin
     for utterance in utterances:
         if not utterance.source.startswith(wanted.without):
             said[utterance.speaker].append(utterance)
-    amounts = {speaker: sum(each.duration for each in listed) for speaker, listed in said.items()}
+    amounts = {speaker: sum(each.seconds() for each in listed) for speaker, listed in said.items()}
     enough = sorted((s for s, amount in amounts.items() if amount >= wanted.seconds), key=lambda s: (-amounts[s], s))
     waves = {}
     for speaker in enough[: wanted.num_clips]:
         parts, total = [], 0.0
         for utterance in said[speaker]:
             if total < wanted.seconds:
-                parts.append(tokenizer.as_batch([utterance.path], resample=True)[0][0])
-                total += utterance.duration
+                parts.append(tensor(tokenizer, utterance))
+                total += utterance.seconds()
         waves[speaker] = torch.cat(parts)
     return waves
 

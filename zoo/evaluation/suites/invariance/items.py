@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zoo.data import signals
+from zoo.data._found import visible
 from zoo.data.actions import read_actions
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.errors import InputError
@@ -19,7 +20,7 @@ from zoo.evaluation.suites.invariance.config import InvarianceSuite
 from zoo.evaluation.utterances import choose
 from zoo.tokenizer import Tokenizer
 
-__all__ = ["Items", "has_lengths", "padded_batches", "read_items"]
+__all__ = ["Items", "has_lengths", "padded_batches", "read_items", "tensor"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Items:
     Args:
         file: Name of the data.
         made_by: The command that makes it.
-        sources: Paths of files, or arrays (T, D).
+        sources: Paths of files, utterances, or arrays (T, D).
         sha256: Of their contents.
         is_reference: Whether the published figures are of these.
         utterances: All that the manifest lists, not only what was chosen; none of other data.
@@ -44,7 +45,13 @@ class Items:
 
     def tensors(self, tokenizer: Tokenizer) -> list[Tensor]:
         """Return each item as the tokenizer takes it, without the batch dimension."""
-        return [tokenizer.as_batch([source], resample=True)[0][0] for source in self.sources]
+        return [tensor(tokenizer, source) for source in self.sources]
+
+
+def tensor(tokenizer: Tokenizer, source: Any) -> Tensor:
+    """Return an item of `Items.sources`, or an utterance, as the tokenizer takes it, without the batch dimension."""
+    item = source.read() if isinstance(source, Utterance) else source
+    return tokenizer.as_batch([item], resample=True)[0][0]
 
 
 def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
@@ -61,16 +68,19 @@ def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
         found = read_actions(path, split=source.split or None).episodes
     elif modality == "speech" and (path / source.manifest).is_file():
         utterances = read_manifest(path / source.manifest)
-        found = [utterance.path for utterance in choose(utterances, path, suite.max_items)]
+        found = choose(utterances, path, suite.max_items)
     else:
-        found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        found = [file for file in visible(path.rglob("*"), path) if file.is_file()] if path.is_dir() else [path]
     if not found:
         raise InputError(f"{path} holds nothing to encode: point --data at a folder of {modality} files.")
     step = max(1.0, len(found) / (suite.max_items or len(found)))
     sources = tuple(found[int(number * step)] for number in range(min(len(found), suite.max_items or len(found))))
     digest = hashlib.sha256()
     for item in sources:
-        digest.update(item.read_bytes() if isinstance(item, Path) else item.tobytes())
+        file = item.path if isinstance(item, Utterance) else item
+        digest.update(file.read_bytes() if isinstance(file, Path) else file.tobytes())
+        if isinstance(item, Utterance) and item.offset:
+            digest.update(f"{item.offset!r} {item.duration!r}".encode())
     found_digest = digest.hexdigest()
     is_reference = found_digest == source.sha256
     return Items(source.file, source.made_by, sources, found_digest, is_reference, tuple(utterances))

@@ -26,7 +26,7 @@ from zoo.evaluation.suite import environment
 from zoo.evaluation.suites.resynthesis.config import GROUPS, Clips, ResynthesisSuite
 from zoo.evaluation.suites.resynthesis.judges import TEXT_RATES, Judges, text_counts
 from zoo.evaluation.suites.resynthesis.systems import Recording, System, systems
-from zoo.evaluation.utterances import choose, read_wave
+from zoo.evaluation.utterances import choose
 from zoo.metrics.rows import Row, mean_of, ratio
 
 __all__ = ["RESYNTHESIS", "measure"]
@@ -70,14 +70,14 @@ def measure(suite: ResynthesisSuite, models: Sequence[str] | None, path: Path, p
     clips = _clips(suite, path)
     for system in makers[1:]:
         # Untimed: weights may be read when a decoder is first called.
-        system(read_wave(clips[0][1], suite.data.sample_rate)[: suite.data.sample_rate], suite.data.sample_rate)
+        system(clips[0][1].read_mono(suite.data.sample_rate)[: suite.data.sample_rate], suite.data.sample_rate)
     judges = Judges(suite)
 
     tallies = {system.name: _Tally() for system in makers}
     digest = hashlib.sha256()
     seconds = dict.fromkeys(GROUPS, 0.0)
     for number, (group, utterance) in enumerate(clips):
-        recording = read_wave(utterance, suite.data.sample_rate)
+        recording = utterance.read_mono(suite.data.sample_rate)
         digest.update(recording.numpy().tobytes() + utterance.text.encode())
         seconds[group] += len(recording) / suite.data.sample_rate
         for place, system in enumerate(makers):

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from zoo._random import derive_seed
-from zoo.data.audio import read_audio
 from zoo.data.json_lines import read_json_lines
+from zoo.data.manifest import Stretch
 from zoo.data.perturbations.noise import NoiseBank, Perturbation
 from zoo.data.perturbations.opus import Opus
 from zoo.data.perturbations.room import Babble, acoustic_perturbation
@@ -48,7 +48,7 @@ class Recording:
     """One line of a manifest, with its sound.
 
     Args:
-        key: Its path, relative to the manifest.
+        key: Its path, relative to the manifest, and its offset, if there is one.
         wave: (samples,).
         parts: What it is for.
         group: The sentence.
@@ -223,15 +223,10 @@ def _parse(values: dict[str, Any], where: str, folder: Path, sample_rate: int) -
         for name in needed:
             if part in parts and not texts[name]:
                 raise InputError(f"{where} is for the part {part!r}, which needs its {name}.")
-    wave, rate = read_audio(folder / texts["audio_filepath"])
-    if rate != sample_rate or len(wave) != 1:
-        raise InputError(
-            f"{where}: {texts['audio_filepath']} has {len(wave)} channel(s) at {rate} Hz, and the suite takes mono at "
-            f"{sample_rate} Hz: convert it first."
-        )
+    stretch = Stretch.of(values, where, folder)
     return Recording(
-        key=texts["audio_filepath"],
-        wave=wave[0],
+        key=texts["audio_filepath"] + (f"@{stretch.offset!r}" if stretch.offset else ""),
+        wave=stretch.read_mono(sample_rate),
         parts=tuple(dict.fromkeys(parts)),
         group=texts["group"],
         text_id=texts["text_id"] or f"{texts['group']}@{texts['lang']}",

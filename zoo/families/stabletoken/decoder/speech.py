@@ -16,6 +16,7 @@ from zoo.components.vocoder.vocoder import Vocoder
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import MelFlow
+from zoo.fresh import fresh
 
 __all__ = ["SEED", "SpeechDecoder"]
 
@@ -88,6 +89,8 @@ class SpeechDecoder(nn.Module):
 
         if generator is None:
             generator = torch.Generator().manual_seed(SEED)
-        spectrum = MelSpectrum(*self.config.mel).to(wave.device)(wave[None])
+        with fresh(wave.device):
+            mel = MelSpectrum(*self.config.mel)
+        spectrum = mel(wave[None])
         copied: Tensor = self.vocoder(spectrum, generator)
         return copied[0]

@@ -29,6 +29,7 @@ from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.official import decoder as official_decoder
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
+from zoo.fresh import fresh
 
 if TYPE_CHECKING:
     from zoo.families.stabletoken.decoder.speech import SpeechDecoder
@@ -104,7 +105,7 @@ def load(folder: Path, *, decoder: bool = True) -> StableTokenTokenizer:
         if decoder_place is not None:
             config = replace(config, decoder=official_decoder.read_config(decoder_place))
             official_decoder.require_weights(decoder_place)
-    with torch.device("meta"):
+    with fresh("meta"):
         expected = _released(StableTokenTokenizer(config).state_dict(), config)
     ignored = re.compile("|".join([*map(re.escape, _UNUSED), *(rf"layers\.{layer}\..+" for layer in unused_layers)]))
     found: _weights.Kinds = {}
@@ -202,8 +203,11 @@ def write(tokenizer: StableTokenTokenizer, folder: Path) -> Path:
     positions = tokenizer.encoder.positions.detach().cpu()
     tensors["embed_positions.weight"] = positions.clone()
     tensors["embed_positions2.weight"] = positions.clone()
-    tensors["layer_norm.weight"], tensors["layer_norm.bias"] = torch.ones(config.d_model), torch.zeros(config.d_model)
-    tensors["codebook_used"] = torch.zeros(_USAGE_SIZE)
+    tensors["layer_norm.weight"], tensors["layer_norm.bias"] = (
+        torch.ones(config.d_model, dtype=torch.float32),
+        torch.zeros(config.d_model, dtype=torch.float32),
+    )
+    tensors["codebook_used"] = torch.zeros(_USAGE_SIZE, dtype=torch.float32)
     place = folder / _FOLDER
     place.mkdir(parents=True)
     for name, content in ((_CONFIG, values), (_PREPROCESSOR, extractor)):

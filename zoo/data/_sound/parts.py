@@ -1,0 +1,70 @@
+"""Which sound files a file holds, by what its bytes begin with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from zoo.data._sound import chunks, frames
+from zoo.data._sound.part import Bytes, Part
+
+__all__ = ["find_parts"]
+
+_W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
+_EBML = bytes.fromhex("1a45dfa3")
+_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+
+Walker = Callable[[Bytes, int, Callable[[int], bool]], Part]
+
+
+def find_parts(data: Bytes) -> list[Part]:
+    """Return the sound files that a file holds one after the other, mostly one.
+
+    Files are joined by appending one to another, as servers do that send speech piece by piece; MPEG, Ogg and FLAC are
+    made for it, and players play all of it. Decoders stop after the first, each at its own discretion.
+
+    Raises:
+        TruncatedError: The container says that there is more than there is, or there is more sound than it says and
+            no way to read it.
+    """
+    parts: list[Part] = []
+    position = frames.skip_tags(data, 0)
+    if _walker(data, position) is not frames.flac:  # the only one of these to which programs add MP3's tags
+        position = 0
+    while position < data.size:
+        walk = _walker(data, position)
+        if walk is None:
+            break
+        parts.append(walk(data, position, lambda start: _walker(data, start) is not None))
+        position = parts[-1].end
+    if parts:
+        return [dataclasses.replace(parts[0], start=0), *parts[1:]]
+    # Of other formats (or of MPEG frames after some junk) a decoder alone says what there is.
+    return frames.mpeg_parts(data) or [Part(0, data.size)]
+
+
+def _walker(data: Bytes, start: int) -> Walker | None:
+    head = data.at(start, 40)
+    form = head[8:12]
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
+        return {b"WAVE": chunks.wave, b"AVI ": chunks.avi}.get(form)
+    if head[:4] == b"FORM" and form in (b"AIFF", b"AIFC"):
+        return chunks.aiff
+    if head[:2] == b"\xf0\x7e" and head[3:4] == b"\1":
+        return chunks.sample_dump
+    for magic, walk in _MAGIC.items():
+        if head.startswith(magic):
+            return walk
+    return chunks.boxes if head[4:8] in _BOXES else None
+
+
+_MAGIC: dict[bytes, Walker] = {
+    _W64: chunks.wave_64,
+    b"caff": chunks.core_audio,
+    b".snd": chunks.sun,
+    b"Creative Voice File\x1a": chunks.voice,
+    b"NIST_1A\n": chunks.nist,
+    _EBML: chunks.matroska,
+    b"OggS": frames.ogg,
+    b"fLaC": frames.flac,
+}

@@ -1,0 +1,73 @@
+"""Action sequences as chunks of one horizon, and what was made of the chunks as sequences again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zoo.tokens import PAD_ID
+
+__all__ = ["Chunks", "split"]
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Action sequences cut into consecutive chunks of one horizon, those of an item after those of the item before.
+
+    There are none past an item's end, so that one long item among short ones costs no more than it would alone.
+
+    Args:
+        values: (C, T, D); past an item's end its last action is repeated.
+        valid: (C,) int64, the steps of each chunk that are data: T, or fewer in an item's last chunk.
+        per_item: (B,) int64, chunks of each item.
+        signal: (B,) int64, steps of each item.
+        is_even: Whether all items have equally many chunks.
+    """
+
+    values: Tensor
+    valid: Tensor
+    per_item: Tensor
+    signal: Tensor
+    is_even: bool
+
+    @property
+    def is_first(self) -> Tensor:
+        """Which chunks begin an item, (C,) bool."""
+        first = torch.zeros(len(self.valid), dtype=torch.bool, device=self.valid.device)
+        first[self.per_item.cumsum(0) - self.per_item] = True
+        return first
+
+    def padded(self, ids: Tensor) -> Tensor:
+        """Return the ids (C, J) of the chunks one after the other, (B, n·J), padded to the most chunks of an item."""
+        batch, size = len(self.per_item), ids.shape[1]
+        if self.is_even:
+            return ids.reshape(batch, -1)
+        most = int(self.per_item.max())
+        rows = ids.new_full((batch, most, size), PAD_ID)
+        rows[torch.arange(most, device=ids.device) < self.per_item[:, None]] = ids
+        return rows.view(batch, -1)
+
+
+def split(x: Tensor, lengths: Tensor | None, horizon: int) -> Chunks:
+    """Cut sequences x (B, L, D) of `lengths` (B,) into consecutive chunks of `horizon` steps; nothing is dropped."""
+    batch, steps, dofs = x.shape
+    if lengths is None:
+        signal = torch.full((batch,), steps, device=x.device)
+        count = -(-steps // horizon)
+        if short := count * horizon - steps:
+            x = torch.cat([x, x[:, -1:].expand(-1, short, -1)], 1)
+        valid = torch.full((batch, count), horizon, device=x.device)
+        valid[:, -1] = horizon - short
+        values = x.reshape(-1, horizon, dofs)
+        return Chunks(values, valid.view(-1), torch.full((batch,), count, device=x.device), signal, True)
+    lengths = lengths.to(x.device)
+    per_item = -(-lengths // horizon)
+    item = torch.arange(batch, device=x.device).repeat_interleave(per_item)
+    number = torch.arange(len(item), device=x.device) - (per_item.cumsum(0) - per_item)[item]
+    start, length = number * horizon, lengths[item]
+    index = torch.minimum(start[:, None] + torch.arange(horizon, device=x.device), length[:, None] - 1)
+    values = x[item[:, None], index]
+    valid = (length - start).clamp(max=horizon)
+    return Chunks(values, valid, per_item, lengths, bool((per_item == per_item[0]).all()))
