@@ -85,4 +85,5 @@ def usage(counts: Tensor) -> Tensor:
 
 def perplexity(counts: Tensor) -> Tensor:
     """Return the exponential of the entropy in nats of the ids in `code_counts`, the mean over codebooks."""
-    return torch.special.entr(counts / counts.sum(1, keepdim=True)).sum(1).exp().mean()
+    entropy: Tensor = torch.special.entr(counts / counts.sum(1, keepdim=True)).sum(1)
+    return entropy.exp().mean()

@@ -30,14 +30,7 @@ from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import PATH
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
-from zoo.training import (
-    AdversarialModule,
-    Audio,
-    Media,
-    OptimizerConfig,
-    Reconstruction,
-    TokenizerModule,
-)
+from zoo.training import AdversarialModule, Audio, Media, OptimizerConfig, Reconstruction, TokenizerModule
 from zoo.training.figures import ratio
 from zoo.training.origin import read_origin
 
@@ -91,8 +84,7 @@ class _Stage(TokenizerModule):
         if missing.unexpected_keys or any(not key.startswith("decoder.") for key in missing.missing_keys):
             raise ConfigError(f"{tokens!r} does not fit: {missing}.")
         self.tokenizer.requires_grad_(False)
-        for module in self.trained_modules():
-            module.requires_grad_(True)
+        nn.ModuleList(self.trained_modules()).requires_grad_(True)
         self.spectrum = MelSpectrum(*self.decoder_config.mel)
         self._carried, self.start_licence = start.needed, start.licence
 
