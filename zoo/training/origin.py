@@ -68,10 +68,14 @@ def read_origin(weights: str) -> Origin:
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], ignored: Iterable[str] = ()) -> str:
     """Return which settings differ, in a few words; "" if none does."""
     flat_there, flat_here = _flat(there), _flat({key: value for key, value in here.items() if key not in ignored})
-    found = [
+    # Of another kind, all settings are others.
+    kinds = {key for key in flat_there.keys() & flat_here.keys() if key.endswith(".kind")}
+    other_kinds = tuple(key.removesuffix("kind") for key in kinds if flat_there[key] != flat_here[key])
+    found = [f"{key}kind is {flat_there[key + 'kind']} there and {flat_here[key + 'kind']} here" for key in other_kinds]
+    found += [
         f"{key} is {shown(flat_there.get(key))} there and {shown(flat_here.get(key))} here"
         for key in sorted(flat_there.keys() | flat_here.keys())
-        if flat_there.get(key) != flat_here.get(key)
+        if flat_there.get(key) != flat_here.get(key) and not key.startswith(other_kinds)
     ]
     more = len(found) - _MOST_DIFFERENCES
     return "; ".join(found[:_MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
