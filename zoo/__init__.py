@@ -17,7 +17,7 @@ from zoo.errors import ZooError
 if TYPE_CHECKING:
     from zoo.checkpoint import save
     from zoo.hub.publish import push
-    from zoo.loading import load
+    from zoo.loading import load, training_parts
     from zoo.registry import ModelEntry, info, list_models, register
     from zoo.spec import TokenSpec
     from zoo.tokenizer import Tokenizer
@@ -41,6 +41,7 @@ __all__ = [
     "push",
     "register",
     "save",
+    "training_parts",
 ]
 
 # Resolved on first use, so that `import zoo`, and with it `zoo --help`, does not wait for torch.
@@ -57,6 +58,7 @@ _HOMES = {
     "push": "zoo.hub.publish",
     "register": "zoo.registry",
     "save": "zoo.checkpoint",
+    "training_parts": "zoo.loading",
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from zoo import checkpoint, registry
 from zoo.errors import CheckpointError, ConfigError, LicenceWarning, UnknownNameError, ZooError, near_matches, shown
@@ -18,7 +19,7 @@ from zoo.fresh import fresh
 from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
 
-__all__ = ["load"]
+__all__ = ["load", "training_parts"]
 
 _HUB = "hf://"
 _DECODER_FILES = (checkpoint.DECODER, "decoder/*")  # of our layout, and of authors' layouts
@@ -77,6 +78,29 @@ def load(
     if dtype is not None:
         tokenizer = tokenizer.to_dtype(dtype)
     return tokenizer if place is None else tokenizer.to(place)
+
+
+def training_parts(tokenizer: Tokenizer) -> dict[str, Tensor]:
+    """Return what a model that was loaded has for training beside the tokenizer, which loading does not read.
+
+    Args:
+        tokenizer: What `load` returned.
+
+    Returns:
+        Tensors by their names in the family's training module; none if the model was saved without.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+        HubError: The Hub cannot be reached or refuses.
+    """
+    if tokenizer.source.startswith(_HUB):
+        from zoo import hub
+
+        location = hub.parse_uri(tokenizer.source)
+        folder = hub.download(location, allow=("*.json", checkpoint.TRAINING)).folder
+    else:
+        folder = Path(tokenizer.source)
+    return checkpoint.read_training(folder) if checkpoint.is_checkpoint(folder) else {}
 
 
 def _device(device: torch.device | str | None) -> torch.device | None:
@@ -158,7 +182,7 @@ def _from_hub(address: str, family: str | None, revision: str | None, token: str
 
     location = hub.parse_uri(address, revision=revision)
     _tell_restrictions(registry.published_at(address))
-    snapshot = hub.download(location, ignore=() if decoder else _DECODER_FILES, token=token)
+    snapshot = hub.download(location, ignore=(checkpoint.TRAINING, *(() if decoder else _DECODER_FILES)), token=token)
     if not checkpoint.is_checkpoint(snapshot.folder):
         _, reader, _ = _recognised(snapshot.folder, family)
         if decoder and reader is not None and reader.EXTRA_FILES:

@@ -1,12 +1,16 @@
-"""Where the data that ships with the library lies: in the checkout, or inside an installed wheel."""
+"""Where data lies: what ships with the library, in the checkout or inside an installed wheel, and what it has made."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from zoo.errors import CheckpointError, UnknownNameError, near_matches
+from zoo import strict
+from zoo.errors import CheckpointError, ConfigError, UnknownNameError, ZooError, near_matches
 
-__all__ = ["named_recipe", "named_script", "named_suite", "path"]
+__all__ = ["cache", "expanded", "named_recipe", "named_script", "named_suite", "path"]
+
+_CACHE = "${cache}"
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -59,3 +63,20 @@ def _named(what: str, name: str, root: Path, pattern: str = "**/*.yaml") -> Path
     if name not in known:
         raise UnknownNameError(f"there is no {what} {name[:80]!r}; {near_matches(name[:80], known)}")
     return known[name]
+
+
+def cache() -> Path:
+    """Return the folder of data sets and models that the scripts in `recipes/data` make, as XDG_CACHE_HOME has it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo"
+
+
+def expanded(text: str | os.PathLike[str], error: type[ZooError] = ConfigError) -> Path:
+    """Return a path of a recipe, with `~` for the home folder and, at its beginning, `${cache}` for `cache()`.
+
+    Raises:
+        ZooError: `error`: it names the home folder of nobody.
+    """
+    given = os.fspath(text)
+    if given == _CACHE or given.startswith((f"{_CACHE}/", f"{_CACHE}{os.sep}")):
+        return cache() / given[len(_CACHE) + 1 :]
+    return strict.expanded(given, error)

@@ -148,6 +148,7 @@ def main() -> None:
         out.mkdir(parents=True, exist_ok=True)
         save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
         shutil.copyfile(Path(scratch, source.tokenizer), out / "tokenizer.json")
+    (out / "README.md").write_text("---\nlicense: mit\n---\nOpenAI's Whisper.\n", encoding="utf-8")
     # Last: a folder with a config is complete.
     (out / "config.json").write_text(json.dumps(CONFIG | source.config, indent=2) + "\n", encoding="utf-8")
     print(f"{out}: {len(tensors)} tensors, {sum(tensor.size for tensor in tensors.values()):,} numbers")

@@ -12,78 +12,19 @@ import pytest
 import torch
 import toy_training
 import training_runs as runs
+from toy_recipe import fails, recipe, toy_family
 
 import zoo
-from zoo import _random, registry
 from zoo.cli import cards, main
 from zoo.errors import ConfigError
 
+__all__ = ["recipe", "toy_family"]  # fixtures
+
 # As in training_runs: what Lightning calls of torch will change, and its advice about speed.
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in runs.ADVICE]
-
-RECIPE = """\
-trainer:
-  default_root_dir: ROOT
-  accelerator: cpu
-  max_steps: 12
-  logger: false
-  enable_progress_bar: false
-  enable_model_summary: false
-  callbacks:
-    - class_path: zoo.training.EMA
-      init_args: {decay: 0.9}
-checkpoints:
-  every_n_steps: 5
-model:
-  class_path: toy_training.ToyTraining
-  init_args:
-    config:
-      quantizer: {kind: fsq, levels: [5, 5, 5]}
-    optimizer: {lr: 0.01, schedule: one_cycle, warmup_steps: 3}
-data:
-  class_path: toy_training.ToyData
-  init_args: {batch_size: 16}
-"""
-
-
-@pytest.fixture(autouse=True)
-def family(monkeypatch):
-    """The toy family is registered, and random numbers and what seeding leaves are given back."""
-    families = dict(registry._added_families)
-    registry.register(toy_training.ToyChunks)
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")
-    # Lightning calls something of jsonargparse that has another name now.
-    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    with _random.preserved():
-        yield
-    registry._added_families.clear()
-    registry._added_families.update(families)
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    """A function that writes the recipe, changed, and returns its path."""
-
-    def write(*changes):
-        text = RECIPE.replace("ROOT", str(tmp_path / "run"))
-        for before, after in changes:
-            assert before in text
-            text = text.replace(before, after)
-        path = tmp_path / "recipe.yaml"
-        path.write_text(text)
-        return str(path)
-
-    return write
-
-
-def fails(capsys, code, arguments, *parts):
-    capsys.readouterr()
-    assert main(arguments) == code
-    shown = capsys.readouterr().err
-    assert "Traceback" not in shown
-    for part in parts:
-        assert part in shown
+pytestmark = [
+    pytest.mark.usefixtures("toy_family"),
+    *(pytest.mark.filterwarnings(f"ignore:{text}") for text in runs.ADVICE),
+]
 
 
 def test_a_recipe_becomes_a_model(recipe, tmp_path, capsys):
@@ -91,7 +32,8 @@ def test_a_recipe_becomes_a_model(recipe, tmp_path, capsys):
     assert main(["fit", "--config", file, "--ckpt_path", "last"]) == 0
     assert "starting from the beginning" in capsys.readouterr().err
     assert runs.read(tmp_path / "run")["global_step"] == 12
-    assert main(["fit", "--config", file, "--ckpt_path", "last", "--trainer.max_steps", "14"]) == 0
+    with pytest.warns(UserWarning, match="was to have 12 steps and now has 14.*optimizer.total_steps: 12"):
+        assert main(["fit", "--config", file, "--ckpt_path", "last", "--trainer.max_steps", "14"]) == 0
     assert runs.read(tmp_path / "run")["global_step"] == 14
     for command, name in {"validate": "val/loss", "test": "test/loss"}.items():
         results = tmp_path / "results" / f"{command}.json"

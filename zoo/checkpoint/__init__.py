@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from zoo.checkpoint.folder import CONFIG, DECODER, FORMAT, WEIGHTS, is_checkpoint, load, read_manifest, save
+from zoo.checkpoint.folder import (
+    CONFIG,
+    DECODER,
+    FORMAT,
+    TRAINING,
+    WEIGHTS,
+    is_checkpoint,
+    load,
+    read_manifest,
+    read_training,
+    save,
+)
 
-__all__ = ["CONFIG", "DECODER", "FORMAT", "WEIGHTS", "is_checkpoint", "load", "read_manifest", "save"]
+__all__ = [
+    "CONFIG",
+    "DECODER",
+    "FORMAT",
+    "TRAINING",
+    "WEIGHTS",
+    "is_checkpoint",
+    "load",
+    "read_manifest",
+    "read_training",
+    "save",
+]

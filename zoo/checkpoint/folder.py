@@ -4,6 +4,9 @@
 other file, so that a damaged copy is found whichever way it came. Weights are safetensors, never pickle; a missing, an
 unexpected, a wrongly shaped and a non-finite tensor are all errors, and nothing is returned half-loaded.
 
+What training needs beside the tokenizer, to go on from a model (`zoo.training`), may be in `training.safetensors`,
+which `load` does not look at.
+
 The decoder's weights of a family with `Tokenizer.decoder_file` are in `decoder.safetensors`, and encoding does
 without them. Checkpoints that have them in `model.safetensors` are read as well.
 """
@@ -36,10 +39,11 @@ from zoo.fresh import fresh
 from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
 
-__all__ = ["CONFIG", "FORMAT", "WEIGHTS", "is_checkpoint", "load", "read_manifest", "save"]
+__all__ = ["CONFIG", "FORMAT", "TRAINING", "WEIGHTS", "is_checkpoint", "load", "read_manifest", "read_training", "save"]
 
 WEIGHTS = "model.safetensors"
 DECODER = "decoder.safetensors"
+TRAINING = "training.safetensors"
 
 _DECODER = "decoder."  # what names of its tensors begin with
 
@@ -54,6 +58,7 @@ def save(
     licence: str | None = None,
     trained_on: str | None = None,
     dtype: torch.dtype | None = None,
+    training: Mapping[str, Tensor] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a tokenizer as a checkpoint folder, all of it or nothing.
@@ -70,6 +75,7 @@ def save(
         dtype: Dtype to round trained float32 weights to, such as `torch.float16`, for a file half as large; they are
             loaded as float32 again, and ids may differ a little from those of the weights before rounding. None keeps
             what they are. Statistics and tables are never rounded.
+        training: What training needs to go on from it, beside the tokenizer; in a file of its own.
         overwrite: Replace a checkpoint that is there. Other files in the folder, such as a card, are kept.
 
     Returns:
@@ -112,6 +118,10 @@ def save(
     expected = _expected(cls, manifest, assets, "save")
     _weights.require_fit(expected, _weights.kinds(tensors), f"this {tokenizer.name} tokenizer")
     weights = _by_file(tensors, cls.decoder_file)
+    if training:
+        weights[TRAINING] = _weights.owned(training, "what training needs")
+        if dtype is not None:
+            _round(weights[TRAINING], set(training), dtype)
     try:
         folder = expanded(folder, CheckpointError)
         there = [file for file in (CONFIG, *weights, *assets) if os.path.lexists(folder / file)]
@@ -165,7 +175,7 @@ def load(cls: type[Tokenizer], folder: Path, *, decoder: bool = True) -> Tokeniz
     _require_name(manifest["name"], cls.family, where)
     files = manifest["files"]
     is_apart = cls.decoder_file and DECODER in files
-    known = {WEIGHTS, *cls.asset_names, *([DECODER] if is_apart else [])}
+    known = {WEIGHTS, *cls.asset_names, *([DECODER] if is_apart else []), *({TRAINING} & set(files))}
     if set(files) != known:
         raise CheckpointError(
             f"{where} lists the files {', '.join(sorted(files)) or 'none'}; a {cls.family} checkpoint has "
@@ -195,6 +205,21 @@ def load(cls: type[Tokenizer], folder: Path, *, decoder: bool = True) -> Tokeniz
     tokenizer.facts = manifest.get("facts", {})
     tokenizer.source = str(folder)
     return tokenizer.eval()
+
+
+def read_training(folder: Path) -> dict[str, Tensor]:
+    """Return what a checkpoint has for training beside the tokenizer, floats as float32; empty if there is nothing.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    files = read_manifest(folder)["files"]
+    if TRAINING not in files:
+        return {}
+    with _verified(folder / TRAINING, files[TRAINING]) as file:
+        tensors = _weights.read(file)
+    _weights.require_finite(tensors, f"{folder / TRAINING}")
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def _tensors(

@@ -13,7 +13,18 @@ from torch import Tensor, nn
 
 from zoo.errors import CheckpointError, ConfigError
 
-__all__ = ["Kinds", "collect", "header", "kinds", "kinds_of", "opened", "read", "require_finite", "require_fit"]
+__all__ = [
+    "Kinds",
+    "collect",
+    "header",
+    "kinds",
+    "kinds_of",
+    "opened",
+    "owned",
+    "read",
+    "require_finite",
+    "require_fit",
+]
 
 Kinds = dict[str, tuple[tuple[int, ...], torch.dtype | str]]
 """Shape and dtype of each tensor by name; a dtype that this library does not read has its name in the file."""
@@ -42,16 +53,25 @@ def collect(module: nn.Module) -> dict[str, Tensor]:
     Raises:
         CheckpointError: They have no values yet, or NaN or infinite ones.
     """
+    return owned(module.state_dict(), f"this {type(module).__name__}")
+
+
+def owned(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Return tensors on the CPU, each with memory of its own.
+
+    Raises:
+        CheckpointError: They have no values yet, or NaN or infinite ones.
+    """
     tensors: dict[str, Tensor] = {}
     seen = set()
-    for key, value in module.state_dict().items():
+    for key, value in state.items():
         if value.is_meta:
             raise CheckpointError(f"{key} is on the meta device and has no values: there is nothing to save.")
         tensor = value.detach().cpu().contiguous()
         # Tied weights are written once for every name, which the file format wants, and loading ties them again.
         tensors[key] = tensor.clone() if tensor.untyped_storage().data_ptr() in seen else tensor
         seen.add(tensor.untyped_storage().data_ptr())
-    require_finite(tensors, f"this {type(module).__name__}")
+    require_finite(tensors, where)
     return tensors
 
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from zoo import resources
 from zoo.checkpoint import foreign
 from zoo.checkpoint import weights as _weights
 from zoo.components.whisper.config import WhisperConfig
 from zoo.components.whisper.spelling import Spelling
 from zoo.errors import CheckpointError, ConfigError
-from zoo.strict import expanded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as TextTokenizer
@@ -114,7 +114,7 @@ def read_whisper(folder: str | Path) -> Whisper:
         CheckpointError: A file is missing or damaged.
         ConfigError: The config is not Whisper's, or the package that reads `tokenizer.json` is not there.
     """
-    folder = expanded(folder, CheckpointError)
+    folder = resources.expanded(folder, CheckpointError)
     config = WhisperConfig.read(folder / "config.json")
     tensors: dict[str, Tensor] = {}
     for path in foreign.weight_files(folder):

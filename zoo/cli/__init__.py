@@ -11,21 +11,26 @@ decided here:
 
 from __future__ import annotations
 
-import importlib
-import os
-import signal
 import sys
-import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import FrameType
-from typing import NamedTuple, TextIO
 
-from zoo import __version__
-from zoo.cli._output import harmless, note
-from zoo.errors import LicenceWarning, ZooError, near_matches
+try:
+    import importlib
+    import os
+    import signal
+    import threading
+    import warnings
+    from collections.abc import Iterator, Sequence
+    from contextlib import contextmanager, suppress
+    from pathlib import Path
+    from types import FrameType
+    from typing import NamedTuple, TextIO
+
+    from zoo import __version__
+    from zoo.cli._output import harmless, note
+    from zoo.errors import LicenceWarning, ZooError, near_matches
+except KeyboardInterrupt:  # a Ctrl-C that came before `main` is there to tell of it
+    sys.stderr.write("zoo: interrupted.\n")
+    sys.exit(130)
 
 __all__ = ["COMMANDS", "Command", "main"]
 

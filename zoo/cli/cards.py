@@ -18,6 +18,7 @@ from zoo.errors import ConfigError
 from zoo.evaluation.report import card_section, read_report
 from zoo.hub.card import RESULTS_FORMAT, facts
 from zoo.hub.card_text import BLOCK
+from zoo.hub.curves import curves_table, read_curves
 from zoo.loading import load
 from zoo.strict import read_json
 
@@ -40,8 +41,9 @@ def metrics(found: dict[str, Any]) -> str:
 def fill(text: str) -> str:
     """Return a card with its marked blocks filled from what is in the checkout.
 
-    Blocks: `<!-- zoo:facts NAME -->`, `<!-- zoo:settings NAME -->`, `<!-- zoo:results FILE.json -->` of `zoo eval` and
-    `<!-- zoo:metrics FILE.json -->` of `zoo test`, each closed by `<!-- zoo:end -->`.
+    Blocks: `<!-- zoo:facts NAME -->`, `<!-- zoo:settings NAME -->`, `<!-- zoo:results FILE.json -->` of `zoo eval`,
+    `<!-- zoo:metrics FILE.json -->` of `zoo test` and `<!-- zoo:curves FILE.json -->` of `zoo export`, each closed by
+    `<!-- zoo:end -->`.
 
     Raises:
         ConfigError: A block of an unknown kind, or of a model that would have to be downloaded.
@@ -55,6 +57,8 @@ def _content(kind: str, argument: str) -> str:
         return card_section(read_report(resources.path("eval", "results", argument)))
     if kind == "metrics":
         return metrics(read_json(resources.path("eval", "results", argument)))
+    if kind == "curves":
+        return curves_table(read_curves(resources.path("eval", "results", argument)))
     if kind in ("facts", "settings"):
         if not registry.model(argument).is_shipped:
             raise ConfigError(
@@ -65,7 +69,9 @@ def _content(kind: str, argument: str) -> str:
             return facts(tokenizer)
         settings: dict[str, Any] = configs.to_dict(tokenizer.config)
         return f"```json\n{json.dumps(settings, indent=2)}\n```"
-    raise ConfigError(f"a card has a block of the unknown kind {kind!r}; known: facts, settings, results, metrics.")
+    raise ConfigError(
+        f"a card has a block of the unknown kind {kind!r}; known: facts, settings, results, metrics, curves."
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

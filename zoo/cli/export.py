@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.cli._output import print_facts, print_json
+from zoo.cli._output import note, print_facts, print_json
 from zoo.cli._parser import Parser
 from zoo.strict import expanded
 
@@ -18,8 +18,9 @@ def main(arguments: Sequence[str]) -> None:
         "export",
         "CKPT -o FOLDER",
         "Turn a training checkpoint into a folder that `zoo.load` reads and `zoo push` publishes: config.json and "
-        "safetensors. The averaged weights are taken, where the run averaged them. Nothing in the checkpoint is run as "
-        "code.",
+        "safetensors. The averaged weights are taken, where the run averaged them. What training has beside the "
+        "tokenizer goes to a file of its own, so that another run can go on from the model. Nothing in the checkpoint "
+        "is run as code. The scalars of the run go to curves.json.",
         """
         zoo export checkpoints/last.ckpt -o my-model --name beast.mine
         zoo export checkpoints/last.ckpt -o my-model --weights trained
@@ -28,7 +29,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("checkpoint", metavar="CKPT", help="what `zoo fit` wrote")
     parser.add_argument("-o", "--out", metavar="FOLDER", required=True, help="folder to write")
     parser.add_argument("--name", metavar="NAME", help="family.variant (default: the family)")
-    parser.add_argument("--licence", metavar="SPDX", help="licence of the weights (default: that of the family)")
+    parser.add_argument(
+        "--licence",
+        metavar="SPDX",
+        help="licence of the weights (default: that of those the run started from, or of the family)",
+    )
     parser.add_argument("--trained-on", metavar="TEXT", default="", help="what the weights were made from")
     parser.add_argument(
         "--weights",
@@ -55,11 +60,18 @@ def export(checkpoint: str, out: str, weights: str, dtype: str, json: bool, **fa
     import torch
 
     import zoo
-    from zoo.training.export import tokenizer_of
+    from zoo.hub.curves import CURVES, encode_curves
+    from zoo.training.checkpoint_file import curves_of, read_checkpoint
+    from zoo.training.export import UNKNOWN_LICENCE, parts_of, tokenizer_of
 
     tokenizer = tokenizer_of(checkpoint, average={"auto": None, "averaged": True, "trained": False}[weights])
     rounded = None if dtype == "float32" else getattr(torch, dtype)
-    folder = zoo.save(tokenizer, expanded(out), dtype=rounded, **facts)
+    folder = zoo.save(tokenizer, expanded(out), dtype=rounded, training=parts_of(checkpoint), **facts)
+    content = read_checkpoint(checkpoint)
+    curves = encode_curves(curves_of(content), content.get("global_step", 0))
+    (folder / CURVES).write_text(curves, encoding="utf-8")
+    if facts["licence"] is None and tokenizer.spec.licence == UNKNOWN_LICENCE:
+        note("the licence of the weights that the run started from is not known: state it with --licence.")
     name = facts["name"] or tokenizer.name
     if json:
         print_json({"name": name, "folder": str(folder), "num_parameters": tokenizer.num_parameters})

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import Dataset
 
-from zoo.data.loader import ResumableLoader, ResumableSampler, SeededItems, WatchedLoader
+from zoo.data.loader import OrderedSampler, ResumableLoader, ResumableSampler, SeededItems, WatchedLoader
 from zoo.errors import ConfigError
 
 __all__ = ["DataModule", "Split"]
@@ -70,7 +70,7 @@ class DataModule(LightningDataModule, ABC):
         return {**self.__dict__, "trainer": None}
 
     def train_dataloader(self) -> ResumableLoader:
-        """Return shuffled batches.
+        """Return shuffled batches; in order and the same in every epoch, if a trainer has `overfit_batches`.
 
         Raises:
             ConfigError: There is no training data, or less than a batch.
@@ -122,10 +122,11 @@ class DataModule(LightningDataModule, ABC):
 
     def _sampler(self, dataset: Dataset[Any], *, is_training: bool) -> ResumableSampler:
         trainer = self.trainer
-        return ResumableSampler(
+        overfits = trainer is not None and trainer.overfit_batches > 0
+        kind = ResumableSampler if is_training and not overfits else OrderedSampler
+        return kind(
             len(dataset),  # type: ignore[arg-type]
             seed=self.seed,
-            shuffle=is_training,
             drop_last=is_training,
             num_replicas=1 if trainer is None else trainer.world_size,
             rank=0 if trainer is None else trainer.global_rank,

@@ -11,12 +11,12 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from zoo._random import derive_seed, preserved, seed_all
 from zoo.errors import ConfigError
 
-__all__ = ["ResumableLoader", "ResumableSampler", "SeededItems", "WatchedLoader", "Watcher"]
+__all__ = ["OrderedSampler", "ResumableLoader", "ResumableSampler", "SeededItems", "WatchedLoader", "Watcher"]
 
 _ORDER, _ITEM, _WORKERS = range(3)  # what a derived seed is for
 
@@ -71,6 +71,21 @@ class ResumableSampler(DistributedSampler[Any]):
             order = torch.randperm(self.num_items, device="cpu", generator=generator)
         # total_size is a multiple of the processes, above or below the number of items.
         return order[torch.arange(self.rank, self.total_size, self.num_replicas, device="cpu") % self.num_items]
+
+
+class OrderedSampler(ResumableSampler, SequentialSampler):
+    """A `ResumableSampler` that does not shuffle, and by its class says so.
+
+    Where a run is to learn a few batches by heart (`Trainer(overfit_batches=…)`), Lightning replaces samplers of every
+    other class by one that yields bare indices and knows nothing of processes.
+
+    Args:
+        num_items: As of `ResumableSampler`.
+        options: As of `ResumableSampler`, without `shuffle`.
+    """
+
+    def __init__(self, num_items: int, **options: Any) -> None:
+        super().__init__(num_items, shuffle=False, **options)
 
 
 class SeededItems(Dataset[Any]):

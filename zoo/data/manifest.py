@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from zoo import resources
 from zoo.data.audio import read_audio, stretch
 from zoo.data.json_lines import read_json_lines
 from zoo.errors import InputError, shown
@@ -121,7 +122,7 @@ _MAX_SECONDS = 1e9
 
 def default_folder() -> Path:
     """Return where the data recipes put the speech corpus."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo" / "speech"
+    return resources.cache() / "speech"
 
 
 def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:

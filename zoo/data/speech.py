@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from zoo import resources
 from zoo.data.datamodule import DataModule, Split
 from zoo.data.manifest import Utterance, default_folder, read_manifest
 from zoo.data.perturbations.noise import NoiseBank, RandomPerturbation
 from zoo.errors import ConfigError, shown
-from zoo.strict import expanded
 
 __all__ = ["SpeechBatch", "SpeechData", "SpeechItems"]
 
@@ -130,7 +130,7 @@ class SpeechData(DataModule):
             raise ConfigError(f"data: eval_items must be at least 1, got {eval_items}.")
         if any(count < 1 for count in (repeat or {}).values()):
             raise ConfigError(f"data: counts of repeat must be at least 1, got {repeat}.")
-        self.folder = default_folder() if folder is None else expanded(folder)
+        self.folder = default_folder() if folder is None else resources.expanded(folder)
         self.noise = noise
         self.text_languages = text_languages
         self.sources = sources

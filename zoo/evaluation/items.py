@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import zoo
 from zoo.errors import InputError
+from zoo.resources import cache
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["Bootstrap", "cache", "load_for"]
@@ -20,11 +19,6 @@ class Bootstrap:
     num_resamples: int = 2000
     confidence: float = 0.95
     seed: int = 0
-
-
-def cache() -> Path:
-    """Return the library's data cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo"
 
 
 def load_for(name: str, modality: str) -> Tokenizer:

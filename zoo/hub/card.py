@@ -16,8 +16,9 @@ from zoo import config as configs
 from zoo import registry, resources
 from zoo.data import signals
 from zoo.hub.card_text import block
+from zoo.hub.curves import CURVES, curves_table, read_curves
 from zoo.modalities.action import ActionTokenizer
-from zoo.tokenizer import Tokenizer
+from zoo.tokenizer import NoDecoder, Tokenizer
 
 __all__ = ["RESULTS_FORMAT", "card_for", "facts", "settings", "write_card"]
 
@@ -54,7 +55,7 @@ A {tokenizer.family} tokenizer of {signal.name}{f", made from {made_from}" if ma
 import zoo
 
 tok = zoo.load({address})
-{_usage(signal.example, fixed)}
+{_usage(signal.example, fixed, decodes=not isinstance(tokenizer.decoder, NoDecoder))}
 ```
 
 ## Tokens
@@ -94,10 +95,10 @@ def settings(tokenizer: Tokenizer) -> str:
     return f"```json\n{json.dumps(configs.to_dict(tokenizer.config), indent=2)}\n```"
 
 
-def _usage(example: str, fixed: int) -> str:
+def _usage(example: str, fixed: int, decodes: bool) -> str:
     """Return the lines that encode and decode, for chunks that continue `fixed` commands before them with these."""
     if not fixed:
-        return f'tokens = tok.encode("{example}")\nsignal = tok.decode(tokens)'
+        return f'tokens = tok.encode("{example}")' + ("\nsignal = tok.decode(tokens)" if decodes else "")
     before = "motion[:1]" if fixed == 1 else f"motion[:1].expand(1, {fixed}, -1)"
     return f"""import torch
 from zoo.data.actions import read_actions
@@ -127,9 +128,12 @@ def _shown(value: Any) -> str:
 
 def write_card(tokenizer: Tokenizer, folder: Path, repo_id: str | None = None) -> Path:
     """Write `card_for(tokenizer)` to `folder/README.md`, unless there is one already; return its path."""
-    path = folder / "README.md"
+    path, curves = folder / "README.md", folder / CURVES
     if not path.exists():
-        path.write_text(card_for(tokenizer, repo_id), encoding="utf-8")
+        card = card_for(tokenizer, repo_id)
+        if curves.is_file() and tokenizer.name not in registry.list_models():
+            card += f"\n## Training\n\n{curves_table(read_curves(curves))}\n"
+        path.write_text(card, encoding="utf-8")
     return path
 
 

@@ -19,11 +19,13 @@ A run that is stopped anywhere and resumed ends with the very weights of one tha
 from zoo.training.adversarial import AdversarialModule, Reconstruction
 from zoo.training.checkpoint_file import read_checkpoint
 from zoo.training.checkpoints import LAST, Checkpoints
-from zoo.training.ema import EMA
-from zoo.training.export import tokenizer_of
+from zoo.training.ema import EMA, EMAConfig
+from zoo.training.export import parts_of, tokenizer_of
+from zoo.training.history import History
 from zoo.training.media import Audio, Clip, Figure, Media, Picture
 from zoo.training.module import TokenizerModule
 from zoo.training.optim import OptimizerConfig
+from zoo.training.progress import ProgressLines
 from zoo.training.state import ExactResume
 
 __all__ = [
@@ -33,13 +35,17 @@ __all__ = [
     "Audio",
     "Checkpoints",
     "Clip",
+    "EMAConfig",
     "ExactResume",
     "Figure",
+    "History",
     "Media",
     "OptimizerConfig",
     "Picture",
+    "ProgressLines",
     "Reconstruction",
     "TokenizerModule",
+    "parts_of",
     "read_checkpoint",
     "tokenizer_of",
 ]

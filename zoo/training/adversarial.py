@@ -149,6 +149,12 @@ class AdversarialModule(TokenizerModule):
             build_schedule(other, discriminator_optimizer, steps - self.adversarial_from),
         ]
 
+    def _schedules(self) -> dict[str, OptimizerConfig]:
+        own = super()._schedules()
+        if self.discriminator is None or self.hparams.get("discriminator_optimizer") is None:
+            return own
+        return {**own, "discriminator_optimizer": self.discriminator_optimizer_config}
+
     def on_fit_start(self) -> None:
         """Refuse a strategy that would wait for the gradients of both networks in every backward pass.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,31 @@ from torch import Tensor
 
 from zoo.errors import CheckpointError, ConfigError
 from zoo.training.ema import EMA_KEY
+from zoo.training.history import HISTORY_KEY, Curves
 from zoo.training.integrity import require_intact
 
-__all__ = ["TOKENIZER", "read_checkpoint", "read_weights", "tokenizer_part"]
+__all__ = [
+    "LICENCE",
+    "PARTS",
+    "TOKENIZER",
+    "averages",
+    "curves_of",
+    "read_checkpoint",
+    "read_weights",
+    "state_of",
+    "tokenizer_part",
+    "training_parts",
+]
 
 TOKENIZER = "zoo_tokenizer"
 """Key of a checkpoint: family and config of the tokenizer, from which it can be built without its training module."""
+
+PARTS = "zoo_parts"
+"""Key of a checkpoint: `own`, names in its `state_dict` of what a later training needs beside the tokenizer, and
+`carried`, the tensors of such names that earlier runs had and this one does without."""
+
+LICENCE = "zoo_licence"
+"""Key of a checkpoint: licence of the weights that the run started from, "" if unknown, None if there were none."""
 
 _PREFIX = "tokenizer."
 
@@ -34,7 +52,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     require_intact(path)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # whatever torch's reader finds in a damaged file
         reason = str(error).partition("\n")[0]
         raise CheckpointError(
             f"{path} is no training checkpoint, or a damaged one, or holds other than tensors and plain values "
@@ -45,7 +63,78 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not a training checkpoint of a TokenizerModule: it does not name a family and its config."
         )
+    wrong = _complaint(content)
+    if wrong:
+        raise CheckpointError(f"{path} is damaged, or was not written by `zoo fit`: {wrong}.")
     return dict(content)
+
+
+def _complaint(content: Mapping[Any, Any]) -> str:
+    """Return what is not as this library writes it, in those parts that are read here; "" if all is."""
+    settings, state = content[TOKENIZER], content["state_dict"]
+    if not (isinstance(settings["family"], str) and isinstance(settings["config"], dict)):
+        return "family and config of the tokenizer are no text and mapping"
+    if not _is_tensors(state):
+        return "the weights are no tensors by name"
+    callbacks = content.get("callbacks", {})
+    if not isinstance(callbacks, dict):
+        return "the states of callbacks are no mapping"
+    if EMA_KEY in callbacks and not _has_tensors(callbacks[EMA_KEY]):
+        return "the averaged weights are no tensors by name"
+    if not _is_history(callbacks.get(HISTORY_KEY, {"curves": {}})):
+        return "the scalars of the run are no numbers by name"
+    parts = content.get(PARTS)
+    if parts is not None:
+        if not (isinstance(parts, dict) and set(parts) == {"own", "carried"} and _is_tensors(parts["carried"])):
+            return "what training needs are no tensors by name"
+        own = parts["own"]
+        if not (isinstance(own, list) and all(isinstance(name, str) and name in state for name in own)):
+            return "it lacks what training needs"
+    if not isinstance(content.get(LICENCE), str | None):
+        return "the licence is no text"
+    return "" if isinstance(content.get("global_step", 0), int) else "the number of steps is no number"
+
+
+def _has_tensors(state: Any) -> bool:
+    return isinstance(state, dict) and _is_tensors(state.get("average"))
+
+
+def _is_history(history: Any) -> bool:
+    curves = history.get("curves") if isinstance(history, dict) else None
+    return isinstance(curves, dict) and all(
+        isinstance(name, str)
+        and isinstance(curve, (list, tuple))
+        and len(curve) == 2
+        and all(isinstance(column, list) and all(type(n) in (int, float) for n in column) for column in curve)
+        and len(curve[0]) == len(curve[1])
+        for name, curve in curves.items()
+    )
+
+
+def _is_tensors(values: Any) -> bool:
+    """Whether these are tensors with values, by name."""
+    return isinstance(values, dict) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) and not tensor.is_meta and tensor.layout == torch.strided
+        for name, tensor in values.items()
+    )
+
+
+def curves_of(content: Mapping[str, Any]) -> Curves:
+    """Return the scalars of the run in what `read_checkpoint` returned, none if it kept none."""
+    found: Curves = content.get("callbacks", {}).get(HISTORY_KEY, {"curves": {}})["curves"]
+    return found
+
+
+def training_parts(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return what training needs beside the tokenizer, of this run and of those that it started from, by name."""
+    parts = content.get(PARTS) or {"own": [], "carried": {}}
+    return {**parts["carried"], **{name: content["state_dict"][name] for name in parts["own"]}}
+
+
+def averages(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """Return the averaged weights of the tokenizer in what `read_checkpoint` returned, None if the run had none."""
+    found: dict[str, Tensor] | None = content.get("callbacks", {}).get(EMA_KEY, {}).get("average")
+    return found
 
 
 def read_weights(path: str | Path, *, average: bool | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -61,13 +150,18 @@ def read_weights(path: str | Path, *, average: bool | None = None) -> tuple[dict
         ConfigError: There are no averaged weights.
     """
     content = read_checkpoint(path)
-    averaged = (content.get("callbacks") or {}).get(EMA_KEY, {}).get("average")
+    return content[TOKENIZER], state_of(content, str(path), average=average)
+
+
+def state_of(content: Mapping[str, Any], where: str, *, average: bool | None = None) -> dict[str, Tensor]:
+    """Return the weights in what `read_checkpoint` returned; see `read_weights`."""
+    averaged = averages(content)
     if average and averaged is None:
-        raise ConfigError(f"{path} has no averaged weights: the run had no EMA callback.")
-    state = dict(content["state_dict"])
+        raise ConfigError(f"{where} has no averaged weights: the run had no section `ema`.")
+    state = {**training_parts(content), **content["state_dict"]}
     if averaged is not None and average is not False:
         state.update({_PREFIX + name: tensor for name, tensor in averaged.items()})
-    return content[TOKENIZER], state
+    return state
 
 
 def tokenizer_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -136,9 +137,7 @@ class Checkpoints(Checkpoint):
             _flush(staged)
             step = trainer.global_step
             if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
-                kept = folder / f"step={step}.ckpt"
-                kept.unlink(missing_ok=True)
-                os.link(staged, kept)
+                _keep(staged, folder / f"step={step}.ckpt")
             # In place of the old one at one stroke, so that there always is a whole one.
             staged.replace(folder / LAST)
             _flush(folder)
@@ -179,10 +178,28 @@ def _is_last(trainer: Trainer) -> bool:
     return epochs not in (None, -1) and trainer.is_last_batch and trainer.current_epoch + 1 >= epochs
 
 
+def _keep(path: Path, kept: Path) -> None:
+    """Give a file a second name, or a copy where the file system (exFAT, FUSE, SMB) has no second names."""
+    kept.unlink(missing_ok=True)
+    try:
+        os.link(path, kept)
+    except (OSError, NotImplementedError):
+        staged = kept.with_name(f".{kept.name}")  # beside it, so that `kept` is whole whenever it is there
+        shutil.copyfile(path, staged)
+        _flush(staged)
+        staged.replace(kept)
+
+
 def _flush(path: Path) -> None:
-    """Have the system write a file or the names in a folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Have the system write a file or the names in a folder to the disk, where it can be asked to."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
     try:
         os.fsync(handle)
+    except OSError:
+        if path.is_file():  # a folder of SMB or FUSE cannot be flushed
+            raise
     finally:
         os.close(handle)

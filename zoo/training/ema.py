@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,14 +12,30 @@ from torch import Tensor, nn
 from zoo.errors import ConfigError
 from zoo.training.optim import EvaluationWeights
 
-__all__ = ["EMA", "EMA_KEY"]
+__all__ = ["EMA", "EMA_KEY", "EMAConfig"]
 
 EMA_KEY = "zoo_ema"
 """Key of a checkpoint's callback states: `average`, the averaged parameters of the tokenizer, and `updates`."""
 
 
+@dataclass(frozen=True)
+class EMAConfig:
+    """Averaged weights, as a recipe's section `ema` describes them.
+
+    Attributes:
+        decay: As of `EMA`.
+        warmup: As of `EMA`.
+    """
+
+    decay: float = 0.999
+    warmup: bool = True
+
+
 class EMA(Callback):
     """Exponential moving average of the tokenizer's parameters, in place of them in validation and testing.
+
+    The average is kept in float32 at least, whatever the parameters are in: a difference times 1 - γ is lost in the
+    rounding of bfloat16.
 
     Buffers are not averaged: those of a quantizer are averages or counts already. Weights that other modules hold, such
     as a discriminator's, are not part of the tokenizer. Of a schedule-free optimiser, its averages are averaged again,
@@ -55,7 +72,8 @@ class EMA(Callback):
         parameters = _parameters(pl_module)
         for name, parameter in parameters.items():
             start = self._average.get(name, parameter.detach())
-            self._average[name] = start.to(parameter.device, copy=True)
+            kind = torch.promote_types(parameter.dtype, torch.float32)
+            self._average[name] = start.to(parameter.device, kind, copy=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where the run is."""
@@ -73,9 +91,9 @@ class EMA(Callback):
         self._updates += 1
         parameters = _parameters(pl_module)
         with EvaluationWeights.of(trainer.optimizers):
-            torch._foreach_lerp_(
-                [self._average[name] for name in parameters], [p.detach() for p in parameters.values()], 1 - decay
-            )
+            averages = [self._average[name] for name in parameters]
+            weights = [p.detach().to(a.dtype) for p, a in zip(parameters.values(), averages, strict=True)]
+            torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in place."""

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from zoo import registry
-from zoo.errors import CheckpointError
+from zoo.errors import CheckpointError, ConfigError, ZooError
 from zoo.fresh import fresh
 from zoo.tokenizer import Tokenizer
-from zoo.training.checkpoint_file import read_weights, tokenizer_part
+from zoo.training.checkpoint_file import LICENCE, read_checkpoint, read_weights, tokenizer_part, training_parts
 
-__all__ = ["tokenizer_of"]
+__all__ = ["UNKNOWN_LICENCE", "parts_of", "tokenizer_of"]
+
+UNKNOWN_LICENCE = "unknown"
+"""What the Hub writes where a licence is not known."""
+
+
+def parts_of(path: str | Path) -> dict[str, Tensor]:
+    """Return what a later training needs beside the tokenizer of a training checkpoint, for `zoo.save(training=…)`.
+
+    Raises:
+        CheckpointError: The checkpoint is unusable.
+    """
+    return training_parts(read_checkpoint(path))
 
 
 def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
@@ -26,10 +41,25 @@ def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
         UnknownNameError: No such family is known here.
     """
     settings, state = read_weights(path, average=average)
-    with fresh():
-        tokenizer = registry.family(settings["family"]).from_config(settings["config"])
+    where = f"the config in {path}"
     try:
-        tokenizer.load_state_dict(tokenizer_part(state))
+        with fresh():
+            tokenizer = registry.family(settings["family"]).from_config(settings["config"])
+    except ZooError:
+        raise
+    except Exception as error:  # values of a stranger, in whatever code of the family they break
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{where} makes no {settings['family']} ({type(error).__name__}: {reason:.200}).") from error
+    tensors = tokenizer_part(state)
+    kinds = {name: tensor.is_floating_point() for name, tensor in tokenizer.state_dict().items()}
+    other = [name for name, tensor in tensors.items() if kinds.get(name, True) != tensor.is_floating_point()]
+    try:
+        if other:
+            raise RuntimeError(f"{other[0]} is of another kind of numbers.")
+        tokenizer.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"the weights in {path} do not fit the config that it states: {error}") from error
+    licence = read_checkpoint(path).get(LICENCE)
+    if licence is not None:  # that of what the run started from, of which the weights are made
+        tokenizer.spec = replace(tokenizer.spec, licence=licence or UNKNOWN_LICENCE)
     return tokenizer.eval()

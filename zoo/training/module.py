@@ -8,19 +8,25 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor, nn
 
 from zoo import config as configs
 from zoo import registry
 from zoo.components.quantizers import Quantized
 from zoo.errors import ConfigError, near_matches, shown
-from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
-from zoo.training.checkpoint_file import TOKENIZER, read_weights, tokenizer_part
+from zoo.training.checkpoint_file import LICENCE, PARTS, TOKENIZER
+from zoo.training.figures import MOST_COUNTED, Figures, Finish, code_counts, perplexity, ratio, usage
 from zoo.training.media import Media, log_media
 from zoo.training.optim import EvaluationWeights, OptimizerConfig, build_optimizer, build_schedule
+from zoo.training.origin import Origin, differences, read_origin
 
-__all__ = ["TRAINED", "TokenizerModule"]
+__all__ = ["STEPS", "TRAINED", "TokenizerModule"]
+
+STEPS = "zoo_steps"
+"""Key of a checkpoint: how many optimiser steps the run was to have, None if nobody knew."""
 
 TRAINED = "zoo_trained"
 """Key of a checkpoint of schedule-free optimisers: the weights that they train, beside the averages in its state."""
@@ -40,7 +46,7 @@ class TokenizerModule(LightningModule):
         config: Values of the family's config. A quantizer is swapped here, by one line.
         weights: Model whose weights to start from: a name, a folder, or an `hf://` address, as `zoo.load` takes; or a
             training checkpoint (`.ckpt`), of which everything is taken that this module has as well, averages where
-            there are. Its config must be the same.
+            there are. Its config must be the same, but for parts that this one does without.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not those of `default_weights`. Losses of a quantizer,
             `quantizer_` and their name, are weighted by its config already and have the weight 1.
@@ -82,7 +88,13 @@ class TokenizerModule(LightningModule):
                 )
         self.tokenizer = registry.family(self.family).from_config(config)
         self._num_items: int | None = None
+        self._figures = Figures()
+        self._told: set[str] = set()  # figures of which this batch has given the sums
         self._evaluation = EvaluationWeights()
+        self._carried: dict[str, Tensor] = {}  # what earlier runs had beside the tokenizer, and this one has not
+        self.start_licence: str | None = None
+        self._steps: float | None = None
+        self._steps_before: int | None = None
         if weights is not None:
             self._start_from(weights)
 
@@ -90,7 +102,7 @@ class TokenizerModule(LightningModule):
         """Return the losses of a batch by name, not weighted; those of a quantizer through `quantizer_losses`.
 
         Called for training, validation and testing. A loss that needs its own parameters or buffers keeps them in this
-        module, not in the tokenizer.
+        module, not in the tokenizer. One that is not a mean over items also calls `tally`.
         """
         raise NotImplementedError
 
@@ -99,18 +111,56 @@ class TokenizerModule(LightningModule):
         return {}
 
     def num_items(self, batch: Any) -> int | None:
-        """Return how many items a batch has, the weight of its averages; None if Lightning can tell."""
+        """Return how many items a batch has; None if Lightning can tell."""
         return None
 
     def trained_modules(self) -> list[nn.Module]:
         """Return the modules whose parameters the optimiser changes: this one, with all it contains."""
         return [self]
 
-    def quantizer_losses(self, quantized: Quantized) -> dict[str, Tensor]:
-        """Return a quantizer's losses under the names they have here, and log its codebook usage and perplexity."""
-        for name, value in quantized.stats.items():
-            self._log(name, value)
-        return {f"{_QUANTIZER}{name}": loss for name, loss in quantized.losses.items()}
+    def tally(self, name: str, finish: Finish, *sums: Tensor) -> None:
+        """Count a figure in, so that that of a whole evaluation does not depend on its batches; in training, nothing.
+
+        A loss of which it is not called counts as a mean over items.
+
+        Args:
+            name: Its name; that of a loss, if it is one.
+            finish: Makes the figure of its sums; `zoo.training.figures.ratio` of a total and a count. Of a module, or
+                a `partial` of plain values, since processes send it to one another.
+            sums: What adds up over batches.
+        """
+        if self._is_evaluation:
+            self._told.add(name)
+            self._figures.add(name, finish, sums)
+
+    def quantizer_losses(self, quantized: Quantized, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Return a quantizer's losses under the names they have here, and log its codebook usage and perplexity.
+
+        Args:
+            quantized: What it returned.
+            mask: The mask that it was given.
+        """
+        losses = {f"{_QUANTIZER}{name}": loss for name, loss in quantized.losses.items()}
+        if not self._is_evaluation:
+            for name, value in quantized.stats.items():
+                self._log(name, value)
+            return losses
+        quantizer: Any = self.tokenizer.quantizer
+        one_book = quantizer.num_codebooks == 1
+        ids = quantized.ids if mask is None else quantized.ids[mask]
+        ids = ids.reshape(-1) if one_book else ids.reshape(-1, ids.shape[-1])
+        if quantizer.num_codebooks * quantizer.codebook_size > MOST_COUNTED:
+            for name, value in quantized.stats.items():
+                self._log(name, value)
+        elif quantized.stats:
+            counts = code_counts(ids, quantizer.codebook_size)
+            self.tally("usage", usage, counts)
+            self.tally("perplexity", perplexity, counts)
+        number = torch.tensor(float(len(ids)))
+        for name, loss in quantized.losses.items():
+            finish, *sums = quantized.sums.get(name, (ratio, loss.detach().cpu() * number, number))
+            self.tally(f"{_QUANTIZER}{name}", finish, *sums)
+        return losses
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the weighted sum of the losses."""
@@ -141,6 +191,14 @@ class TokenizerModule(LightningModule):
         super().on_validation_model_eval()
         self._evaluation.put(self.trainer.optimizers)
 
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of all batches."""
+        self._log_figures("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the figures of all batches."""
+        self._log_figures("test")
+
     def on_validation_end(self) -> None:
         """Go on with the weights that are trained; after callbacks have taken theirs away."""
         self._evaluation.put_back()
@@ -152,6 +210,9 @@ class TokenizerModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the tokenizer is, and keep apart what schedule-free optimisers train and what is to be used."""
         checkpoint[TOKENIZER] = self._identity()
+        checkpoint[PARTS] = {"own": self._own_parts(), "carried": self._carried}
+        checkpoint[LICENCE] = self.start_licence
+        checkpoint[STEPS] = None if self._steps in (None, float("inf")) else self._steps
         trained = self._evaluation.kept  # of a validation that is going on
         names = list(self.named_parameters(remove_duplicate=False))
         if not trained:
@@ -169,6 +230,8 @@ class TokenizerModule(LightningModule):
             ConfigError: Family or config differ.
         """
         trainer = self._trainer
+        self._steps_before = checkpoint.get(STEPS)
+        self._carried = (checkpoint.get(PARTS) or {"carried": self._carried})["carried"]
         if TRAINED in checkpoint and trainer is not None and trainer.state.fn == "fit":
             checkpoint["state_dict"].update(checkpoint[TRAINED])
             for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
@@ -192,12 +255,31 @@ class TokenizerModule(LightningModule):
         return {"family": self.family, "config": configs.to_dict(self.tokenizer.config)}
 
     def _estimated_steps(self) -> float:
-        """Return how many optimiser steps the run will have, infinity if nobody knows."""
+        """Return how many optimiser steps the run will have, infinity if nobody knows.
+
+        A run that goes on and has another number than before is told what becomes of its schedule.
+        """
         steps = self.trainer.estimated_stepping_batches
-        return float("inf") if steps == -1 else steps
+        self._steps = float("inf") if steps == -1 else steps
+        changed = [name for name, config in self._schedules().items() if config.follows_run]
+        if changed and self._steps_before not in (None, self._steps):
+            rank_zero_warn(
+                f"the run was to have {self._steps_before:,} steps and now has {self._steps:,}: the learning rate "
+                f"goes on as in a run of that length, since its schedule ({changed[0]}.schedule) ends with the run. To "
+                f"keep to the schedule as it was, give {' and '.join(f'{name}.total_steps' for name in changed)}: "
+                f"{self._steps_before}."
+            )
+        return self._steps
+
+    def _schedules(self) -> dict[str, OptimizerConfig]:
+        """Return the settings of all schedules by the name of the hyper-parameter."""
+        return {"optimizer": self.optimizer_config}
 
     def _total(self, batch: Any) -> Tensor:
         self._num_items = self.num_items(batch)
+        if self._num_items is None and self._is_evaluation:
+            self._num_items = extract_batch_size(batch)
+        self._told = set()
         return self._weighted(self.losses(batch), "loss", prog_bar=True)
 
     def _weighted(self, losses: Mapping[str, Tensor], name_of_sum: str, **options: Any) -> Tensor:
@@ -206,40 +288,77 @@ class TokenizerModule(LightningModule):
         for name, loss in losses.items():
             if name not in self.loss_weights and not name.startswith(_QUANTIZER):
                 raise ConfigError(f"{type(self).__name__}.default_weights lacks the loss {name!r}.")
-            self._log(name, loss.detach())
+            if name not in self._told:
+                self._log(name, loss.detach())
             total = total + self.loss_weights.get(name, 1.0) * loss
-        self._log(name_of_sum, total.detach(), **options)
+        if self._is_evaluation:
+            self._figures.add_total(name_of_sum, {name: self.loss_weights.get(name, 1.0) for name in losses})
+        else:
+            self._log(name_of_sum, total.detach(), **options)
         return total
 
+    @property
+    def _is_evaluation(self) -> bool:
+        return self._trainer is not None and not self._trainer.training
+
     def _log(self, name: str, value: Tensor, **options: Any) -> None:
-        stage = "train" if self.trainer.training else "test" if self.trainer.testing else "val"
-        is_distributed = stage != "train" and self.trainer.world_size > 1
-        self.log(f"{stage}/{name}", value, sync_dist=is_distributed, batch_size=self._num_items, **options)
+        """Log a figure of a batch or, outside training, count it in as a mean over items."""
+        if not self._is_evaluation:
+            self.log(f"train/{name}", value, batch_size=self._num_items, **options)
+            return
+        number = torch.tensor(float(self._num_items or 1))
+        self._figures.add(name, ratio, (value.detach().cpu() * number, number))
+
+    def _log_figures(self, stage: str) -> None:
+        for name, value in self._figures.finished(self.trainer.world_size).items():
+            # The same on all processes.
+            self.log(f"{stage}/{name}", value, sync_dist=self.trainer.world_size > 1, prog_bar=name == "loss")
+
+    def _own_parts(self) -> list[str]:
+        """Return the names in the `state_dict` of what is trained or counted beside the tokenizer."""
+        names = []
+        for part, module in self.named_children():
+            parameters = dict(module.named_parameters(remove_duplicate=False))
+            is_frozen = parameters and not any(p.requires_grad for p in parameters.values())
+            if part != "tokenizer" and not is_frozen:
+                kept = (n for n in module.state_dict() if n not in parameters or parameters[n].requires_grad)
+                names += [f"{part}.{name}" for name in kept]
+        return names
 
     def _start_from(self, weights: str) -> None:
-        if weights.endswith(".ckpt"):
-            identity, state = read_weights(expanded(weights))
-            family = identity["family"]
-            known = self._known_config(identity["config"]) if family == self.family else identity["config"]
-            self._require_same(weights, family, known)
-            own = self.state_dict()
-            found = {name: tensor for name, tensor in state.items() if name in own and tensor.shape == own[name].shape}
-            self.load_state_dict(found, strict=False)
-            self.tokenizer.load_state_dict(tokenizer_part(state))  # of which nothing may be missing
-            return
-        import zoo
+        """Take over the weights of a model or of a training checkpoint, and say what starts afresh."""
+        origin = read_origin(weights)
+        left_out = self._require_same(weights, origin)
+        own = self.state_dict()
+        found = {name: t for name, t in origin.parts.items() if name in own and t.shape == own[name].shape}
+        self.load_state_dict(found, strict=False)
+        self.tokenizer.load_state_dict(  # of which nothing may be missing
+            {name: t for name, t in origin.tokenizer.items() if name.partition(".")[0] not in left_out}
+        )
+        self._carried = {name: t for name, t in origin.needed.items() if name not in own}
+        self.start_licence = origin.licence
+        afresh = dict.fromkeys(".".join(name.split(".")[:2]) for name in self._own_parts() if name not in found)
+        notes = [f"its {part} is left out, and has to be trained anew behind other tokens" for part in left_out]
+        if afresh:
+            notes.append(f"it does not have what training needs of {', '.join(afresh)}, which start afresh")
+        if notes:
+            rank_zero_warn(f"weights: {weights!r}: {'; '.join(notes)}.")
 
-        start = zoo.load(weights)
-        self._require_same(weights, start.family, configs.to_dict(start.config))
-        self.tokenizer.load_state_dict(start.state_dict())
+    def _require_same(self, weights: str, origin: Origin) -> list[str]:
+        """Return which parts of a tokenizer this one does without.
 
-    def _require_same(self, weights: str, family: str, config: dict[str, Any]) -> None:
+        Raises:
+            ConfigError: It is another one.
+        """
         own = configs.to_dict(self.tokenizer.config)
-        if family != self.tokenizer.family or config != own:
-            raise ConfigError(
-                f"weights: {weights!r} is a {family} with the config {config}, and the model is a "
-                f"{self.tokenizer.family} with {own}."
-            )
+        if origin.family != self.family:
+            raise ConfigError(f"weights: {weights!r} is a {origin.family}, and the model is a {self.family}.")
+        theirs = self._known_config(origin.config)
+        left_out = [key for key, value in theirs.items() if own[key] is None and isinstance(value, Mapping)]
+        found = differences({key: value for key, value in theirs.items() if key not in left_out}, own, left_out)
+        if found:
+            raise ConfigError(f"weights: {weights!r} does not fit the model: {found}.")
+        return left_out
 
 
 def as_optimizer_config(values: OptimizerConfig | Mapping[str, Any], name: str) -> OptimizerConfig:

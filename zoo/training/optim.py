@@ -80,6 +80,11 @@ class OptimizerConfig:
                 f"optimizer: total_steps must be more than warmup_steps ({self.warmup_steps}), got {self.total_steps}."
             )
 
+    @property
+    def follows_run(self) -> bool:
+        """Whether the schedule depends on how many steps the run has."""
+        return self.total_steps is None and self.schedule in ("cosine", "one_cycle")
+
     def ratio(self, step: int, total: float) -> float:
         """Return the share of `lr` that a step has.
 

@@ -36,12 +36,15 @@ class Quantized(NamedTuple):
         losses: By name, already weighted as the config says: a trainer adds their sum to its own loss.
         stats: By name, without gradient: `usage`, the share of the codebook seen in this batch, and `perplexity`, the
             exponential of the entropy of its ids; for several codebooks the mean over them.
+        sums: In evaluation, of those losses that are no means over vectors: a function that makes the loss, and what it
+            makes it of, which adds up over batches.
     """
 
     codes: Tensor
     ids: Tensor
     losses: dict[str, Tensor]
     stats: dict[str, Tensor]
+    sums: dict[str, tuple[Any, ...]] = {}  # noqa: RUF012  never changed
 
 
 class Quantizer(KeepsPrecision):
@@ -121,8 +124,13 @@ class Quantizer(KeepsPrecision):
         with full_precision(z):
             codes, ids, losses = quantize(self._rows(z), valid)
             stats = _usage(valid_only(ids, valid), self.codebook_size) if self.num_codebooks else {}
+            sums = {} if self.training else self._sums(valid_only(self._rows(z), valid))
         codes = codes.reshape(*z.shape[:-1], self.dim)
-        return Quantized(codes.to(z.dtype), self._shape_ids(ids, z), losses, stats)
+        return Quantized(codes.to(z.dtype), self._shape_ids(ids, z), losses, stats, sums)
+
+    def _sums(self, rows: Tensor) -> dict[str, tuple[Any, ...]]:
+        """Return `Quantized.sums` of float32 rows (N, input_dim)."""
+        return {}
 
     def _rows(self, z: Tensor) -> Tensor:
         if z.ndim < 1 or z.shape[-1] != self.input_dim or not z.is_floating_point():

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.components.quantizers.base import mean
+__all__ = ["MOST_SUMMED_BITS", "entropies", "entropies_of", "entropy_sums"]
 
-__all__ = ["entropies"]
+MOST_SUMMED_BITS = 20
+"""Most bits whose 2^d probabilities are worth keeping from batch to batch."""
 
 _EPSILON = 1e-5
 
@@ -24,13 +25,28 @@ def entropies(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         z: (N, d).
         temperature: τ.
     """
+    return entropies_of(*entropy_sums(z, temperature))
+
+
+def entropy_sums(z: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return Σ H(π), Σ π as (2^⌈d/2⌉, 2^⌊d/2⌋), and the number of rows, which all add up over batches.
+
+    Args:
+        z: (N, d).
+        temperature: τ.
+    """
     logits = z * (4 / temperature)
     size = logits.abs()
     # H_b(σ(x)) = ln(1 + e^-|x|) + |x| σ(-|x|), which neither overflows nor cancels.
-    each = mean((F.softplus(-size) + size * torch.sigmoid(-size)).sum(-1))
+    total = (F.softplus(-size) + size * torch.sigmoid(-size)).sum(-1).sum()
     half = z.shape[1] // 2
-    average = _table(logits[:, half:]).T @ _table(logits[:, :half]) / max(1, len(z))
-    return each, -(average * (average + _EPSILON).log()).sum()
+    return total, _table(logits[:, half:]).T @ _table(logits[:, :half]), z.new_tensor(float(len(z)))
+
+
+def entropies_of(total: Tensor, table: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+    """Return E[H(π)] and H(E[π]) of `entropy_sums`."""
+    average = table / number.clamp(min=1)
+    return total / number.clamp(min=1), -(average * (average + _EPSILON).log()).sum()
 
 
 def _table(logits: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.components.quantizers.base import Quantizer, integer_dot, mean, require, straight_through, valid_only
-from zoo.components.quantizers.entropy import entropies
+from zoo.components.quantizers.entropy import MOST_SUMMED_BITS, entropies, entropies_of, entropy_sums
 from zoo.components.quantizers.kinds import StageConfig
 
 __all__ = ["LFQ", "LFQConfig", "bits_of", "to_signs"]
@@ -71,6 +72,16 @@ class LFQ(Quantizer):
             each, average = entropies(valid_only(rows, valid), config.temperature)
             losses["entropy"] = config.entropy_weight * (each - config.diversity * average)
         return straight_through(rows, signs), self._ids(rows), losses
+
+    def _sums(self, rows: Tensor) -> dict[str, tuple[Any, ...]]:
+        if not self.config.entropy_weight or self.dim > MOST_SUMMED_BITS:
+            return {}
+        return {"entropy": (partial(_entropy, self.config), *entropy_sums(rows, self.config.temperature))}
+
+
+def _entropy(config: LFQConfig, *sums: Tensor) -> Tensor:
+    each, average = entropies_of(*sums)
+    return config.entropy_weight * (each - config.diversity * average)
 
 
 def bits_of(ids: Tensor, num_bits: int) -> Tensor:

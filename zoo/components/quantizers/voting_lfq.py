@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from zoo.components.quantizers.base import (
     straight_through,
     valid_only,
 )
-from zoo.components.quantizers.entropy import entropies
+from zoo.components.quantizers.entropy import MOST_SUMMED_BITS, entropies, entropies_of, entropy_sums
 from zoo.components.quantizers.kinds import QuantizerConfig
 from zoo.components.quantizers.lfq import bits_of, to_signs
 from zoo.components.quantizers.principal import sign_directions
@@ -213,6 +214,13 @@ class VotingLFQ(Quantizer):
             "entropy": config.entropy_weight * (config.sample_weight * each - config.batch_weight * average),
         }
 
+    def _sums(self, rows: Tensor) -> dict[str, tuple[Any, ...]]:
+        if self.config.num_bits > MOST_SUMMED_BITS:
+            return {}
+        branches = self._split(self.branches(rows)).unbind(1)
+        columns = zip(*(entropy_sums(branch, self.config.temperature) for branch in branches), strict=True)
+        return {"entropy": (partial(_entropy, self.config), *map(torch.stack, columns))}
+
     def _branch_bits(self, rows: Tensor) -> Tensor:
         """Return the bits of all branches (N, n, d), exact wherever the vote depends on them."""
 
@@ -230,6 +238,12 @@ class VotingLFQ(Quantizer):
     def _majority(self, bits: Tensor) -> Tensor:
         """Return which bits (N, d) more than half of the branches (N, n, d) have set."""
         return 2 * bits.sum(1) > self.config.num_voters
+
+
+def _entropy(config: VotingLFQConfig, *sums: Tensor) -> Tensor:
+    """Return the entropy loss of `entropy_sums`, each of which has the branches on a first axis."""
+    each, average = torch.stack([torch.stack(entropies_of(*parts)) for parts in zip(*sums, strict=True)]).mean(0)
+    return config.entropy_weight * (config.sample_weight * each - config.batch_weight * average)
 
 
 def _detached(bias: Tensor | None) -> Tensor | None:

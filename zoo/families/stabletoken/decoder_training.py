@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import zoo
 from zoo import config as configs
 from zoo.components.audio.mel import MelSpectrum
 from zoo.components.discriminators.waves import DiscriminatorConfig, Discriminators
@@ -26,25 +25,19 @@ from zoo.components.vocoder.pitch import fundamental_frequency
 from zoo.data.audio import change_rate
 from zoo.data.speech import SpeechBatch
 from zoo.errors import ConfigError
+from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import PATH
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
-from zoo.strict import expanded
-from zoo.training import (
-    AdversarialModule,
-    Audio,
-    Media,
-    OptimizerConfig,
-    Reconstruction,
-    TokenizerModule,
-    tokenizer_of,
-)
+from zoo.training import AdversarialModule, Audio, Media, OptimizerConfig, Reconstruction, TokenizerModule
+from zoo.training.figures import ratio
+from zoo.training.origin import read_origin
 
 __all__ = ["DecoderTraining", "VocoderTraining", "speaker_vector"]
 
 _DEFAULT_OPTIMIZER = OptimizerConfig()
-_PITCH_SCALE = 100.0  # Hz; what the untrained predictor's output is raised to, which starts at about one
+_PITCH_SCALE = 100.0  # Hz, to which the untrained predictor's output of about one is raised
 
 
 class _Stage(TokenizerModule):
@@ -73,27 +66,27 @@ class _Stage(TokenizerModule):
         loss_weights: dict[str, float] | None,
         **more: Any,
     ) -> None:
-        is_checkpoint = tokens.endswith(".ckpt")
-        start = tokenizer_of(expanded(tokens)) if is_checkpoint else zoo.load(tokens)
-        if not isinstance(start, StableTokenTokenizer):
+        start = read_origin(tokens)
+        if start.family != self.family:
             raise ConfigError(f"tokens: {tokens!r} is a {start.family}, not a stabletoken.")
-        config = configs.to_dict(start.config)
+        before = configs.from_dict(StableTokenConfig, start.config, repr(tokens))
+        config = configs.to_dict(before)
         if decoder is not None:
             config["decoder"] = configs.to_dict(configs.from_dict(DecoderConfig, decoder, "decoder"))
         if config["decoder"] is None:
             raise ConfigError(f"{tokens!r} has no decoder; describe one: decoder: {{...}}, {{}} for the published one.")
         super().__init__(config, None, optimizer, loss_weights, **more)
         self.decoder_config = cast("DecoderConfig", self.tokenizer.config.decoder)
-        if start.config.decoder is not None and start.config.decoder != self.decoder_config:
+        if before.decoder is not None and before.decoder != self.decoder_config:
             raise ConfigError(f"{tokens!r} has another decoder; leave `decoder` out to go on from it.")
-        self.goes_on = start.config.decoder is not None
-        missing = self.tokenizer.load_state_dict(start.state_dict(), strict=False)
+        self.goes_on = before.decoder is not None
+        missing = self.tokenizer.load_state_dict(start.tokenizer, strict=False)
         if missing.unexpected_keys or any(not key.startswith("decoder.") for key in missing.missing_keys):
             raise ConfigError(f"{tokens!r} does not fit: {missing}.")
         self.tokenizer.requires_grad_(False)
-        for module in self.trained_modules():
-            module.requires_grad_(True)
+        nn.ModuleList(self.trained_modules()).requires_grad_(True)
         self.spectrum = MelSpectrum(*self.decoder_config.mel)
+        self._carried, self.start_licence = start.needed, start.licence
 
     @property
     def decoder(self) -> SpeechDecoder:
@@ -122,8 +115,7 @@ class _Stage(TokenizerModule):
         Returns:
             (N, samples).
         """
-        own = self.tokenizer.config
-        size = num_tokens * own.token_samples
+        own, size = self.tokenizer.config, num_tokens * self.tokenizer.config.token_samples
         pieces = []
         for row, token in starts:
             piece = waves[row, : int(lengths[row])][token * own.token_samples :][:size]
@@ -208,11 +200,13 @@ class VocoderTraining(_Stage, AdversarialModule):
         mel = self.spectrum(wave)
         pitch = fundamental_frequency(wave, self.decoder_config.sample_rate, hop)
         made = vocoder.filter(mel, vocoder.source(pitch, None))
+        sums = _pitch_sums(vocoder.pitch(mel).float(), pitch)
         losses = {
             "stft": self.stft(made, wave),
             "mel": F.l1_loss(self.spectrum(made), mel),
-            "pitch": _pitch_error(vocoder.pitch(mel).float(), pitch),
+            "pitch": _pitch_error(*sums),
         }
+        self.tally("pitch", _pitch_error, *sums)
         return Reconstruction(losses, wave, made)
 
     def discriminator_losses(self, pair: Reconstruction) -> dict[str, Tensor]:
@@ -320,10 +314,13 @@ class DecoderTraining(_Stage):
         # A velocity that follows from predicted data has their error divided by the time that is left: just before the
         # end that would drown all the rest.
         weights = 1 - t if self.decoder_config.unet.predicts == "data" else None
-        return {
+        losses = {
             "flow": flow_loss(predicted, PATH.velocity(mel, noise), weights=weights),
             "prior": F.mse_loss(content.float(), mel),
         }
+        for name, loss in losses.items():  # over stretches, of which an utterance has several
+            self.tally(name, ratio, loss * len(mel), torch.tensor(len(mel)))
+        return losses
 
     @torch.no_grad()
     def _start_from_codes(self) -> None:
@@ -382,11 +379,15 @@ class DecoderTraining(_Stage):
         return mel * (torch.arange(frames, device=mel.device) < ends[:, None])[:, None]
 
 
-def _pitch_error(found: Tensor, pitch: Tensor) -> Tensor:
+def _pitch_sums(found: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed differences in Hz of voiced and of unvoiced frames (2,), and how many there are of each."""
+    masks = torch.stack([pitch > 0, pitch <= 0]).flatten(1)
+    return ((found - pitch).abs().flatten() * masks).sum(1), masks.sum(1)
+
+
+def _pitch_error(total: Tensor, count: Tensor) -> Tensor:
     """Return the mean difference in Hz, (voiced + unvoiced) / 2, of those that there are."""
-    difference, voiced = (found - pitch).abs(), pitch > 0
-    kinds = [difference[mask].mean() for mask in (voiced, ~voiced) if mask.any()]
-    return torch.stack(kinds).mean()
+    return (total[count > 0] / count[count > 0]).mean()
 
 
 def speaker_vector(name: str, size: int) -> Tensor:

@@ -18,8 +18,8 @@ from typing import Any, ClassVar, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import Metric
 
+from zoo import resources
 from zoo.checkpoint.whisper import read_whisper
 from zoo.components.quantizers import Quantized, VotingLFQ, VotingLFQConfig
 from zoo.data.speech import SpeechBatch
@@ -27,8 +27,10 @@ from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.recognizer import Recognizer
 from zoo.families.stabletoken.start import start_from_speech
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
-from zoo.metrics.tokens.edits import CharacterErrorRate, WordErrorRate
+from zoo.metrics.tokens.edits import character_edits, word_edits
 from zoo.training import Figure, Media, OptimizerConfig, TokenizerModule
+from zoo.training.figures import ratio
+from zoo.training.origin import licence_of_card
 
 __all__ = ["StableTokenTraining"]
 
@@ -46,7 +48,8 @@ class StableTokenTraining(TokenizerModule):
 
     Args:
         config: Values of `StableTokenConfig`.
-        whisper: Folder with the Whisper model to start from, in Hugging Face's layout. Its encoder has as many layers
+        whisper: Folder with the Whisper model to start from, in Hugging Face's layout; `${cache}` is the library's
+            cache. Its encoder has as many layers
             as the tokenizer before and after the quantizer.
         language: Of transcripts whose language the data does not say, for models of several languages.
         train_text_decoder: Whether Whisper's text decoder is trained as well, instead of judging as it is.
@@ -112,11 +115,9 @@ class StableTokenTraining(TokenizerModule):
             model.fill_norm(self.teacher_norm)
             self.teacher.requires_grad_(False)
             self.teacher_norm.requires_grad_(False)
+        self.start_licence = licence_of_card(resources.expanded(whisper))
         if weights is not None:
             self._start_from(weights)
-        kinds = {"wer": WordErrorRate, "cer": CharacterErrorRate}
-        endings = ("", "_untouched") if transcribe else ()
-        self.errors = nn.ModuleDict({name + ending: kind() for name, kind in kinds.items() for ending in endings})
 
     def setup(self, stage: str) -> None:
         """Start the quantizer from training utterances, if asked for; a run that goes on loads its weights later."""
@@ -155,11 +156,14 @@ class StableTokenTraining(TokenizerModule):
 
     def _losses(self, batch: SpeechBatch, quantized: Quantized, mask: Tensor) -> dict[str, Tensor]:
         states = self.recognizer(quantized.codes, mask)
-        losses = {"asr": self._asr(batch, states, mask), **self.quantizer_losses(quantized)}
+        losses = {"asr": self._asr(batch, states, mask), **self.quantizer_losses(quantized, mask)}
         if self.teacher is not None:
-            wanted = self._untouched(batch.waves, batch.lengths)[0][mask].float()
+            made, wanted = states[mask].float(), self._untouched(batch.waves, batch.lengths)[0][mask].float()
             spread = (wanted - wanted.mean(0)).square().mean()
-            losses["distillation"] = F.mse_loss(states[mask].float(), wanted) / spread
+            losses["distillation"] = F.mse_loss(made, wanted) / spread
+            exact = wanted.double()
+            squares = (made.detach().double() - exact).square().sum(), exact.square().sum()
+            self.tally("distillation", _relative_error, *squares, exact.sum(0), exact.new_tensor(len(exact)))
         return losses
 
     @torch.no_grad()
@@ -209,7 +213,9 @@ class StableTokenTraining(TokenizerModule):
         logits = text(ids.to(states.device), states[rows], mask[rows])
         targets = targets.to(states.device).flatten()
         total = F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=_IGNORED, reduction="sum")
-        return total / (targets != _IGNORED).sum().clamp(min=1)
+        count = (targets != _IGNORED).sum()
+        self.tally("asr", ratio, total, count)
+        return total / count.clamp(min=1)
 
     def _prompt(self, language: str) -> list[int]:
         """Return what the transcript of an utterance starts with; the same number of text tokens for all."""
@@ -220,7 +226,8 @@ class StableTokenTraining(TokenizerModule):
         quantized, mask = self._encode(batch)
         perturbed, _ = self._encode(batch._replace(waves=batch.noisy))
         differs = quantized.ids != perturbed.ids
-        self._log("changed", (differs if differs.ndim == 2 else differs.any(2))[mask].float().mean())
+        differs = (differs if differs.ndim == 2 else differs.any(2))[mask]
+        self.tally("changed", ratio, differs.sum(), torch.tensor(differs.numel()))
         rows = [row for row, line in enumerate(batch.texts) if line]
         if not self.transcribe or not rows:
             return
@@ -235,13 +242,17 @@ class StableTokenTraining(TokenizerModule):
     def _count_errors(self, batch: SpeechBatch, rows: list[int], states: Tensor, mask: Tensor, suffix: str) -> None:
         """Write transcripts of some rows, and log which percentage of words and characters is wrong."""
         # More than people speak, and little enough to stop a decoder that goes round in circles.
-        most = math.ceil(_MOST_TEXT_RATE * int(batch.lengths.max()) / self.tokenizer.config.sample_rate) + 8
+        rate = self.tokenizer.config.sample_rate
+        most = [math.ceil(_MOST_TEXT_RATE * int(batch.lengths[row]) / rate) + 8 for row in rows]
         prompts = [self._prompt(batch.languages[row]) for row in rows]
-        found = self.recognizer.text.transcribe(states, mask, prompts, most)
-        said = [self.spelling.decode(ids) for ids in found]
+        found = self.recognizer.text.transcribe(states, mask, prompts, max(most))
+        said = [self.spelling.decode(ids[:limit]) for ids, limit in zip(found, most, strict=True)]
         wanted = [batch.texts[row] for row in rows]
-        stage = "test" if self.trainer.testing else "val"
-        for name in ("wer", "cer"):
-            metric = cast("Metric", self.errors[name + suffix])
-            metric.update(said, wanted)
-            self.log(f"{stage}/{name}{suffix}", metric, on_epoch=True, batch_size=len(rows))
+        for name, count in (("wer", word_edits), ("cer", character_edits)):
+            edits, length = count(said, wanted).sum(0)
+            self.tally(name + suffix, ratio, 100 * edits, length)
+
+
+def _relative_error(error: Tensor, squares: Tensor, total: Tensor, count: Tensor) -> Tensor:
+    """Return the squared error of vectors in units of their variance: Σ|x - y|², Σ|y|², Σy (D,) and their number."""
+    return error / (squares - total.square().sum() / count)
