@@ -139,6 +139,8 @@ def test_families():
     assert registry.family("toy_image") is toy.ToyImage
     with refused(UnknownNameError, "there is no family 'toy_imag'; did you mean 'toy_image'"):
         registry.family("toy_imag")
+    with refused(UnknownNameError, "once that package is installed with the entry point 'mine' in zoo.families"):
+        registry.family("mine")
 
 
 # ---------------------------------------------------------------------------------------------------- the shipped index

@@ -160,7 +160,10 @@ def family(name: str) -> type[Tokenizer]:
         return _added_families[name]
     target = _BUILT_IN.get(name) or _plugins().get(name)
     if target is None:
-        raise UnknownNameError(f"there is no family {name!r}; {near_matches(name, families())}")
+        raise UnknownNameError(
+            f"there is no family {name!r}; {near_matches(name, families())} Another package's family is known once "
+            f"that package is installed with the entry point {name!r} in {_GROUP}, or after zoo.register(its class)."
+        )
     try:
         loaded: type[Tokenizer] = EntryPoint(name, target, _GROUP).load()
         found = _check_class(loaded)

@@ -8,13 +8,15 @@ import pytest
 import torch
 import toy_training
 import training_runs as runs
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import zoo
 from zoo import _random, registry
 from zoo.data.loader import ResumableLoader, ResumableSampler, SeededItems
-from zoo.errors import CheckpointError, ConfigError
-from zoo.training import EMA, Checkpoints, OptimizerConfig, TokenizerModule, tokenizer_of
+from zoo.errors import CheckpointError, ConfigError, InputError
+from zoo.training import EMA, Audio, Checkpoints, Clip, OptimizerConfig, Picture, TokenizerModule, media, tokenizer_of
 from zoo.training.optim import build_optimizer
 
 # As in training_runs: what Lightning calls of torch will change, and its advice about speed.
@@ -91,14 +93,35 @@ def test_losses_are_weighted(tmp_path):
 
 
 def test_media_go_to_tensorboard(tmp_path):
-    from lightning.pytorch.loggers import TensorBoardLogger
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     runs.train(tmp_path, max_steps=9, logger=TensorBoardLogger(tmp_path, name="log"), model=settings())
     events = EventAccumulator(str(tmp_path / "log" / "version_0"))
     events.Reload()
     (image,) = events.Images("chunk and reconstruction")
     assert (image.width, image.height, image.step) == (8, 8, 9)
+
+
+def test_pictures_of_a_batch_are_shown_side_by_side(tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="log")
+    media.log_media([logger], {"batch": Picture(torch.rand(5, 3, 6, 4)), "grey": Picture(torch.rand(1, 6, 4))}, 2)
+    media.log_media([logger], {"clip": Clip(torch.rand(3, 5, 6, 4))}, 2)
+    logger.finalize("success")
+    events = EventAccumulator(logger.log_dir)
+    events.Reload()
+    sizes = {tag: (event.width, event.height) for tag in ("batch", "grey", "clip") for event in events.Images(tag)}
+    assert sizes == {"batch": (20, 6), "grey": (4, 6), "clip": (20, 6)}
+
+
+def test_what_cannot_be_shown_is_refused_where_it_is_made():
+    cases = [
+        (lambda: Picture(torch.rand(6, 4)), r"a picture .*\(3, H, W\) or \(N, 3, H, W\), got \(6, 4\)"),
+        (lambda: Picture(torch.rand(6, 4, 3)), r"a picture .*got \(6, 4, 3\)"),
+        (lambda: Picture(torch.rand(2, 3, 5, 6, 4)), r"a picture .*got \(2, 3, 5, 6, 4\)"),
+        (lambda: Clip(torch.rand(5, 3, 6, 4)), r"a clip .*\(3, T, H, W\), got \(5, 3, 6, 4\)"),
+        (lambda: Audio(torch.rand(2, 100), 16000), r"a wave .*\(samples,\), got \(2, 100\): choose one item"),
+    ]
+    for make, text in cases:
+        with pytest.raises(InputError, match=text):
+            make()
 
 
 def test_bad_settings_are_refused():

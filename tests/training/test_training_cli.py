@@ -126,14 +126,21 @@ def test_a_quantizer_is_swapped_by_one_line(recipe, tmp_path):
 
 def test_mistakes_are_told_in_a_line(recipe, capsys):
     cases = [
-        (2, ("max_steps", "max_step"), "'max_step'"),
-        (2, ("batch_size: 16", "batchsize: 16"), "zoo fit: error: ", "'batchsize' is not accepted"),
+        (2, ("max_steps", "max_step"), "'max_step'; did you mean 'max_steps'"),
+        (2, ("trainer:", "trainers:"), "'trainers"),
+        (
+            2,
+            ("batch_size: 16", "batchsize: 16"),
+            "zoo fit: error: ",
+            "'batchsize' is not accepted; did you mean 'batch_",
+        ),
+        (2, ("batch_size: 16", "zzz: 16"), "'zzz' is not accepted; known: batch_size, "),
         (2, ("ToyTraining", "ToyTrain"), "no attribute 'ToyTrain'"),
         (2, ("lr: 0.01", "lr: fast"), "fast"),
         (
             1,
             ("kind: fsq", "kind: fqs"),
-            "zoo: error: quantizer has the unknown kind 'fqs'; did you mean 'lfq' or 'fsq'",
+            "zoo: error: toy_chunks config: quantizer has the unknown kind 'fqs'; did you mean 'lfq' or 'fsq'",
         ),
         (1, ("decay: 0.9", "decay: 9.0"), "zoo: error: EMA: decay must be at least 0 and below 1, got 9.0"),
         (1, ("batch_size: 16", "batch_size: 0"), "zoo: error: data: batch_size must be at least 1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from zoo.cli._output import note
 from zoo.data.datamodule import DataModule
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import ConfigError, ZooError, near_matches
 from zoo.hub.card import RESULTS_FORMAT
 from zoo.training import LAST, Checkpoints, ExactResume, TokenizerModule, read_checkpoint
 
 __all__ = ["run"]
+
+# What jsonargparse says of an option that is not there.
+_NO_OPTION = re.compile(r"(Option|Group '(?P<group>.+)' does not accept option) '(?P<key>[^']+)'( is not accepted)?")
 
 
 def run(command: str, arguments: Sequence[str]) -> None:
@@ -89,6 +93,24 @@ class _Parser(LightningArgumentParser):
     """
 
     command: ClassVar[str] = "zoo"
+
+    def validate(self, *args: Any, **kwargs: Any) -> None:
+        """Check what was parsed, and say which options there are where one is not.
+
+        Raises:
+            KeyError: There is no such option.
+            TypeError: A value is of another type.
+        """
+        try:
+            super().validate(*args, **kwargs)
+        except KeyError as error:
+            found = _NO_OPTION.fullmatch(str(error))
+            if found is None:
+                raise
+            prefix = "" if found["group"] is None else f"{found['group']}."
+            known = [action.dest.removeprefix(prefix) for action in self._actions if action.dest.startswith(prefix)]
+            hint = near_matches(found["key"], (name for name in known if name not in ("help", "config")))
+            raise type(error)(f"{error}; {hint}") from error
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = message.strip() if ex is None else str(_own(ex) or message.strip())

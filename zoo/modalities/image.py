@@ -137,8 +137,7 @@ class PixelTokenizer(Tokenizer):
         with torch.no_grad():
             if not self.is_exact:
                 return finish(pixels.to(self.fast_dtype))
-            with canonical(self.device, len(pixels)) as run:
-                return torch.cat(run(finish, [*pixels[:, None]]))
+            return torch.cat(canonical(self.device, len(pixels), lambda run: run(finish, [*pixels[:, None]])))
 
     def _pixels_of(self, vectors: Tensor) -> Tensor:
         is_fast = not self.is_exact and "decoder" in self.fast_modules

@@ -90,8 +90,6 @@ class FastTokenizer(ActionTokenizer):
         self._refresh()
         self.reset_fit()
 
-    # ------------------------------------------------------------------------------------------------ encode and decode
-
     def encode(self, x: Any, lengths: Any = None) -> Tokens:
         """Turn actions into tokens.
 
