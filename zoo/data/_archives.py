@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,19 @@ def _choose_key(keys: list[str], key: str | None, where: str) -> str:
 
 
 def _load(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except MemoryError:
-        raise
-    except Exception as error:  # NumPy's own text advises to unpickle, which runs whatever the file says
-        raise _damaged(path) from error
+    # Opened here, since NumPy leaves the file of a damaged archive open.
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(path.open("rb"))
+            loaded = np.load(file, allow_pickle=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # NumPy's own text advises to unpickle, which runs whatever the file says
+            raise _damaged(path) from error
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            loaded.fid = file  # what closing the archive closes
+            opened.pop_all()
+        return loaded
 
 
 def _member(archive: Any, name: str, path: Path) -> Any:

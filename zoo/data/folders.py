@@ -24,10 +24,8 @@ def natural_order(text: str) -> list[tuple[int, str]]:
 def files_in(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the files in a folder and its subfolders, in natural order, but for what is hidden.
 
-    Hidden are `.git`, trash, and
-    the `._name` that macOS puts beside a file on a foreign disk.
-
-    Links to folders are followed, each folder once, so that links in a circle end.
+    Hidden are `.git`, trash, and the `._name` that macOS puts beside a file on a foreign disk. Links to folders are
+    followed, each folder once, so that links in a circle end.
 
     Raises:
         InputError: The folder, or one inside it, cannot be listed: leaving it out would lose its files without a word.
