@@ -193,3 +193,33 @@ def test_shown_is_short():
     for value in ("x" * 10**6, list(range(10**6)), nested, {i: i for i in range(10**5)}, 10**4000):
         assert len(shown(value)) < 200
     assert shown("short") == "'short'"
+
+
+@dataclass(frozen=True)
+class Round:
+    radius: float
+    kind: Literal["round"] = "round"
+
+
+@dataclass(frozen=True)
+class Square:
+    side: float
+    kind: Literal["square"] = "square"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    shape: Round | Square
+
+
+def test_a_union_is_read_by_its_kind():
+    assert from_dict(Drawing, {"shape": {"kind": "square", "side": 2}}) == Drawing(Square(2.0))
+    cases = [
+        ({"kind": "squar", "side": 2}, "x: shape must be a mapping with a kind, one of round, square; .* is 'squar'"),
+        ({"side": 2}, "x: shape must be a mapping with a kind, one of round, square; .* is None"),
+        ({"kind": ["round"]}, "x: shape must be a mapping with a kind"),
+        ({"kind": "round", "side": 2}, "x: shape has the unknown key 'side'"),
+    ]
+    for values, text in cases:
+        with pytest.raises(ConfigError, match=text):
+            from_dict(Drawing, {"shape": values}, "x")

@@ -144,7 +144,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if value is None and type(None) in options:
             return None
         failures = []
-        for option in _of_kind(value, [option for option in options if option is not type(None)]):
+        for option in _of_kind(value, [option for option in options if option is not type(None)], where):
             try:
                 return _checked(value, option, where)
             except ConfigError as error:
@@ -185,7 +185,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     return value
 
 
-def _of_kind(value: Any, options: list[Any]) -> list[Any]:
+def _of_kind(value: Any, options: list[Any], where: str) -> list[Any]:
     """Return those of a union's options that a value can be: of dataclasses with a field `kind`, the one it names."""
     kinds = {
         field.default: option
@@ -199,5 +199,5 @@ def _of_kind(value: Any, options: list[Any]) -> list[Any]:
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
         known = ", ".join(map(str, kinds))
-        raise ConfigError(f"a mapping with a kind is needed, one of {known}; the kind given is {shown(kind)}.")
+        raise ConfigError(f"{where} must be a mapping with a kind, one of {known}; the kind given is {shown(kind)}.")
     return [kinds[kind]]

@@ -162,6 +162,34 @@ def test_x12_long_files_are_not_held_together(work, monkeypatch):
     assert tokenfile.load("x.zoo").tokens.equal(tokenfile.load("y.zoo").tokens)
 
 
+@pytest.mark.parametrize(("rate", "options"), [(16000, []), (8000, ["--resample"])])
+def test_hard_long_files_are_encoded_segment_by_segment(work, monkeypatch, rate, options):
+    """Three hours of sound are three hours of tokens, and never in memory as a whole."""
+    waves = [torch.rand(round(seconds * rate), generator=torch.Generator().manual_seed(3)) - 0.5 for seconds in (65, 2)]
+    for name, wave in zip("ab", waves, strict=True):
+        media.write_wav(f"{name}.wav", wave, rate)
+    tok = zoo.load("stabletoken", decoder=False)
+    expected = tok.encode(["a.wav", "b.wav"], resample=rate != 16000)
+    monkeypatch.setattr("zoo.data.signals.speech._LONG", Path("b.wav").stat().st_size + 1)
+    lengths, encode = [], type(tok).encode_segments
+    monkeypatch.setattr(
+        type(tok), "encode_segments", lambda self, waves, finish: lengths.append(waves) or encode(self, waves, finish)
+    )
+    ok("encode", "stabletoken", "a.wav", "b.wav", "-o", "x.zoo", *options)
+    assert [[len(wave) for wave in waves] for waves in lengths] == [[480000], [480000], [80000], [32000]]
+    file = tokenfile.load("x.zoo")
+    assert file.tokens.equal(expected)
+    assert file.rates == (16000.0, 16000.0)
+
+
+def test_hard_an_error_far_into_a_long_file_names_it(work, monkeypatch, capsys):
+    media.write_wav("a.wav", torch.zeros(40 * 16000), 16000)
+    content = Path("a.wav").read_bytes()
+    Path("a.wav").write_bytes(content[:-1000])
+    monkeypatch.setattr("zoo.data.signals.speech._LONG", 1)
+    fails(capsys, ["encode", "stabletoken", "a.wav", "-o", "x.zoo"], "a.wav", "truncated")
+
+
 def test_names_that_would_collide(work, capsys):
     for name in ("a/x.wav", "b/x.wav", "a/x.flac"):
         write(work / name, "speech")

@@ -34,7 +34,7 @@ CONFIGS = {
     "gaussian": {"kind": "gaussian", "dim": 6},
 }
 DISCRETE = [name for name in CONFIGS if name not in ("none", "gaussian")]
-SINGLE = [name for name in DISCRETE if "residual" not in name and name != "uniform by dimension"]
+SINGLE = [name for name in DISCRETE if build(CONFIGS[name]).num_codebooks == 1]
 
 
 def make(name, seed=0):

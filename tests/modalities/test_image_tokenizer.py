@@ -12,7 +12,7 @@ import zoo
 from zoo.components.layers.patches import patchify, unpatchify
 from zoo.components.quantizers import FSQConfig, build
 from zoo.errors import ConfigError, InputError, TokenError
-from zoo.modalities.image import ImageTokenizer
+from zoo.modalities import ImageTokenizer
 from zoo.spec import TokenSpec, option_names
 
 LEVELS = FSQConfig(levels=(5, 5, 5))

@@ -8,7 +8,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zoo.cli._inputs import add_action_arguments, as_flags, find_items
 from zoo.cli._models import DEVICE_HELP, MODEL_HELP, load_model
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.tokenizer import Tokenizer
     from zoo.tokens import Tokens
 
-    _Read = tuple[Recording, Tensor, float | None]
+    _Read = tuple[Recording, Tensor | Iterator[Tensor], float | None]
 
 __all__ = ["encode", "main"]
 
@@ -177,6 +177,7 @@ def _encode(
 
     from zoo.data import signals
     from zoo.modalities.action import ActionTokenizer
+    from zoo.modalities.speech import SegmentedSpeechTokenizer
     from zoo.tokens import Tokens
 
     clipped: list[float] = []
@@ -186,13 +187,18 @@ def _encode(
     rates: list[float | None] = []
     grid_of: dict[tuple[int, ...] | None, str] = {}
     with torch.no_grad(), ticking("encoding", len(items)) as ticker:
-        for group in _batches(items, batch_size, kind.padding is None):
+        # Segments that have nothing in common need not be there at the same time.
+        streams = isinstance(tokenizer, SegmentedSpeechTokenizer) and not options.get("overlap")
+        for group in _batches(items, batch_size, kind.padding is None, streams):
             batch = [signal for _, signal, _ in group]
             before: dict[str, Any] = {}
             if isinstance(tokenizer, ActionTokenizer):
                 before = tokenizer.at_rest(torch.stack([signal[0] for signal in batch]))
             try:
-                tokens = tokenizer.encode(batch, **options, **before).to("cpu")
+                if isinstance(tokenizer, SegmentedSpeechTokenizer) and not isinstance(batch[0], torch.Tensor):
+                    tokens = tokenizer.encode_stream(batch[0]).to("cpu")
+                else:
+                    tokens = tokenizer.encode(batch, **options, **before).to("cpu")
             except InputError as error:
                 raise _located(error, tokenizer, group) from error
             if isinstance(tokenizer, ActionTokenizer):
@@ -203,7 +209,12 @@ def _encode(
                 raise InputError(f"a token file has one grid, these items differ: {shapes}. Encode them apart.")
             for (item, signal, rate), one in zip(group, tokens, strict=True):
                 count = int(one.lengths[0]) * one.num_codebooks
-                raw_bits, seconds = signal.numel() * kind.raw_bits, kind.seconds(signal, rate)
+                if isinstance(signal, torch.Tensor):
+                    size, seconds = signal.numel(), kind.seconds(signal, rate)
+                else:
+                    size = int(cast("torch.Tensor", one.signal_lengths)[0])
+                    seconds = size / rate if rate else None
+                raw_bits = size * kind.raw_bits
                 costs.append(_Cost(item.name, count, float(one.num_bits[0]), raw_bits, seconds))
                 rates.append(rate)
             parts.append(tokens)
@@ -216,12 +227,21 @@ def _encode(
     return Tokens.cat(parts), costs, rates
 
 
-def _batches(items: list[Recording], batch_size: int, by_shape: bool) -> Iterator[list[_Read]]:
-    """Read items and yield them in batches; pictures of different sizes cannot be in one, nor much that is long."""
+def _batches(items: list[Recording], batch_size: int, by_shape: bool, streams: bool) -> Iterator[list[_Read]]:
+    """Read items and yield them in batches; pictures of different sizes cannot be in one, nor much that is long.
+
+    With `streams`, what may be too long to be held is alone, and not read yet.
+    """
     batch: list[_Read] = []
     longest = 0
     for item in items:
         try:
+            if streams and item.blocks is not None:
+                if batch:
+                    yield batch
+                    batch, longest = [], 0
+                yield [(item, *item.blocks())]
+                continue
             signal, rate = item.read()
         except InputError as error:
             raise InputError(as_flags(str(error))) from error
@@ -231,7 +251,8 @@ def _batches(items: list[Recording], batch_size: int, by_shape: bool) -> Iterato
             yield batch
             batch, longest = [], signal.numel()
         batch.append((item, signal, rate))
-    yield batch
+    if batch:
+        yield batch
 
 
 def _located(error: InputError, tokenizer: Tokenizer, group: list[_Read]) -> InputError:
@@ -239,6 +260,8 @@ def _located(error: InputError, tokenizer: Tokenizer, group: list[_Read]) -> Inp
     from zoo.modalities.action import ActionTokenizer
 
     for item, signal, _ in group:
+        if isinstance(signal, Iterator):
+            return InputError(as_flags(f"{item.name}: {error}"))
         before = tokenizer.at_rest(signal[:1]) if isinstance(tokenizer, ActionTokenizer) else {}
         try:
             tokenizer.encode([signal], **before)

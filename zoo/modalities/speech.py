@@ -227,6 +227,21 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
             for ids, count in made
         )
 
+    def encode_stream(
+        self, x: Source | Tensor | Iterable[Tensor], *, resample: bool = False, mix_down: bool = False
+    ) -> Tokens:
+        """Return the tokens that `encode` gives of one item, in memory that is that of a segment however long it is.
+
+        Arguments and errors are those of `encode_chunks`.
+        """
+        segment = self._seconds(self.segment_tokens)
+        parts = list(self.encode_chunks(x, chunk=segment, left=0.0, right=0.0, resample=resample, mix_down=mix_down))
+        counts, samples = (
+            torch.stack([getattr(part, name) for part in parts]).sum(0) for name in ("lengths", "signal_lengths")
+        )
+        ids = torch.cat([part.ids for part in parts], 1)
+        return Tokens(ids, counts, self.spec.require_codebook(), self.name, signal_lengths=samples)
+
     def _ids_of(self, wave: Tensor) -> Tensor:
         return self.encode_segments([wave], self.quantizer.ids)[0]
 

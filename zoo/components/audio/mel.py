@@ -27,11 +27,10 @@ _KNEE, _KNEE_MEL = 1000.0, 15.0
 _STEP = np.log(6.4) / 27
 
 
-@lru_cache(16)
 def mel_filters(
     num_mel: int, n_fft: int, sample_rate: int, *, highest: float | None = None, equal_area: bool = True
 ) -> Tensor:
-    """Return triangular filters from 0 Hz up, (M, 1 + n_fft / 2) float64 on the CPU. Not to be written to.
+    """Return triangular filters from 0 Hz up, (M, 1 + n_fft / 2) float64 on the CPU.
 
     Args:
         num_mel: Bands, M.
@@ -40,16 +39,7 @@ def mel_filters(
         highest: Hz where the last band ends; half the rate if None.
         equal_area: Whether all bands have the area 1, in Hz, instead of the height 1.
     """
-    bins = np.linspace(0, sample_rate // 2, 1 + n_fft // 2)
-    corners = _hertz(np.linspace(0, _mel(sample_rate / 2 if highest is None else highest), num_mel + 2))
-    widths = np.diff(corners)
-    slopes = corners[:, None] - bins
-    rising = -slopes[:-2] / widths[:-1, None]
-    falling = slopes[2:] / widths[1:, None]
-    filters = np.maximum(0, np.minimum(rising, falling))
-    if equal_area:
-        filters = filters * (2 / (corners[2:] - corners[:-2]))[:, None]
-    return torch.from_numpy(filters)
+    return torch.from_numpy(_table(num_mel, n_fft, sample_rate, highest, equal_area).copy())
 
 
 def mel_magnitudes(
@@ -156,6 +146,20 @@ class MelSpectrum(nn.Module):
         # Not abs(), whose gradient at zero is not a number.
         magnitudes = torch.view_as_real(spectrum).square().sum(-1).add(1e-9).sqrt()
         return (self.bands @ magnitudes).clamp(min=_FLOOR).log()
+
+
+@lru_cache(16)
+def _table(num_mel: int, n_fft: int, sample_rate: int, highest: float | None, equal_area: bool) -> np.ndarray:
+    bins = np.linspace(0, sample_rate // 2, 1 + n_fft // 2)
+    corners = _hertz(np.linspace(0, _mel(sample_rate / 2 if highest is None else highest), num_mel + 2))
+    widths = np.diff(corners)
+    slopes = corners[:, None] - bins
+    rising = -slopes[:-2] / widths[:-1, None]
+    falling = slopes[2:] / widths[1:, None]
+    filters: np.ndarray = np.maximum(0, np.minimum(rising, falling))
+    if equal_area:
+        filters = filters * (2 / (corners[2:] - corners[:-2]))[:, None]
+    return filters
 
 
 def _spectrum(wave: Tensor, n_fft: int, hop_length: int, is_centred: bool) -> Tensor:

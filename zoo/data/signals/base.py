@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -86,11 +86,13 @@ class Recording:
         name: A relative path.
         read: Returns the signal without a batch dimension, and its rate if it has one.
         dof_names: What the degrees of freedom of actions are called, where the file says it.
+        blocks: Of what may be too long to be held as a whole: returns the signal in consecutive parts, and its rate.
     """
 
     name: str
     read: Callable[[], tuple[Tensor, float | None]]
     dof_names: tuple[str, ...] | None = None
+    blocks: Callable[[], tuple[Iterator[Tensor], float | None]] | None = None
 
 
 class Signal(ABC):
@@ -272,9 +274,19 @@ class Signal(ABC):
             common = os.path.commonpath([path.parent for path in paths])
             names = [path.relative_to(common).as_posix() for path in paths]
         return [
-            Recording(name, lambda file=file: self._read_named(file, spec, reading))  # type: ignore[misc]
+            Recording(
+                name,
+                lambda file=file: self._read_named(file, spec, reading),  # type: ignore[misc]
+                blocks=self._blocks(file, spec, reading),
+            )
             for name, file in zip(names, files, strict=True)
         ]
+
+    def _blocks(
+        self, file: Path, spec: TokenSpec, reading: Reading
+    ) -> Callable[[], tuple[Iterator[Tensor], float | None]] | None:
+        """Return how to read a file in parts, if it may be long and the modality can."""
+        return None
 
     def _files(self, text: str, note: Callable[[str], None]) -> list[Path]:
         path = local_path(text, or_folder=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +20,7 @@ __all__ = ["SpeechSignal"]
 
 _SUFFIXES = ".wav .flac .mp3 .ogg .oga .opus .m4a .aac .aif .aiff .aifc .au .caf .wma .mka .webm"
 _MOST_CHANNELS = 32
+_LONG = 2**22  # bytes: two minutes of PCM, twenty of speech by a lossy codec
 
 
 class SpeechSignal(Signal):
@@ -130,6 +131,16 @@ class SpeechSignal(Signal):
         wave = self.read(file, options).values
         self.check_values(wave[None], named=False)
         return wave, spec.sample_rate
+
+    def _blocks(
+        self, file: Path, spec: TokenSpec, reading: Reading
+    ) -> Callable[[], tuple[Iterator[Tensor], float | None]] | None:
+        if not file.is_file() or file.stat().st_size < _LONG:
+            return None
+        from zoo.data.blocks import read_blocks
+
+        options = {"mix_down": reading.mix_down, "resample": reading.resample}
+        return lambda: (read_blocks(file, **self.needs(spec), **options), spec.sample_rate)
 
     def write(self, path: Path, values: Tensor, rate: float | None) -> None:
         """Write 16-bit WAV."""
