@@ -144,8 +144,9 @@ def read_suite(path: str | Path) -> Suite:
     except ConfigError as error:
         raise ConfigError(f"cannot read the suite {path}: {error}") from error
     suite: Any = config.from_dict(kind.config, values, str(path))
-    beside = path.parent / str(getattr(suite.data, "file", ""))
-    if beside != path.parent and beside.exists():  # one's own data beside one's own suite
+    folder = Path(path).parent
+    beside = folder / str(getattr(suite.data, "file", ""))
+    if beside != folder and beside.exists():  # one's own data beside one's own suite
         suite = replace(suite, data=replace(suite.data, file=str(beside.absolute())))
     found: Suite = suite
     return found
