@@ -190,7 +190,7 @@ def _encode(
         # Segments that have nothing in common need not be there at the same time.
         streams = isinstance(tokenizer, SegmentedSpeechTokenizer) and not options.get("overlap")
         for group in _batches(items, batch_size, kind.padding is None, streams):
-            batch = [signal for _, signal, _ in group]
+            batch: list[Any] = [signal for _, signal, _ in group]
             before: dict[str, Any] = {}
             if isinstance(tokenizer, ActionTokenizer):
                 before = tokenizer.at_rest(torch.stack([signal[0] for signal in batch]))
@@ -233,7 +233,7 @@ def _batches(items: list[Recording], batch_size: int, by_shape: bool, streams: b
     With `streams`, what may be too long to be held is alone, and not read yet.
     """
     batch: list[_Read] = []
-    longest = 0
+    longest, shape = 0, None
     for item in items:
         try:
             if streams and item.blocks is not None:
@@ -247,9 +247,10 @@ def _batches(items: list[Recording], batch_size: int, by_shape: bool, streams: b
             raise InputError(as_flags(str(error))) from error
         longest = max([signal.numel(), longest])
         is_full = len(batch) == batch_size or (len(batch) + 1) * longest > _MOST_VALUES
-        if batch and (is_full or (by_shape and signal.shape != batch[0][1].shape)):
+        if batch and (is_full or (by_shape and signal.shape != shape)):
             yield batch
             batch, longest = [], signal.numel()
+        shape = signal.shape
         batch.append((item, signal, rate))
     if batch:
         yield batch

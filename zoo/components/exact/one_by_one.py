@@ -156,9 +156,11 @@ class _SameKernels:
         backends: Any = torch.backends
         cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
         kinds = (mkldnn.matmul, mkldnn.conv, cuda.matmul, cudnn.conv)
-        attributes = [(kind, "fp32_precision", "ieee") for kind in kinds]
+        attributes: list[tuple[Any, str, Any]] = [(kind, "fp32_precision", "ieee") for kind in kinds]
         attributes += [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
-        wanted = [(partial(getattr, *each[:2]), partial(setattr, *each[:2]), each[2]) for each in attributes]
+        wanted: list[tuple[Any, Any, Any]] = [
+            (partial(getattr, *each[:2]), partial(setattr, *each[:2]), each[2]) for each in attributes
+        ]
         wanted += [
             (getattr(cuda, f"{kind}_sdp_enabled"), getattr(cuda, f"enable_{kind}_sdp"), True)
             for kind in ("flash", "mem_efficient", "math", "cudnn")

@@ -92,7 +92,8 @@ class Vocoder(nn.Module):
     def _pitch(self, mel: Tensor, start: int, stop: int) -> Tensor:
         """Return the pitch of some of the frames."""
         first = max(0, start - self.pitch.reach)
-        return self.pitch(mel[:, :, first : stop + self.pitch.reach])[:, start - first :][:, : stop - start]
+        pitch: Tensor = self.pitch(mel[:, :, first : stop + self.pitch.reach])
+        return pitch[:, start - first :][:, : stop - start]
 
     def filter(self, mel: Tensor, source: Tensor) -> Tensor:
         """Return the waves (B, samples) of spectra (B, M, F) and source signals (B, samples)."""
