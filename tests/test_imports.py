@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 # when they are first used, may be imported by all.
 ORDER = """
 errors
-config fresh resources strict strict_yaml _random
+config process strict
+resources
 spec
 tokens
 data components

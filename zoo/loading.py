@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zoo import checkpoint, registry
 from zoo.errors import CheckpointError, ConfigError, LicenceWarning, UnknownNameError, ZooError, near_matches, shown
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
 

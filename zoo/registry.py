@@ -309,7 +309,7 @@ def parse(text: str, where: str = "registry.yaml") -> dict[str, ModelEntry]:
         ConfigError: It is not YAML, a field is unknown, missing or of the wrong type, a name is malformed, or a family
             has two defaults.
     """
-    from zoo.strict_yaml import parse_yaml
+    from zoo.strict.yaml import parse_yaml
 
     models = {}
     defaults: dict[str, str] = {}

@@ -35,7 +35,7 @@ from zoo.components.query import (
 from zoo.components.vocoder.config import VocoderConfig
 from zoo.components.vocoder.pitch import fundamental_frequency
 from zoo.components.vocoder.vocoder import Vocoder
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 
 CPU = torch.device("cpu")
 SETTINGS = [*({"dtype": dtype} for dtype in DTYPES), {"device": "meta"}]

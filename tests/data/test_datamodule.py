@@ -6,9 +6,9 @@ import training_runs as runs
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from zoo import _random
 from zoo.data.datamodule import DataModule
 from zoo.data.loader import OrderedSampler
+from zoo.process import random as process_random
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in runs.ADVICE]
 
@@ -46,7 +46,7 @@ class Seen(BoringModel):
 
 
 def trained(value, workers=0):
-    with _random.preserved():
+    with process_random.preserved():
         model = Seen()
         Trainer(max_steps=6, overfit_batches=value, num_sanity_val_steps=0, **QUIET).fit(
             model, Data(batch_size=4, num_workers=workers)

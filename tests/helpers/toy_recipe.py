@@ -3,8 +3,9 @@
 import pytest
 import toy_training
 
-from zoo import _random, registry
+from zoo import registry
 from zoo.cli import main
+from zoo.process import random as process_random
 
 RECIPE = """\
 trainer:
@@ -39,7 +40,7 @@ def toy_family(monkeypatch):
         monkeypatch.setenv(name, "0")
     # Lightning calls something of jsonargparse that has another name now.
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    with _random.preserved():
+    with process_random.preserved():
         yield
     registry._added_families.clear()
     registry._added_families.update(families)

@@ -8,8 +8,9 @@ import toy_training
 import training_runs as runs
 from lightning.pytorch import Callback
 
-from zoo import _random, registry
+from zoo import registry
 from zoo.errors import ConfigError
+from zoo.process import random as process_random
 from zoo.training import OptimizerConfig
 from zoo.training.adversarial import AdversarialModule
 
@@ -24,7 +25,7 @@ def family():
     """The toy family is registered, and random numbers are given back."""
     families = dict(registry._added_families)
     registry.register(toy_training.ToyChunks, replace=True)
-    with _random.preserved():
+    with process_random.preserved():
         yield
     registry._added_families.clear()
     registry._added_families.update(families)

@@ -7,7 +7,8 @@ import torch
 import training_runs as runs
 from torch import nn
 
-from zoo import _random, registry
+from zoo import registry
+from zoo.process import random as process_random
 from zoo.training import EMA
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in runs.ADVICE]
@@ -63,7 +64,7 @@ def test_b7_a_run_in_bfloat16_exports_an_average_in_float32(tmp_path, toy_family
 @pytest.fixture
 def toy_family():
     families = dict(registry._added_families)
-    with _random.preserved():
+    with process_random.preserved():
         yield
     registry._added_families.clear()
     registry._added_families.update(families)

@@ -8,8 +8,9 @@ import torch
 import toy_training
 import training_runs as runs
 
-from zoo import _random, registry
+from zoo import registry
 from zoo.components.quantizers import build, parse
+from zoo.process import random as process_random
 from zoo.training import OptimizerConfig
 from zoo.training.figures import Figures, code_counts, perplexity, ratio, usage
 
@@ -27,7 +28,7 @@ QUANTIZERS = [
 def family():
     families = dict(registry._added_families)
     registry.register(toy_training.ToyChunks)
-    with _random.preserved():
+    with process_random.preserved():
         yield
     registry._added_families.clear()
     registry._added_families.update(families)
@@ -51,7 +52,7 @@ def test_h2_the_figures_are_those_of_all_items_at_once(tmp_path):
     model = {"config": {"quantizer": QUANTIZERS[1]}, "noise": 0.0}
     trainer, module = runs.train(tmp_path, max_steps=2, decay=0, model=model)
     (found,) = trainer.validate(module, toy_training.ToyData(batch_size=3), verbose=False)
-    with _random.preserved():
+    with process_random.preserved():
         items = toy_training.ToyData().val_dataloader().dataset
         chunks = torch.stack([items[0, number] for number in range(len(items))])
     module.eval()

@@ -13,9 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import zoo
-from zoo import _random, registry
+from zoo import registry
 from zoo.data.loader import ResumableLoader, ResumableSampler, SeededItems
 from zoo.errors import CheckpointError, ConfigError, InputError
+from zoo.process import random as process_random
 from zoo.training import EMA, Audio, Checkpoints, Clip, OptimizerConfig, Picture, TokenizerModule, media, tokenizer_of
 from zoo.training.optim import build_optimizer
 
@@ -35,7 +36,7 @@ def family():
     """The toy family is registered, and random numbers are given back."""
     families = dict(registry._added_families)
     registry.register(toy_training.ToyChunks)
-    with _random.preserved():
+    with process_random.preserved():
         yield
     registry._added_families.clear()
     registry._added_families.update(families)
@@ -293,11 +294,11 @@ def test_reading_an_item_draws_the_same_numbers_and_leaves_the_generators_alone(
             return index, random.random(), np.random.rand(), float(torch.rand(()))  # noqa: NPY002
 
     items = SeededItems(Drawing(), seed=5)
-    before = _random.capture()
+    before = process_random.capture()
     assert items[1, 2] == items[1, 2]
     assert len({items[epoch, index][1:] for epoch in range(3) for index in range(4)}) == 12
-    after = _random.to_primitive(_random.capture())
-    assert str(after) == str(_random.to_primitive(before))
+    after = process_random.to_primitive(process_random.capture())
+    assert str(after) == str(process_random.to_primitive(before))
 
 
 def test_a_loader_goes_on_where_another_was():
@@ -333,10 +334,10 @@ def test_bad_data_settings_are_refused():
 
 
 def test_random_states_survive_a_checkpoint(tmp_path):
-    state = _random.capture()
+    state = process_random.capture()
     expected = random.random(), np.random.rand(), float(torch.rand(()))  # noqa: NPY002
-    torch.save(_random.to_primitive(state), tmp_path / "state.pt")
-    _random.restore(_random.from_primitive(torch.load(tmp_path / "state.pt", weights_only=True)))
+    torch.save(process_random.to_primitive(state), tmp_path / "state.pt")
+    process_random.restore(process_random.from_primitive(torch.load(tmp_path / "state.pt", weights_only=True)))
     assert (random.random(), np.random.rand(), float(torch.rand(()))) == expected  # noqa: NPY002
 
 

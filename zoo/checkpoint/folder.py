@@ -35,7 +35,7 @@ from zoo.checkpoint import weights as _weights
 from zoo.checkpoint.atomic import STAGING, staging
 from zoo.checkpoint.manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
 from zoo.errors import CheckpointError, ConfigError, ZooError
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from zoo import strict
 from zoo.checkpoint import weights
 from zoo.errors import CheckpointError, shown
-from zoo.strict_yaml import UntaggedLoader, parse_yaml
+from zoo.strict.yaml import UntaggedLoader, parse_yaml
 
 __all__ = [
     "fitted",

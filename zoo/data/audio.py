@@ -15,7 +15,7 @@ from zoo.data._sound.decoders import Block, UnsupportedError, claimed_seconds, d
 from zoo.data._sound.part import TruncatedError
 from zoo.data._source import Source, describe, open_source, unreadable
 from zoo.errors import InputError
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 
 __all__ = ["blocks_of", "change_rate", "claimed_seconds", "read_audio", "stretch", "write_wav"]
 

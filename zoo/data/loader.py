@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
-from zoo._random import derive_seed, preserved, seed_all
 from zoo.errors import ConfigError
+from zoo.process.random import derive_seed, preserved, seed_all
 
 __all__ = ["OrderedSampler", "ResumableLoader", "ResumableSampler", "SeededItems", "WatchedLoader", "Watcher"]
 

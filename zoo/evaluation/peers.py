@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zoo.components.audio.mel import mel_magnitudes
 from zoo.errors import ConfigError, MissingExtraError, NotFittedError
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 
 __all__ = ["EncodecRandom", "MelKMeans", "encodec_random", "mel_kmeans"]
 

@@ -134,7 +134,7 @@ def read_suite(path: str | Path) -> Suite:
     Raises:
         ConfigError: The file is missing, not YAML, of an unknown kind, or has unknown keys or unusable values.
     """
-    from zoo.strict_yaml import parse_yaml
+    from zoo.strict.yaml import parse_yaml
 
     values = parse_yaml(read_text(path), str(path))
     if "kind" not in values:

@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 
 from zoo.errors import HubError
-from zoo.strict_yaml import parse_yaml
+from zoo.strict.yaml import parse_yaml
 
 __all__ = ["BLOCK", "block", "licence_of", "refreshed"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo import registry
 from zoo.errors import CheckpointError, ConfigError, ZooError
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 from zoo.tokenizer import Tokenizer
 from zoo.training.checkpoint_file import LICENCE, read_checkpoint, read_weights, tokenizer_part, training_parts
 

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 
-from zoo._random import capture, derive_seed, from_primitive, restore, seed_all, to_primitive
 from zoo.data.loader import ResumableLoader
 from zoo.errors import ConfigError
+from zoo.process.random import capture, derive_seed, from_primitive, restore, seed_all, to_primitive
 
 __all__ = ["POSITION", "RANDOM_STATES", "ExactResume"]
 

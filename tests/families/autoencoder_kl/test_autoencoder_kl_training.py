@@ -12,11 +12,11 @@ import yaml
 from PIL import Image
 
 import zoo
-from zoo import _random
 from zoo.cli import main
 from zoo.components.losses.perceptual import PerceptualDistance
 from zoo.errors import ConfigError
 from zoo.families.autoencoder_kl.training import AutoencoderKLTraining
+from zoo.process import random as process_random
 
 RECIPE = Path(__file__).parents[3] / "recipes/autoencoder_kl/nano.yaml"
 CONFIG = {
@@ -154,7 +154,7 @@ def test_the_recipe_trains(options, photographs, tmp_path, capsys, monkeypatch, 
         **options,
     }
     arguments = [part for key, value in overrides.items() for part in (f"--{key}", value)]
-    with _random.preserved():
+    with process_random.preserved():
         assert main(["fit", "--config", str(RECIPE), *arguments]) == 0, capsys.readouterr().err
     folder = tmp_path / "model"
     last = str(tmp_path / "checkpoints/last.ckpt")

@@ -12,7 +12,6 @@ from speech_corpus import write_corpus
 from tiny_stabletoken import TINY, TINY_DECODER, make, speech
 
 import zoo
-from zoo import _random
 from zoo import config as configs
 from zoo.cli import main
 from zoo.components.audio.mel import MelSpectrum
@@ -22,6 +21,7 @@ from zoo.components.vocoder.pitch import fundamental_frequency
 from zoo.data.speech import SpeechData
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder_training import DecoderTraining, VocoderTraining, speaker_vector
+from zoo.process import random as process_random
 from zoo.training import Reconstruction
 
 RATE, HOP = 22050, 256
@@ -336,7 +336,7 @@ def fit(place, tmp_path, recipe, tokens, *more):
         "model.optimizer.warmup_steps": "1",
     }
     arguments = [part for name, value in overrides.items() for part in (f"--{name}", value)]
-    with _random.preserved():
+    with process_random.preserved():
         return main(["fit", "--config", str(RECIPES / f"{recipe}.yaml"), *arguments, *more])
 
 

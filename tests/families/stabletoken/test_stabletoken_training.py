@@ -18,7 +18,6 @@ from tiny_stabletoken import TINY
 from training_runs import differences
 
 import zoo
-from zoo import _random
 from zoo import config as configs
 from zoo.cli import main
 from zoo.data.speech import SpeechData, read_manifest
@@ -26,6 +25,7 @@ from zoo.errors import CheckpointError, ConfigError, InputError
 from zoo.families.stabletoken.start import start_from_speech
 from zoo.families.stabletoken.training import StableTokenTraining
 from zoo.metrics.tokens.edits import unit_edit_distance
+from zoo.process import random as process_random
 from zoo.training import EMA, Checkpoints, ExactResume, OptimizerConfig, tokenizer_of
 
 CONFIG = configs.to_dict(TINY)
@@ -556,7 +556,7 @@ def test_recipes_train(name, place, tmp_path, capsys, monkeypatch, quiet_lightni
         )
         overrides["model.weights"] = str(checkpoint)
     arguments = [part for key, value in overrides.items() for part in (f"--{key}", value)]
-    with _random.preserved():
+    with process_random.preserved():
         assert main(["fit", "--config", str(path), *arguments]) == 0, capsys.readouterr().err
     folder = tmp_path / "model"
     last = str(tmp_path / "checkpoints/last.ckpt")

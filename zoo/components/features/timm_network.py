@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoo.components.features.base import FeatureNetwork, ImageInput, captured, require_modules
 from zoo.components.features.files import fill, read_safetensors
 from zoo.errors import ConfigError, HubError, InputError, UnknownNameError, near_matches
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 
 __all__ = ["LOGITS", "POOLED", "TimmNetwork"]
 

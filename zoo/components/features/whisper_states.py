@@ -15,7 +15,7 @@ from zoo.components.features.base import FeatureNetwork, captured, require_modul
 from zoo.components.features.files import fill, read_safetensors
 from zoo.components.whisper.config import read_values
 from zoo.errors import CheckpointError, InputError, MissingExtraError
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 from zoo.strict import expanded
 
 __all__ = ["WhisperStates"]

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from zoo._random import derive_seed
 from zoo.data.datamodule import DataModule, Split
 from zoo.data.images.layouts import find_pictures
 from zoo.data.images.pictures import Pictures
 from zoo.data.images.transforms import Transforms
 from zoo.data.media import read_image
 from zoo.errors import ConfigError, InputError, near_matches, shown
+from zoo.process.random import derive_seed
 from zoo.strict import expanded
 
 __all__ = ["ImageBatch", "ImageData", "ImageItem", "ImageItems"]

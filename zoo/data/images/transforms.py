@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo._random import preserved, seed_all
 from zoo.errors import ConfigError, InputError, near_matches, shown
+from zoo.process.random import preserved, seed_all
 
 __all__ = ["Transforms", "known_transforms"]
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from zoo import config
-from zoo._random import derive_seed
 from zoo.data.audio import change_rate
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.data.perturbations.noise import NoiseBank, Perturbation, RealNoise, perturbation
@@ -32,6 +31,7 @@ from zoo.evaluation.suite import DataFolder, environment
 from zoo.evaluation.utterances import choose, key
 from zoo.metrics.rows import Columns, Row, Statistic
 from zoo.metrics.tokens.edits import unit_edits
+from zoo.process.random import derive_seed
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["SPEECH", "NoiseLevels", "SpeechFiles", "SpeechSuite", "measure"]

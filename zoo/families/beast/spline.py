@@ -11,7 +11,7 @@ from torch import Tensor
 from zoo.components.exact.precision import ExactTimeMap, KeepsPrecision
 from zoo.components.layers.bspline import derivative_basis, ordered_product, ridge_projection
 from zoo.families.beast.config import BeastConfig
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 
 __all__ = ["Bases", "SplineDecoder", "SplineEncoder", "episode_windows", "evaluation_points", "fit_weights"]
 

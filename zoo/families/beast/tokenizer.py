@@ -23,9 +23,9 @@ from zoo.families.beast.bounds import fitted_bounds
 from zoo.families.beast.config import BeastConfig
 from zoo.families.beast.options import DecodeOptions, EncodeOptions
 from zoo.families.beast.spline import Bases, SplineDecoder, SplineEncoder, episode_windows
-from zoo.fresh import fresh
 from zoo.modalities.action import ActionTokenizer, refresh_after_load, require_usable
 from zoo.modalities.chunks import Chunks, split
+from zoo.process.fresh import fresh
 from zoo.spec import TokenSpec
 from zoo.tokens import Latents, Tokens
 

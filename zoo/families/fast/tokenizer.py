@@ -27,9 +27,9 @@ from zoo.families.fast.config import FastConfig
 from zoo.families.fast.options import DecodeOptions
 from zoo.families.fast.parsing import Parsed, fill, parse
 from zoo.families.fast.transform import CosineTransform, windows
-from zoo.fresh import fresh
 from zoo.modalities.action import ActionTokenizer, refresh_after_load, require_usable
 from zoo.modalities.chunks import split
+from zoo.process.fresh import fresh
 from zoo.spec import TokenSpec
 from zoo.tokens import PAD_ID, Tokens
 

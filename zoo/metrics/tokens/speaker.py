@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo._random import derive_seed
 from zoo.errors import InputError
 from zoo.metrics.tokens.similarity import MEASURES, chance_corrected, similarities
 from zoo.metrics.tokens.streams import Units, key, labelled
+from zoo.process.random import derive_seed
 
 __all__ = ["speaker_invariance", "speaker_similarities"]
 

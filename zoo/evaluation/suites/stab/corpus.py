@@ -23,7 +23,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo._random import derive_seed
 from zoo.data.json_lines import read_json_lines
 from zoo.data.manifest import Stretch
 from zoo.data.perturbations.noise import NoiseBank, Perturbation
@@ -32,6 +31,7 @@ from zoo.data.perturbations.room import Babble, acoustic_perturbation
 from zoo.errors import InputError, near_matches, shown
 from zoo.evaluation.suites.stab.config import StabFiles, Strengths
 from zoo.metrics.tokens.streams import key
+from zoo.process.random import derive_seed
 
 __all__ = ["PARTS", "Corpus", "Disturber", "Recording", "read_corpus"]
 

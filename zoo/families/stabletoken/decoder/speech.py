@@ -17,7 +17,7 @@ from zoo.components.vocoder.vocoder import Vocoder
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import MelFlow
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 
 __all__ = ["SEED", "SpeechDecoder"]
 

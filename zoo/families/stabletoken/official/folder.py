@@ -29,7 +29,7 @@ from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.official import decoder as official_decoder
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
-from zoo.fresh import fresh
+from zoo.process.fresh import fresh
 
 if TYPE_CHECKING:
     from zoo.families.stabletoken.decoder.speech import SpeechDecoder

@@ -9,7 +9,7 @@ from zoo import registry
 from zoo.errors import CheckpointError, ConfigError
 from zoo.evaluation.suite import read_suite
 from zoo.families.stabletoken.official import decoder_settings
-from zoo.strict_yaml import parse_yaml
+from zoo.strict.yaml import parse_yaml
 
 # Most ended in an error of PyYAML's own, or of Python's: ValueError, KeyError, AttributeError, RecursionError.
 BROKEN = {

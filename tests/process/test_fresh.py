@@ -8,7 +8,7 @@ import torch
 from process_defaults import DTYPES, defaults
 from torch import nn
 
-from zoo.fresh import _DRAWING, fresh
+from zoo.process.fresh import _DRAWING, fresh
 
 
 def drawing_module():
