@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, ClassVar, NoReturn, Self
 
 import torch
@@ -108,7 +109,7 @@ class Stored(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        for tensor in (*self.parameters(), *self.buffers()):
+        for tensor in chain(self.parameters(), self.buffers()):  # the first one, without a list of all
             return tensor.device
         return torch.device("cpu")
 
