@@ -7,7 +7,10 @@ from tiny_stabletoken import make as make_stabletoken
 
 import zoo
 from zoo import registry
+from zoo.components.autoencoder_kl import ConvConfig
+from zoo.components.quantizers import parse
 from zoo.errors import TokenError
+from zoo.families.autoencoder_kl import AutoencoderKLConfig, AutoencoderKLTokenizer
 from zoo.spec import NoOptions, option_names
 from zoo.testing import CHECKS
 from zoo.tokens import Latents
@@ -18,8 +21,19 @@ def _motion(length, seed=0):
     return torch.randn(length, 4, generator=generator).cumsum(0).mul(0.05).clamp(-1, 1)
 
 
-# A tokenizer, a maker of one item of a length, and lengths that are worth a try.
+def _picture(seed):
+    return torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def _autoencoder(**quantizer):
+    torch.manual_seed(0)
+    conv = ConvConfig(block_channels=(8, 12), layers_per_block=1, norm_groups=4)
+    return AutoencoderKLTokenizer(AutoencoderKLConfig(16, conv, parse(quantizer))).eval()
+
+
+# A tokenizer, a maker of one item of a length, or of a seed where items are of one size, and some that are worth a try.
 FAMILIES = {
+    "autoencoder_kl": (lambda: _autoencoder(kind="fsq", levels=[8, 5, 5]), _picture, (0, 1, 2)),
     "beast": (lambda: zoo.load("beast"), _motion, (20, 1, 47, 60)),
     "binning": (lambda: zoo.load("binning"), _motion, (20, 1, 47, 60)),
     "fast": (lambda: zoo.load("fast"), _motion, (20, 1, 47, 60)),
@@ -27,9 +41,12 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+CASES = FAMILIES | {"continuous": (lambda: _autoencoder(kind="gaussian", dim=3), _picture, (0, 1, 2))}
+
+
+@pytest.fixture(scope="module", params=sorted(CASES))
 def case(request):
-    make, signal, lengths = FAMILIES[request.param]
+    make, signal, lengths = CASES[request.param]
     return make(), [signal(length) for length in lengths]
 
 

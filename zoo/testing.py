@@ -14,7 +14,7 @@ import copy
 import inspect
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,24 +54,24 @@ def check_tokenizer(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
 
 def check_ids_are_the_items_own(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
     """Ids are the same alone, in a batch, again, in another order, and whatever pads them."""
-    alone = [tokenizer.encode(item[None]).tolist()[0] for item in items]
-    _equal(tokenizer.encode(list(items)).tolist(), alone, "ids change with the batch")
-    _equal(tokenizer.encode(list(items)).tolist(), alone, "ids change when encoded again")
-    _equal(tokenizer.encode(list(items)[::-1]).tolist(), alone[::-1], "ids change with the order of the batch")
-    _equal(tokenizer.encode([items[0]] * 7).tolist(), [alone[0]] * 7, "ids change with copies beside them")
+    alone = [_ids(tokenizer, item[None])[0] for item in items]
+    _equal(_ids(tokenizer, list(items)), alone, "ids change with the batch")
+    _equal(_ids(tokenizer, list(items)), alone, "ids change when encoded again")
+    _equal(_ids(tokenizer, list(items)[::-1]), alone[::-1], "ids change with the order of the batch")
+    _equal(_ids(tokenizer, [items[0]] * 7), [alone[0]] * 7, "ids change with copies beside them")
     if _has_lengths(tokenizer):
         for extra in (0, 1000):
-            found = tokenizer.encode(*_padded(items, extra)).tolist()
+            found = _ids(tokenizer, *_padded(items, extra))
             _equal(found, alone, f"ids change with what pads the batch, {extra} values more than it must")
 
 
 def check_threads_change_nothing(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
     """Ids are the same with any number of threads, which encoding leaves as it is."""
-    expected, threads = tokenizer.encode(list(items)).tolist(), torch.get_num_threads()
+    expected, threads = _ids(tokenizer, list(items)), torch.get_num_threads()
     try:
         for number in (1, 2, 3):
             torch.set_num_threads(number)
-            _equal(tokenizer.encode(list(items)).tolist(), expected, f"ids change with {number} threads")
+            _equal(_ids(tokenizer, list(items)), expected, f"ids change with {number} threads")
             _equal(torch.get_num_threads(), number, "encoding changes the number of threads")
     finally:
         torch.set_num_threads(threads)
@@ -79,7 +79,7 @@ def check_threads_change_nothing(tokenizer: Tokenizer, items: Items, folder: Pat
 
 def check_copies_are_the_same(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
     """A tokenizer that was saved and loaded, copied or pickled gives the same ids, and has the same fingerprint."""
-    expected = tokenizer.encode(list(items)).tolist()
+    expected = _ids(tokenizer, list(items))
     checkpoint.save(tokenizer, folder / "x")
     copies = {
         "loaded": loading.load(folder / "x"),
@@ -88,7 +88,7 @@ def check_copies_are_the_same(tokenizer: Tokenizer, items: Items, folder: Path) 
         "loaded without a decoder": loading.load(folder / "x", decoder=False),
     }
     for how, other in copies.items():
-        _equal(other.encode(list(items)).tolist(), expected, f"ids change when it is {how}")
+        _equal(_ids(other, list(items)), expected, f"ids change when it is {how}")
     for how in ("loaded", "copied"):
         _equal(fingerprint(copies[how]), fingerprint(tokenizer), f"its fingerprint changes when it is {how}")
 
@@ -98,9 +98,9 @@ def check_encoding_changes_nothing(tokenizer: Tokenizer, items: Items, folder: P
     before = {name: tensor.clone() for name, tensor in tokenizer.state_dict().items()}
     kept = [item.clone() for item in items]
     state = torch.get_rng_state()
-    tokens = tokenizer.encode(list(items))
+    made = _encoded(tokenizer, list(items))
     _require(torch.equal(torch.get_rng_state(), state), "encoding draws random numbers")
-    _require(not tokens.ids.requires_grad, "ids have a gradient")
+    _require(not (made.values if isinstance(made, Latents) else made.ids).requires_grad, "ids have a gradient")
     _require(all(map(torch.equal, items, kept)), "encoding changes the signals")
     after = tokenizer.state_dict()
     _require(all(torch.equal(before[name], after[name]) for name in before), "encoding changes the tokenizer")
@@ -108,7 +108,11 @@ def check_encoding_changes_nothing(tokenizer: Tokenizer, items: Items, folder: P
 
 def check_tokens_are_as_the_spec_says(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
     """Number, range, type and name of tokens are what `spec` and `num_tokens` state."""
-    tokens, spec = tokenizer.encode(list(items)), tokenizer.spec
+    spec = tokenizer.spec
+    if spec.is_continuous:
+        _refuses(ConfigError, partial(tokenizer.encode, list(items)), "a tokenizer without a codebook gives ids")
+        return
+    tokens = tokenizer.encode(list(items))
     _equal(tokens.ids.dtype, torch.int64, "ids are not int64")
     _equal(tokens.model, tokenizer.name, "tokens name another model")
     _equal(tokens.codebook_size, spec.require_codebook(), "tokens state another codebook")
@@ -122,6 +126,11 @@ def check_tokens_are_as_the_spec_says(tokenizer: Tokenizer, items: Items, folder
 
 def check_decoding_repeats(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
     """Decoding gives the same again, and an item does not depend on its neighbours but for rounding in float32."""
+    if tokenizer.spec.is_continuous:
+        latents = tokenizer.encode_latents(list(items))
+        made = tokenizer.decode_latents(latents)
+        _require(torch.equal(made, tokenizer.decode_latents(latents)), "decoding gives another signal the second time")
+        return
     tokens = tokenizer.encode(list(items))
     decoded = tokenizer.decode(tokens)
     _require(torch.equal(decoded, tokenizer.decode(tokens)), "decoding gives another signal the second time")
@@ -133,6 +142,12 @@ def check_decoding_repeats(tokenizer: Tokenizer, items: Items, folder: Path) -> 
 
 def check_foreign_tokens_are_refused(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
     """What is no tokens of this tokenizer is refused with a `TokenError`."""
+    if tokenizer.spec.is_continuous:
+        latents = tokenizer.encode_latents(items[0][None])
+        foreign = replace(latents, model="other.model")
+        _refuses(TokenError, partial(tokenizer.decode_latents, foreign), "latents of another model are decoded")
+        _refuses(TokenError, partial(tokenizer.decode_latents, latents.values[..., :0]), "empty latents are decoded")
+        return
     tokens = tokenizer.encode(items[0][None])
     size = tokenizer.spec.require_codebook()
     bad: dict[str, Any] = {
@@ -172,8 +187,9 @@ def check_what_is_no_signal_is_refused(tokenizer: Tokenizer, items: Items, folde
             "a length of 0": (items[0][None], torch.tensor([0])),
             "a length too many": (items[0][None], torch.tensor([1, 1])),
         }
+    encode = tokenizer.encode_latents if tokenizer.spec.is_continuous else tokenizer.encode
     for name, wrong in bad.items():
-        _refuses(InputError, partial(tokenizer.encode, *wrong), f"{name} is encoded")
+        _refuses(InputError, partial(encode, *wrong), f"{name} is encoded")
 
 
 def check_options_are_declared(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
@@ -215,6 +231,19 @@ CHECKS: tuple[Callable[[Tokenizer, Items, Path], None], ...] = (
 """Each takes a tokenizer, items and an empty folder, and raises `AssertionError` where a promise is broken."""
 
 _SIGNALS = ("x", "tokens", "lengths")
+
+
+def _encoded(tokenizer: Tokenizer, *signals: Any) -> Tokens | Latents:
+    """Return the tokens of signals, or the latents of a continuous tokenizer, which are compared bit by bit as well."""
+    return tokenizer.encode_latents(*signals) if tokenizer.spec.is_continuous else tokenizer.encode(*signals)
+
+
+def _ids(tokenizer: Tokenizer, *signals: Any) -> list[Any]:
+    """Return what each item is encoded to, as plain values without padding."""
+    made = _encoded(tokenizer, *signals)
+    if isinstance(made, Tokens):
+        return made.tolist()
+    return [row[:length].tolist() for row, length in zip(made.values, made.lengths.tolist(), strict=True)]
 
 
 def _has_lengths(tokenizer: Tokenizer) -> bool:

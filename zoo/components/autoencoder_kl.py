@@ -67,7 +67,7 @@ class ConvConfig:
     @property
     def downsampling(self) -> int:
         """Pixels of a side for each cell of the latents' side."""
-        return 2 ** (len(self.block_channels) - 1)
+        return 1 << (len(self.block_channels) - 1)
 
 
 class ConvEncoder(nn.Module):

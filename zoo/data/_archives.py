@@ -120,7 +120,7 @@ def _load(path: Path) -> Any:
         except Exception as error:  # NumPy's own text advises to unpickle, which runs whatever the file says
             raise _damaged(path) from error
         if isinstance(loaded, np.lib.npyio.NpzFile):
-            loaded.fid = file  # what closing the archive closes
+            loaded.fid = file  # type: ignore[assignment]  # what closing the archive closes
             opened.pop_all()
         return loaded
 

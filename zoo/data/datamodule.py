@@ -121,7 +121,7 @@ class DataModule(LightningDataModule, ABC):
         return loader
 
     def _sampler(self, dataset: Dataset[Any], *, is_training: bool) -> ResumableSampler:
-        trainer = self.trainer
+        trainer: Any = self.trainer
         overfits = trainer is not None and trainer.overfit_batches > 0
         kind = ResumableSampler if is_training and not overfits else OrderedSampler
         return kind(

@@ -73,7 +73,7 @@ class ResumableSampler(DistributedSampler[Any]):
         return order[torch.arange(self.rank, self.total_size, self.num_replicas, device="cpu") % self.num_items]
 
 
-class OrderedSampler(ResumableSampler, SequentialSampler):
+class OrderedSampler(ResumableSampler, SequentialSampler):  # type: ignore[misc]
     """A `ResumableSampler` that does not shuffle, and by its class says so.
 
     Where a run is to learn a few batches by heart (`Trainer(overfit_batches=…)`), Lightning replaces samplers of every

@@ -116,7 +116,10 @@ class PixelTokenizer(Tokenizer):
             return super().decode_latents(latents)
         self.require_decoder("decode")
         with torch.no_grad():
-            return self._pixels_of(self.latent_values(latents)).clamp(0, 1)
+            values = self.latent_values(latents)
+            if self.spec.num_tokens not in (None, values.shape[1]):
+                raise TokenError(f"{self.name} decodes {self.spec.num_tokens} latents an item, got {values.shape[1]}.")
+            return self._pixels_of(values).clamp(0, 1)
 
     def num_tokens(self, length: int) -> int:
         """Return `spec.num_tokens`, whatever the length.

@@ -73,11 +73,12 @@ class _Shared:
     def do(self, work: Callable[[Run], R]) -> R:
         job = _threads.submit(_plainly, work, self.run)
         try:
-            return job.result()
+            result: R = job.result()
         except BaseException:  # an interrupt of the caller as well
             self.is_given_up = True
             wait([job])
             raise
+        return result
 
     def run(self, function: Callable[[A], R], items: Iterable[A]) -> list[R]:
         waiting = deque(enumerate(items))

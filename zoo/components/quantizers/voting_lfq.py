@@ -243,7 +243,8 @@ class VotingLFQ(Quantizer):
 def _entropy(config: VotingLFQConfig, *sums: Tensor) -> Tensor:
     """Return the entropy loss of `entropy_sums`, each of which has the branches on a first axis."""
     each, average = torch.stack([torch.stack(entropies_of(*parts)) for parts in zip(*sums, strict=True)]).mean(0)
-    return config.entropy_weight * (config.sample_weight * each - config.batch_weight * average)
+    loss: Tensor = config.entropy_weight * (config.sample_weight * each - config.batch_weight * average)
+    return loss
 
 
 def _detached(bias: Tensor | None) -> Tensor | None:

@@ -8,7 +8,7 @@ ids, and the grid is what a diffusion model works on, and what FlexTok tokenizes
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from einops import rearrange
 from torch import Tensor
@@ -60,7 +60,8 @@ class AutoencoderKLTokenizer(ImageTokenizer):
 
     def moments(self, pixels: Tensor) -> Tensor:
         """Return what the quantizer takes of pixels (B, 3, H, W) in 0…1, (B, h·w, input_dim)."""
-        return rearrange(self.encoder(2 * pixels - 1), "b c h w -> b (h w) c")
+        rows: Tensor = rearrange(self.encoder(2 * pixels - 1), "b c h w -> b (h w) c")
+        return rows
 
     def vectors(self, pixels: Tensor) -> Tensor:
         """Return the latents of pixels (B, 3, H, W) in 0…1, (B, h·w, D); of a Gaussian the mean."""
@@ -70,5 +71,5 @@ class AutoencoderKLTokenizer(ImageTokenizer):
     def pixels(self, vectors: Tensor) -> Tensor:
         """Return the pixels (B, 3, H, W) of codes (B, h·w, D), perhaps somewhat outside of 0…1."""
         height, width = self.config.grid
-        made: Any = self.decoder(rearrange(vectors, "b (h w) c -> b c h w", h=height, w=width))
+        made: Tensor = self.decoder(rearrange(vectors, "b (h w) c -> b c h w", h=height, w=width))
         return (made + 1) / 2

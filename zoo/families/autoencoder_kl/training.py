@@ -154,7 +154,8 @@ class AutoencoderKLTraining(AdversarialModule):
         total = torch.stack([self.loss_weights[name] * losses[name] for name in names]).sum()
         (wanted,) = torch.autograd.grad(total, last, retain_graph=True)
         (found,) = torch.autograd.grad(adversarial, last, retain_graph=True)
-        return (wanted.norm() / (found.norm() + 1e-4)).clamp(0, _MOST_ADAPTED).detach()
+        ratio: Tensor = wanted.norm() / (found.norm() + 1e-4)
+        return ratio.clamp(0, _MOST_ADAPTED).detach()
 
     def media(self, batch: ImageBatch) -> dict[str, Media]:
         """Return the first pictures over what becomes of them."""
