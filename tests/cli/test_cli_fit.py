@@ -13,7 +13,7 @@ from cli_files import fails, listed, ok
 import zoo
 from zoo import tokenfile
 from zoo.cli import fit_actions, main
-from zoo.data.actions import ActionEpisodes, read_actions
+from zoo.data.actions import ActionEpisodes, hold_out, read_actions
 from zoo.families.beast import BeastConfig, BeastTokenizer
 from zoo.families.binning import BinningConfig
 from zoo.families.fast import FastConfig
@@ -114,10 +114,10 @@ def test_held_out_episodes_are_spread(data):
     names = [f"{number}" for number in range(12)]
     episodes = ActionEpisodes(data, names)
     for share, expected in ((0.01, ["6"]), (0.1, ["6"]), (0.25, ["2", "6", "10"]), (0.999, names[:11])):
-        measured, rest = fit_actions._split(episodes, share)
+        measured, rest = hold_out(episodes, share)
         assert measured.names == expected or len(measured.names) == len(expected) == 11
         assert sorted(measured.names + rest.names) == sorted(names)
-    assert fit_actions._split(episodes, 0.0) == (episodes, episodes)
+    assert hold_out(episodes, 0.0) == (episodes, episodes)
 
 
 def test_for_people(data, capsys):

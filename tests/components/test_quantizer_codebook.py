@@ -225,7 +225,7 @@ def test_prefixes_are_ever_better_codes():
     quantizer = residual(scale=0.5)
     z = batch(0, 500)
     for _ in range(2):
-        codes, ids, losses, _ = quantizer(z)
+        codes, ids, losses, *_ = quantizer(z)
     torch.testing.assert_close(quantizer.codes(ids), codes)
     left = [(z - quantizer.codes(ids[:, :k])).square().mean().item() for k in range(5)]
     assert left == sorted(left, reverse=True)
@@ -240,7 +240,7 @@ def test_residual_dropout_uses_prefixes():
     z = batch(0)
     lengths = set()
     for seed in range(40):
-        codes, ids, _, _ = quantizer(z, None, torch.Generator().manual_seed(seed))
+        codes, ids, *_ = quantizer(z, None, torch.Generator().manual_seed(seed))
         same = [k for k in range(1, 5) if torch.equal(quantizer.codes(ids[:, :k]), codes)]
         assert len(same) == 1
         lengths.update(same)
@@ -262,7 +262,7 @@ def library():
 def test_fsq_agrees_with_the_library(library, levels):
     ours, theirs = build({"kind": "fsq", "levels": levels}), library.FSQ(levels)
     z = 2 * torch.randn(1, 500, len(levels), requires_grad=True)
-    codes, ids, _, _ = ours(z)
+    codes, ids, *_ = ours(z)
     expected, expected_ids = theirs(z)
     torch.testing.assert_close(codes, expected)
     assert torch.equal(ids, expected_ids.long())
@@ -278,7 +278,7 @@ def test_lfq_agrees_with_the_library(library):
         dim=6, codebook_size=64, entropy_loss_weight=0.1, commitment_loss_weight=0.25, diversity_gamma=1.5
     )
     z = 0.1 * torch.randn(1, 300, 6)
-    codes, ids, losses, _ = ours(z)
+    codes, ids, losses, *_ = ours(z)
     expected, expected_ids, expected_loss = theirs(z, inv_temperature=100.0)
     torch.testing.assert_close(codes, expected)
     # The library's first bit is the most significant one.
@@ -294,7 +294,7 @@ def test_vq_agrees_with_the_library(library, cosine):
     theirs = library.VectorQuantize(dim=DIM, codebook_size=SIZE, use_cosine_sim=cosine).eval()
     theirs.codebook = ours.vectors().detach()
     z = batch(0, 500)
-    codes, ids, _, _ = ours(z)
+    codes, ids, *_ = ours(z)
     expected, expected_ids, _ = theirs(z[None])
     assert torch.equal(ids, expected_ids[0])
     torch.testing.assert_close(codes, expected[0])
@@ -308,7 +308,7 @@ def test_vq_averages_agree_with_the_library(library):
     inner.embed_avg.data.copy_(ours.sums)
     inner.cluster_size.data.copy_(ours.counts)
     for step in range(5):
-        codes, ids, losses, _ = ours(batch(step, 400))
+        codes, ids, losses, *_ = ours(batch(step, 400))
         expected, expected_ids, expected_loss = theirs(batch(step, 400)[None])
         assert torch.equal(ids, expected_ids[0])
         torch.testing.assert_close(codes, expected[0], atol=1e-4, rtol=1e-4)
@@ -324,6 +324,6 @@ def test_rvq_agrees_with_the_library(library):
         other.codebook = mine.codebook.detach()
     z = batch(0, 500)
     expected, expected_ids, _ = theirs(z[None])
-    codes, ids, _, _ = ours(z)
+    codes, ids, *_ = ours(z)
     assert torch.equal(ids, expected_ids[0])
     torch.testing.assert_close(codes, expected[0])

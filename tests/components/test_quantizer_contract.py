@@ -101,7 +101,7 @@ def test_every_id_is_reached_from_its_own_code(name):
 def test_fsq_of_any_levels(levels, seed):
     quantizer = build({"kind": "fsq", "levels": levels})
     z = 5 * torch.randn(100, len(levels), generator=torch.Generator().manual_seed(seed))
-    codes, ids, _, _ = quantizer(z)
+    codes, ids, *_ = quantizer(z)
     assert ((ids >= 0) & (ids < quantizer.codebook_size)).all()
     assert torch.equal(quantizer.codes(ids), codes)
     assert codes.abs().max() <= 1

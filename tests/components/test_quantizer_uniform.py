@@ -142,7 +142,7 @@ def test_every_dimension_of_the_quantizer_is_a_grid(settings_of_each, seed):
     width = max(abs(bound) for bound in low + high)
     mine = quantizer(dim=len(levels), levels=levels, low=low, high=high)
     x = 2 * width * torch.randn(50, len(levels), generator=torch.Generator().manual_seed(seed))
-    codes, ids, losses, _ = mine(x)
+    codes, ids, losses, *_ = mine(x)
     assert not losses
     for column, (bound, size) in enumerate(settings_of_each):
         grid = make(*bound, size)

@@ -238,7 +238,7 @@ def test_what_is_not_there_is_said(tmp_path):
 
 def test_the_default_folder_is_what_the_recipe_makes(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"recipes/data/images\.py"):
+    with pytest.raises(ConfigError, match=r"zoo data images"):
         ImageData().dataset("train")
     write(tmp_path / "tokenizer-zoo" / "images" / "a.png", encoded(1))
     assert everything(ImageData()) == [(1, -1, "")]

@@ -276,7 +276,7 @@ def test_what_cannot_be_measured_is_null_with_the_reason(suite, corpus, monkeypa
 
 def test_a_measure_that_is_defined_for_no_clip(suite, corpus, tmp_path):
     line = json.loads((corpus / "test.jsonl").read_text().splitlines()[0])
-    (tmp_path / "test.jsonl").write_text(json.dumps(line))
+    (tmp_path / "test.jsonl").write_text(json.dumps(line | {"duration": 0.25}))
     # A quarter of a second is too short for STOI.
     soundfile.write(tmp_path / line["audio_filepath"], waves(corpus, [0])[0][:4000].numpy(), RATE)
     report = run(dataclasses.replace(suite, unheard=None, measures=("stoi",)), models=[], data=tmp_path)

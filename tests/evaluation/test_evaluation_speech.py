@@ -270,14 +270,14 @@ def test_what_cannot_be_measured_is_refused(suite, corpus, models, tmp_path, mon
     with pytest.raises(InputError, match=r"test.jsonl does not exist: make the folder with `zoo data speech"):
         run(suite)
     folder = Path(shutil.copytree(corpus, tmp_path / "rates"))
-    soundfile.write(folder / "0.flac", np.zeros(800), 8000)
+    soundfile.write(folder / "0.flac", np.zeros(8000), 8000)
     with pytest.raises(InputError, match="must be mono at 16000 Hz"):
         run(suite, models=[models["deaf"]], data=folder)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"max_items": 0}, "max_items must be at least 1"), ({"noises": {"pink": 1}}, "lacks the key 'gaussian'")],
+    [({"max_items": 0}, "max_items must be at least 1"), ({"noises": {"pink": 1}}, "lacks the keys 'gaussian'")],
 )
 def test_a_bad_suite_is_refused(tmp_path, change, message):
     path = tmp_path / "s.yaml"

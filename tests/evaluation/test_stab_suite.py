@@ -307,7 +307,7 @@ def test_a_callable_that_does_not_fit_is_told_why(suite, corpus, name, error, me
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 1 is not JSON"),
+        ("{", "line 1 is not valid JSON"),
         ('{"audio_filepath": "a.wav", "group": "a"}', "must be an object with audio_filepath, parts and group"),
         ('{"audio_filepath": "long-0.wav", "group": "a", "parts": ["lang"]}', "unknown part 'lang'; did you mean"),
         ('{"audio_filepath": "long-0.wav", "group": "a", "parts": []}', "parts must be a list"),

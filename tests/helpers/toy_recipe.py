@@ -35,7 +35,7 @@ data:
 def toy_family(monkeypatch):
     """The toy family is registered, and random numbers and what seeding leaves are given back."""
     families = dict(registry._added_families)
-    registry.register(toy_training.ToyChunks)
+    registry.register(toy_training.ToyChunks, replace=True)
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.setenv(name, "0")
     # Lightning calls something of jsonargparse that has another name now.

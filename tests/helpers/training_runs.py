@@ -53,7 +53,7 @@ def train(
     for text in ADVICE:
         warnings.filterwarnings("ignore", text)
     if toy_training.ToyChunks.family not in registry.families():
-        registry.register(toy_training.ToyChunks)
+        registry.register(toy_training.ToyChunks, replace=True)
     seed_everything(1, verbose=False)
     module = getattr(toy_training, kind)(
         **{"config": {"quantizer": VQ}, "optimizer": OptimizerConfig(lr=3e-3, total_steps=30), **(model or {})}

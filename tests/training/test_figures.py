@@ -27,7 +27,7 @@ QUANTIZERS = [
 @pytest.fixture(autouse=True)
 def family():
     families = dict(registry._added_families)
-    registry.register(toy_training.ToyChunks)
+    registry.register(toy_training.ToyChunks, replace=True)
     with process_random.preserved():
         yield
     registry._added_families.clear()

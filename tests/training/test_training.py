@@ -35,7 +35,7 @@ QUANTIZERS = [
 def family():
     """The toy family is registered, and random numbers are given back."""
     families = dict(registry._added_families)
-    registry.register(toy_training.ToyChunks)
+    registry.register(toy_training.ToyChunks, replace=True)
     with process_random.preserved():
         yield
     registry._added_families.clear()

@@ -74,12 +74,12 @@ def push(model: str, repo: str, json: bool, **options: Any) -> None:
 def _push_folder(tokenizer: Tokenizer, folder: Path, repo: str, options: dict[str, Any]) -> PushResult:
     """Publish a folder of the user's as it is, with a card that stays there if it lacks one."""
     from zoo import hub
-    from zoo.hub.card import write_card
+    from zoo.hub.card import card_for, write_card
 
     has_card = (folder / hub.CARD).exists()
     card = write_card(tokenizer, folder, repo)
     try:
-        result = hub.push(folder, repo, **options)
+        result = hub.push(folder, repo, facts=card_for(tokenizer, repo), **options)
     except BaseException:
         if not has_card:
             card.unlink(missing_ok=True)

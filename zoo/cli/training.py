@@ -15,7 +15,7 @@ __all__ = ["fit", "test", "validate"]
 _RECIPE = "recipe:"
 _OVERRIDES = (
     "\n\nEvery value of the file can be given on the command line as well, by its place in it: "
-    "--trainer.max_steps 100. Files and options given later win; mappings merge at any depth, and null empties one. "
+    "--trainer.max_steps 100. Files and options given later win; mappings merge at any depth. "
     "`zoo {0} --full-help` lists everything, "
     "`zoo {0} --config FILE --print_config` shows what results. The file names Python classes: use your own or one "
     "you trust."
@@ -34,7 +34,7 @@ def fit(arguments: Sequence[str]) -> None:
         _FIT,
         """
         zoo fit --config recipe:stabletoken/nano
-        zoo fit --config my.yaml --trainer.max_steps 100 --model.config.quantizer.num_voters 3
+        zoo fit --config my.yaml --model.config.quantizer.num_voters 3
         zoo fit --config my.yaml --ckpt_path last
         """,
         arguments,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from zoo.checkpoint.atomic import STAGING
 from zoo.errors import CheckpointError, HubError, ZooError
-from zoo.hub.card_text import refreshed
+from zoo.hub.card_text import BLOCK, refreshed
 from zoo.strict import decode, read_text
 
 __all__ = ["HubLocation", "PushResult", "Snapshot", "complete", "download", "parse_uri", "push"]
@@ -192,6 +192,7 @@ def push(
     message: str = "Upload tokenizer",
     create: bool = True,
     change_licence: bool = False,
+    facts: str | None = None,
 ) -> PushResult:
     """Publish a checkpoint folder in one commit.
 
@@ -208,6 +209,7 @@ def push(
         message: The commit message.
         create: Whether to create the repository if there is none.
         change_licence: Whether the licence that the repository's card states may become another.
+        facts: A card whose blocks are taken if the folder's own card has none.
 
     Raises:
         CheckpointError: If the folder is not a checkpoint folder, or has files that must not be published.
@@ -239,6 +241,8 @@ def push(
             with tempfile.TemporaryDirectory() as scratch:
                 there = Path(api.hf_hub_download(repo_id, CARD, revision=head.sha, local_dir=scratch)).read_bytes()
             new = read_text(Path(folder) / CARD, HubError)
+            if facts is not None and BLOCK.search(new) is None:
+                new = facts
             card = refreshed(decode(there, f"{CARD} of {repo_id}", HubError), new, change_licence=change_licence)
             contents[CARD] = card.encode()
             if contents[CARD] == there:

@@ -47,13 +47,13 @@ def read_text(path: str | os.PathLike[str], error: type[ZooError] = ConfigError,
     try:
         if not path.is_file():  # opening a pipe would wait for its writer, and a device may never end
             there = path.exists() or path.is_symlink()
-            raise error(f"{shown(str(path))} {'is not a regular file' if there else 'does not exist'}.")
+            raise error(f"{_named(path)} {'is not a regular file' if there else 'does not exist'}.")
         with path.open("rb") as file:
             content = file.read(most + 1)
     except (OSError, ValueError) as problem:
         if isinstance(problem, ZooError):
             raise
-        raise error(f"{shown(str(path))} cannot be read: {_reason(problem)}.") from problem
+        raise error(f"{_named(path)} cannot be read: {_reason(problem)}.") from problem
     if len(content) > most:
         raise error(f"{path} has more than {most} bytes, which no such file takes.")
     return decode(content, str(path), error)
@@ -122,3 +122,8 @@ def _reason(problem: Exception) -> str:
     """Return what a foreign error says, in a line."""
     text = getattr(problem, "strerror", None) or str(problem).partition("\n")[0] or type(problem).__name__
     return f"{text:.200}".rstrip(".")
+
+
+def _named(path: Path) -> str:
+    """Return a path in quotes, whole, with what could not be seen or would control a terminal escaped."""
+    return ascii(str(path)) if not str(path).isprintable() else repr(str(path))

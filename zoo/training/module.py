@@ -148,7 +148,7 @@ class TokenizerModule(LightningModule):
         quantizer: Any = self.tokenizer.quantizer
         one_book = quantizer.num_codebooks == 1
         ids = quantized.ids if mask is None else quantized.ids[mask]
-        ids = ids.reshape(-1) if one_book else ids.reshape(-1, ids.shape[-1])
+        ids = ids.reshape(-1) if one_book else ids.flatten(0, -2)  # of no codebooks, (N, 0)
         if quantizer.num_codebooks * quantizer.codebook_size > MOST_COUNTED:
             for name, value in quantized.stats.items():
                 self._log(name, value)

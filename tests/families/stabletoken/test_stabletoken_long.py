@@ -135,7 +135,7 @@ class TestCounts:
             soundfile.write("empty.wav", np.zeros(0, np.float32), 16000)
         with pytest.raises(InputError, match=r"empty\.wav"):
             tokenizer.encode("empty.wav")
-        with pytest.raises(InputError, match=r"cannot be read|holds no samples"):
+        with pytest.raises(InputError, match=r"is empty|holds no samples"):
             list(tokenizer.encode_chunks("empty.wav", **TINY_CHUNKS))
         assert main(["encode", "model", "empty.wav", "-o", "x.zoo"]) == 1
         assert "empty.wav" in capsys.readouterr().err

@@ -68,7 +68,7 @@ class TestData:
         ("line", "message"),
         [
             ("", "lists nothing"),
-            ("{", "line 1 is not JSON"),
+            ("{", "line 1 is not valid JSON"),
             ("[]", "object"),
             ('{"duration": 1}', "audio_filepath"),
             ('{"audio_filepath": "a.wav", "duration": 0}', "above 0"),

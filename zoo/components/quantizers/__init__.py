@@ -1,7 +1,7 @@
 """Quantizers: from vectors to ids and back.
 
     quantizer = build({"kind": "fsq", "levels": [8, 8, 8, 5, 5, 5]})
-    codes, ids, losses, stats = quantizer(z, mask)      # training and evaluation
+    codes, ids, losses, stats, _ = quantizer(z, mask)   # training and evaluation, see `Quantized`
     ids = quantizer.ids(z)                              # the same ids for a vector whatever is around it
     codes = quantizer.codes(ids)
 
