@@ -106,8 +106,8 @@ def test_wrong_usage_is_2(capsys):
     cases = {
         "encod": ["there is no command 'encod'; did you mean 'encode'"],
         "--bogus": ["there is no option '--bogus'"],
-        "encode": ["MODEL and INPUT and -o OUT.zoo must be given. See `zoo encode --help`."],
-        "encode beast a.npy": ["-o OUT.zoo must be given"],
+        "encode": ["MODEL and INPUT and -o OUT must be given. See `zoo encode --help`."],
+        "encode beast a.npy": ["-o OUT must be given"],
         "encode beast a.npy -o out.txt": ["-o", "'out.txt'", "must end in .zoo"],
         "encode beast a.npy -o x.zoo --batch-size 0": ["--batch-size: '0' is not a whole number of 1 or more"],
         "encode beast a.npy -o x.zoo --batch-size 1.5": ["'1.5' is not a whole number"],

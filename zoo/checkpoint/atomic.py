@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from zoo.errors import CheckpointError, ZooError
 
@@ -23,7 +23,7 @@ try:
 except ImportError:  # Windows
     _locks = None  # type: ignore[assignment]
 
-__all__ = ["STAGING", "staging", "write_whole"]
+__all__ = ["STAGING", "staging", "write_whole", "writing"]
 
 fcntl: Any = _locks
 
@@ -54,12 +54,14 @@ def staging(folder: Path, prefix: str = STAGING) -> Iterator[Path]:
             os.close(lock)
 
 
-def write_whole(target: Path, content: bytes, overwrite: bool) -> None:
-    """Write a file, all of it or nothing, with the permissions that the process gives new files.
+@contextmanager
+def writing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
+    """Open a file to be written, that is there under its name once all of it is: if the context ends without an error.
+
+    It gets the permissions that the process gives new files.
 
     Args:
         target: The file.
-        content: What is to be in it.
         overwrite: Replace a file that is there.
 
     Raises:
@@ -72,7 +74,7 @@ def write_whole(target: Path, content: bytes, overwrite: bool) -> None:
         staged, handle = _new_file(target)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
                 if fcntl is not None:  # while it is locked; elsewhere open files cannot be renamed
@@ -86,6 +88,21 @@ def write_whole(target: Path, content: bytes, overwrite: bool) -> None:
         if isinstance(error, ZooError):
             raise
         raise CheckpointError(f"{target} cannot be written: {error.strerror or error}.") from error
+
+
+def write_whole(target: Path, content: bytes, overwrite: bool) -> None:
+    """Write a file, all of it or nothing; see `writing`.
+
+    Args:
+        target: The file.
+        content: What is to be in it.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        CheckpointError: It exists and `overwrite` is not set, or it cannot be written.
+    """
+    with writing(target, overwrite) as file:
+        file.write(content)
 
 
 def _new_file(target: Path) -> tuple[Path, int]:

@@ -45,7 +45,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "list": Command("zoo.cli.list_models", "show the models that can be loaded by name"),
-    "info": Command("zoo.cli.info", "show what is known about one model"),
+    "info": Command("zoo.cli.info", "show what is known about one model or token file"),
     "encode": Command("zoo.cli.encode", "turn files into tokens"),
     "decode": Command("zoo.cli.decode", "turn tokens back into files"),
     "fit-actions": Command("zoo.cli.fit_actions", "fit a tokenizer to your own robot's actions"),

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     parser = Parser(
         "encode",
-        "MODEL INPUT... -o OUT.zoo",
+        "MODEL INPUT... -o OUT",
         "Turn files into tokens, and store the tokens of all of them in one file, from\n"
         "which `zoo decode` makes files again.\n\n"
         "An input is a file, or a folder, of which all sounds, pictures or videos are\n"
@@ -44,10 +44,15 @@ def main(arguments: Sequence[str]) -> None:
         "files, folders of npy files, and LeRobotDatasets; each episode is an item.\n"
         "Nothing is resampled, resized or cut unless an option says so.\n\n"
         "The token file names the model, and the inputs without their folders. If the\n"
-        "model is a folder of yours, it says where that is.",
+        "model is a folder of yours, it says where that is. `zoo info OUT` shows what it\n"
+        "says, and in Python zoo.tokenfile.load(OUT) reads it, ids and all.\n\n"
+        "For other programs, the ids can be written as JSON lines, Parquet or NumPy\n"
+        "arrays instead: with names, lengths and the facts of the model, but they cannot\n"
+        "be decoded from. What is in them: help('zoo.tokenfile.tables').",
         """
         zoo encode beast episodes.npz -o episodes.zoo
         zoo encode ./my-robot lerobot-dataset/ -o train.zoo --split train
+        zoo encode MODEL corpus/ -o ids.jsonl
         zoo encode MODEL talk.wav interview.mp3 -o talks.zoo --resample --mix-down
         zoo encode MODEL photos/ -o photos.zoo --resize cut --device cuda
         """,
@@ -55,9 +60,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files or folders")
     parser.add_argument(
-        "-o", "--output", metavar="OUT.zoo", required=True, type=_token_path, help="token file to write (required)"
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        type=_token_path,
+        help="file to write (required): .zoo, which can be decoded, or .jsonl, .parquet, .npz",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT.zoo if it is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
     parser.add_argument("--device", default="cpu", metavar="NAME", help=DEVICE_HELP)
     parser.add_argument(
         "--batch-size",
@@ -88,9 +98,15 @@ def main(arguments: Sequence[str]) -> None:
     encode(reading=reading, **values)
 
 
+_SUFFIXES = (".zoo", ".jsonl", ".parquet", ".npz")  # of `zoo.tokenfile`, whose import takes seconds
+
+
 def _token_path(value: str) -> str:
-    if not value.endswith(".zoo"):
-        raise ArgumentTypeError(f"{value!r} is not the name of a token file, it must end in .zoo")
+    if not value.endswith(_SUFFIXES):
+        raise ArgumentTypeError(
+            f"{value!r} is not the name of a token file, it must end in .zoo, or in {', '.join(_SUFFIXES[1:])} for ids "
+            "alone"
+        )
     return value
 
 
@@ -128,7 +144,12 @@ def encode(
     """Encode files, write a token file, and print what it holds."""
     target = Path(output)
     _check_target(target, overwrite)
+    from zoo import tokenfile
     from zoo.modalities.action import ActionTokenizer
+    from zoo.tokenfile import tables
+
+    if target.suffix != tokenfile.SUFFIX:
+        tables.require_writable(target)
 
     tokenizer = load_model(model, device, decoder=False)
     if overlap is not None and "overlap" not in option_names(tokenizer.encode_options):
@@ -144,10 +165,12 @@ def encode(
                 "those before it, as of a robot at rest. Decode in Python, tokenizer.decode(tokens, start=…)."
             )
 
-    from zoo import tokenfile
-
     tokens, costs, rates = _encode(tokenizer, items, batch_size, options)
-    tokenfile.save(target, tokens, tokenizer, [item.name for item in items], rates=rates, overwrite=overwrite)
+    names = [cost.name for cost in costs]
+    if target.suffix == tokenfile.SUFFIX:
+        tokenfile.save(target, tokens, tokenizer, names, rates=rates, overwrite=overwrite)
+    else:
+        tables.save(target, tokenfile.collect(tokens, tokenizer, names, rates=rates), overwrite=overwrite)
     summary = _summary(tokenizer, target, costs)
     if json:
         per_item = [{**vars(cost), "compression": cost.compression} for cost in costs]

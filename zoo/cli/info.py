@@ -1,8 +1,9 @@
-"""`zoo info`: what is known about one model."""
+"""`zoo info`: what is known about one model, or what a token file says of itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli._models import MODEL_HELP, load_model
@@ -28,33 +29,81 @@ _KNOWN = (
 )
 
 
+_FILE_SUFFIXES = (".zoo", ".jsonl", ".parquet", ".npz")
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     parser = Parser(
         "info",
-        "MODEL",
+        "MODEL|FILE",
         "Show what is known about one model: its tokens, size, source, licence, and what\n"
         "it was made from. A model that would have to be downloaded is not, unless it is\n"
-        "named by its hf:// address or with --download; its tokens are then not shown.",
+        "named by its hf:// address or with --download; its tokens are then not shown.\n\n"
+        "Of a file that `zoo encode` wrote, .zoo, .jsonl, .parquet or .npz, show what is in\n"
+        "it, and which model it is of.",
         """
         zoo info beast
         zoo info ./my-robot --json
         zoo info hf://owner/repo@v1.0
+        zoo info tokens.zoo
         """,
     )
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("model", metavar="MODEL", help=f"{MODEL_HELP}; or a token file")
     parser.add_argument("--download", action="store_true", help="download the model if it is not there yet")
     parser.add_json()
     info(**parser.values(arguments))
 
 
 def info(model: str, download: bool, json: bool) -> None:
-    """Print what is known about a model."""
+    """Print what is known about a model, or about what a file of tokens holds."""
+    if (path := Path(model)).suffix in _FILE_SUFFIXES and not path.is_dir():
+        facts = _file_facts(path)
+        if json:
+            print_json(facts)
+        else:
+            print_facts(model, _shown_file(facts))
+        return
     facts = _facts(model, download)
     if json:
         print_json(facts)
     else:
         print_facts(facts["name"], _shown(facts))
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    """Return what a token file, which is read and checked as a whole, or a table of ids says of itself."""
+    from zoo import tokenfile
+    from zoo.tokenfile import tables
+
+    if path.suffix != tokenfile.SUFFIX:
+        return {**tables.read_metadata(path).to_dict(), "bytes": path.stat().st_size}
+    file = tokenfile.load(path)
+    facts = tables.metadata(file).to_dict()
+    del facts["library_version"]  # the one that runs, not the one that wrote
+    return {
+        **facts,
+        "format": tokenfile.FORMAT,
+        "format_version": tokenfile.FORMAT_VERSION,
+        "bytes": path.stat().st_size,
+    }
+
+
+def _shown_file(facts: dict[str, Any]) -> dict[str, str]:
+    spec = facts["spec"]
+    shown = {
+        "holds": f"{facts['format']}, {size(facts['bytes'], 'B')}",
+        "items": number(facts["items"]),
+        "ids": number(facts["tokens"]),
+        "grid": " × ".join(map(str, facts["grid"] or ())),
+        "made by": f"{facts['model']}{f', in fast mode, {fast}' if (fast := facts['fast_dtype']) else ''}",
+        "source": facts["source"],
+        "fingerprint": facts["fingerprint"],
+        "modality": spec["modality"],
+        "licence": spec["licence"],
+        **_shown_spec(spec),
+    }
+    return {name: value for name, value in shown.items() if value}
 
 
 def _facts(model: str, download: bool) -> dict[str, Any]:

@@ -38,6 +38,8 @@ Keys of `facts`:
   (B,).
 * `fast_dtype`, string, or null or absent: "bfloat16" and the like, of the weights of a tokenizer in fast mode
   (`zoo.load(…, exact=False)`), whose ids may depend in a few places on the batch they were in. Absent in exact mode.
+
+For programs that know nothing of it, `zoo.tokenfile.tables` writes the same as JSON lines, Parquet or NumPy arrays.
 """
 
 from __future__ import annotations
@@ -56,24 +58,23 @@ import torch
 from safetensors import numpy, safe_open
 
 from zoo import config as configs
-from zoo import registry
 from zoo.checkpoint.atomic import write_whole
-from zoo.checkpoint.fingerprint import fingerprint, fingerprint_in
+from zoo.checkpoint.fingerprint import fingerprint
 from zoo.components.exact.modes import FAST_DTYPES
 from zoo.errors import CheckpointError, ConfigError, TokenError, ZooError
 from zoo.spec import TokenSpec
+from zoo.tokenfile.content import TokenFile, check_name, collect, require_consistent
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Conditions, Tokens, bits
 from zoo.tokens.checks import require_lengths, require_padding
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "SUFFIX", "TokenFile", "check_name", "fingerprint", "load", "save"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "SUFFIX", "TokenFile", "check_name", "collect", "fingerprint", "load", "save"]
 
 FORMAT = "tokenizer-zoo tokens"
 FORMAT_VERSION = 1
 SUFFIX = ".zoo"
 
 _TENSORS = ("ids", "lengths", "signal_lengths", "condition_states", "condition_lengths")
-_MAX_NAME_BYTES = 1024
 _MAX_HEADER_BYTES = 100_000_000  # what readers of safetensors accept
 _FAST_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FAST_DTYPES}
 
@@ -95,50 +96,6 @@ class _Facts:
     rates: tuple[float | None, ...] | None
     captions: tuple[str, ...] | None = None
     fast_dtype: str | None = None
-
-
-@dataclass(frozen=True)
-class TokenFile:
-    """What a token file holds.
-
-    Args:
-        tokens: The tokens of all items.
-        model: Name of the tokenizer that made them.
-        source: Where it can be had: what `zoo.load` takes, or "" if nobody knows.
-        fingerprint: Its weights and settings, as `fingerprint` gives them.
-        spec: Facts about its tokens.
-        names: One relative path an item.
-        rates: Samples, frames or commands a second of each signal, None where unknown.
-        fast_dtype: Of the weights of a tokenizer in fast mode; None if the ids are exact.
-    """
-
-    tokens: Tokens
-    model: str
-    source: str
-    fingerprint: str
-    spec: TokenSpec
-    names: tuple[str, ...]
-    rates: tuple[float | None, ...]
-    fast_dtype: torch.dtype | None = None
-
-    def require_made_by(self, tokenizer: Tokenizer) -> None:
-        """Raise `TokenError` if a tokenizer has other weights or settings than the one that made the tokens.
-
-        One that made them without its decoder has said nothing of that, and any decoder of its ids will do. Ids are
-        ids: in which mode they were made does not matter.
-        """
-        if tokenizer.fast_dtype not in (None, torch.float32, self.fast_dtype):
-            raise TokenError(
-                f"{tokenizer.name} has weights rounded to {tokenizer.fast_dtype} for fast mode, and nobody can tell "
-                "whether they are those that made these tokens: load it without dtype."
-            )
-        found = fingerprint_in(tokenizer, self.fast_dtype)
-        if self.fingerprint not in (found, fingerprint_in(tokenizer, self.fast_dtype, decoder=False)):
-            raise TokenError(
-                f"these tokens were made by {self.model} with the fingerprint {self.fingerprint[:12]}, and "
-                f"{tokenizer.name} from {tokenizer.source or 'memory'} has {found[:12]}: its weights or settings "
-                "differ, and it would decode them to something else."
-            )
 
 
 def save(
@@ -171,26 +128,22 @@ def save(
     from zoo import __version__
 
     target = Path(path)
-    tokens = tokenizer.as_tokens(tokens).to("cpu")
-    if not len(tokens):
-        raise TokenError("there is nothing to store: the tokens have no items.")
-    names = [f"item_{number:06d}" for number in range(len(tokens))] if names is None else list(names)
-    rates = [None if rate is None else float(rate) for rate in rates or ()]
-    rates = None if all(rate is None for rate in rates) else rates
+    file = collect(tokens, tokenizer, names, rates=rates)
+    tokens = file.tokens
     facts = _Facts(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         library_version=__version__,
-        model=tokenizer.name,
-        source=_source(tokenizer),
-        fingerprint=fingerprint(tokenizer),
-        spec=tokenizer.spec,
+        model=file.model,
+        source=file.source,
+        fingerprint=file.fingerprint,
+        spec=file.spec,
         grid=tokens.grid,
         base=0,
-        names=tuple(names),
-        rates=None if rates is None else tuple(rates),
+        names=file.names,
+        rates=None if set(file.rates) == {None} else file.rates,
         captions=None if tokens.conditions is None else tokens.conditions.captions,
-        fast_dtype=None if tokenizer.is_exact else str(tokenizer.fast_dtype).removeprefix("torch."),
+        fast_dtype=file.fast_name,
     )
     lengths = tokens.lengths.numpy()
     arrays = {"ids": bits.shrink(tokens.ids[tokens.mask].numpy(), tokens.codebook_size), "lengths": lengths}
@@ -198,7 +151,6 @@ def save(
         arrays["signal_lengths"] = tokens.signal_lengths.numpy()
     if tokens.conditions is not None:
         arrays |= tokens.conditions.to_arrays()
-    _require_consistent(facts, len(lengths), int(lengths.max()))
     require_padding(tokens.ids.numel(), arrays["ids"].size)
     require_lengths(facts.spec, lengths, arrays.get("signal_lengths"))
     stated = configs.to_dict(facts)
@@ -233,42 +185,12 @@ def load(path: str | os.PathLike[str]) -> TokenFile:
     facts = _read_facts(source, metadata, arrays)
     try:
         tokens = _tokens(arrays, facts)
-        _require_consistent(facts, len(tokens), int(tokens.lengths.max()))
+        require_consistent(facts.names, facts.rates, facts.grid, len(tokens), int(tokens.lengths.max()))
     except TokenError as error:
         raise TokenError(f"{source}: {error}") from error
     rates = facts.rates or (None,) * len(tokens)
     fast = None if facts.fast_dtype is None else _FAST_DTYPES[facts.fast_dtype]
     return TokenFile(tokens, facts.model, facts.source, facts.fingerprint, facts.spec, facts.names, rates, fast)
-
-
-def check_name(name: Any) -> None:
-    """Raise `TokenError` if a name could lead out of the folder that it is decoded into, or cannot be a file's."""
-    rule = "names are relative paths in UTF-8, with / between folders, without '.', '..' and control characters"
-    if not isinstance(name, str):
-        raise TokenError(f"{rule}; got {type(name).__name__}.")
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        size = 0  # a file name that is not UTF-8
-    parts = name.split("/")
-    controls = any(character < " " or "\x7f" <= character < "\xa0" for character in name)
-    if not 0 < size <= _MAX_NAME_BYTES or {"", ".", ".."} & set(parts) or "\\" in name or controls:
-        raise TokenError(f"{rule}; got {name!r:.80}.")
-
-
-def _source(tokenizer: Tokenizer) -> str:
-    """Return where a tokenizer can be had again, if possible as a name that means the same on another machine."""
-    source = tokenizer.source
-    if not source or source.startswith("hf://"):
-        return source
-    folder = Path(source).resolve()
-    try:
-        entry = registry.model(tokenizer.name)
-        if entry.is_shipped and entry.folder.resolve() == folder:
-            return entry.name
-    except ZooError:  # a name of the user's own
-        pass
-    return str(folder)
 
 
 def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
@@ -367,18 +289,3 @@ def _tokens(arrays: dict[str, np.ndarray], facts: _Facts) -> Tokens:
         0,
         Conditions.from_arrays(facts.captions, states, state_lengths, len(lengths)),
     )
-
-
-def _require_consistent(facts: _Facts, count: int, longest: int) -> None:
-    """Raise `TokenError` if names, rates or grid do not fit `count` items of up to `longest` positions."""
-    if len(facts.names) != count:
-        raise TokenError(f"{count} items need as many names, got {len(facts.names)}.")
-    for name in facts.names:
-        check_name(name)
-    if facts.rates is not None and len(facts.rates) != count:
-        raise TokenError(f"{count} items need as many rates, got {len(facts.rates)}.")
-    for rate in facts.rates or ():
-        if rate is not None and not (rate > 0 and math.isfinite(rate)):
-            raise TokenError(f"rates must be above 0, or None if unknown, got {rate}.")
-    if facts.grid is not None and (not facts.grid or min(facts.grid) < 1 or math.prod(facts.grid) != longest):
-        raise TokenError(f"a grid of {list(facts.grid)} does not have the {longest} positions of the longest item.")
