@@ -154,7 +154,7 @@ def test_x12_long_files_are_not_held_together(work, monkeypatch):
         write(work / "in" / f"{number}.wav", "speech")
     ok("encode", "../models/speech", "in", "-o", "x.zoo")
     largest = max(len(media.read_audio(path)[0][0]) for path in Path("in").iterdir())
-    monkeypatch.setattr("zoo.cli.encode._MOST_VALUES", 2 * largest)
+    monkeypatch.setattr("zoo.cli._encoding._MOST_VALUES", 2 * largest)
     sizes, encode = [], toy.ToySpeech.encode
     monkeypatch.setattr(toy.ToySpeech, "encode", lambda self, x: sizes.append(len(x)) or encode(self, x))
     ok("encode", "../models/speech", "in", "-o", "y.zoo")

@@ -5,31 +5,25 @@ from __future__ import annotations
 import math
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from zoo.cli._inputs import add_action_arguments, as_flags, find_items
+from zoo.cli._inputs import add_action_arguments, find_items, with_skip_bad
 from zoo.cli._models import DEVICE_HELP, MODEL_HELP, load_model
-from zoo.cli._output import count, note, number, print_facts, print_json, print_table, size, ticking
+from zoo.cli._output import count, note, number, print_facts, print_json, print_table, size
 from zoo.cli._parser import Parser, positive_int
-from zoo.errors import CheckpointError, ConfigError, InputError, ZooError
+from zoo.errors import CheckpointError, ConfigError, InputError
 from zoo.spec import option_names
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from zoo.data.signals import Reading, Recording
+    from zoo.cli._encoding import Cost
+    from zoo.cli._inputs import LeftOut
+    from zoo.data.signals import Reading
     from zoo.tokenizer import Tokenizer
-    from zoo.tokens import Tokens
-
-    _Read = tuple[Recording, Tensor | Iterator[Tensor], float | None]
 
 __all__ = ["encode", "main"]
-
-_MOST_CLIPPED = 0.05
-"""Share of the data that may be clipped without a word: quantiles of 1 and 99 % leave 2 %."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -54,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
         zoo encode ./my-robot lerobot-dataset/ -o train.zoo --split train
         zoo encode MODEL corpus/ -o ids.jsonl
         zoo encode MODEL talk.wav interview.mp3 -o talks.zoo --resample --mix-down
-        zoo encode MODEL photos/ -o photos.zoo --resize cut --device cuda
+        zoo encode MODEL photos/ -o photos.zoo --resize cut --skip-bad --device cuda
         """,
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
@@ -77,6 +71,11 @@ def main(arguments: Sequence[str]) -> None:
         help="items at a time; a matter of speed and memory only (default: %(default)s)",
     )
     parser.add_argument("--keep-folders", action="store_true", help="store the inputs' folders as part of their names")
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out what cannot be read or encoded, and say at the end what and why",
+    )
     parser.add_argument("--bits", action="store_true", help="also print tokens, bits and compression of each item")
     parser.add_json()
     group = parser.add_argument_group("making an input fit the model")
@@ -110,25 +109,6 @@ def _token_path(value: str) -> str:
     return value
 
 
-# A batch is padded to its longest item, and copied: what would be larger than 17 minutes of speech goes in parts.
-_MOST_VALUES = 1 << 24
-
-
-@dataclass(frozen=True)
-class _Cost:
-    """What an item was, and what its tokens cost; `bits` is log2 V for each token."""
-
-    name: str
-    tokens: int
-    bits: float
-    raw_bits: int
-    seconds: float | None
-
-    @property
-    def compression(self) -> float | None:
-        return self.raw_bits / self.bits if self.bits else None
-
-
 def encode(
     model: str,
     inputs: Sequence[str],
@@ -140,11 +120,13 @@ def encode(
     json: bool,
     reading: Reading,
     overlap: float | None = None,
+    skip_bad: bool = False,
 ) -> None:
     """Encode files, write a token file, and print what it holds."""
     target = Path(output)
     _check_target(target, overwrite)
     from zoo import tokenfile
+    from zoo.cli._encoding import encode_items
     from zoo.modalities.action import ActionTokenizer
     from zoo.tokenfile import tables
 
@@ -155,7 +137,8 @@ def encode(
     if overlap is not None and "overlap" not in option_names(tokenizer.encode_options):
         raise ConfigError(f"{tokenizer.name} does not cut what is long into pieces: leave --overlap out.")
     options = {} if overlap is None else {"overlap": overlap}
-    items = find_items(tokenizer, inputs, reading)
+    left_out: list[LeftOut] | None = [] if skip_bad else None
+    items = find_items(tokenizer, inputs, reading, left_out)
     if isinstance(tokenizer, ActionTokenizer):
         for item in items:
             tokenizer.require_order(item.dof_names)
@@ -165,13 +148,19 @@ def encode(
                 "those before it, as of a robot at rest. Decode in Python, tokenizer.decode(tokens, start=…)."
             )
 
-    tokens, costs, rates = _encode(tokenizer, items, batch_size, options)
+    try:
+        tokens, costs, rates = encode_items(tokenizer, items, batch_size, options, left_out)
+    except InputError as error:
+        _tell(left_out)
+        if skip_bad or len(items) == 1:
+            raise
+        raise with_skip_bad(error, len(items)) from error
     names = [cost.name for cost in costs]
     if target.suffix == tokenfile.SUFFIX:
         tokenfile.save(target, tokens, tokenizer, names, rates=rates, overwrite=overwrite)
     else:
         tables.save(target, tokenfile.collect(tokens, tokenizer, names, rates=rates), overwrite=overwrite)
-    summary = _summary(tokenizer, target, costs)
+    summary = {**_summary(tokenizer, target, costs), "left_out": [one._asdict() for one in left_out or ()]}
     if json:
         per_item = [{**vars(cost), "compression": cost.compression} for cost in costs]
         print_json({**summary, **({"per_item": per_item} if bits else {})})
@@ -179,6 +168,13 @@ def encode(
     if bits:
         _print_costs(costs)
     _print_summary(tokenizer, summary, costs)
+    _tell(left_out)
+
+
+def _tell(left_out: Sequence[LeftOut] | None) -> None:
+    """Say on stderr what was left out."""
+    for one in left_out or ():
+        note(f"left out {one.name}: {one.reason}")
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
@@ -193,109 +189,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise CheckpointError(f"the folder {target.parent} cannot be written to: choose another one.")
 
 
-def _encode(
-    tokenizer: Tokenizer, items: list[Recording], batch_size: int, options: dict[str, float]
-) -> tuple[Tokens, list[_Cost], list[float | None]]:
-    import torch
-
-    from zoo.data import signals
-    from zoo.modalities.action import ActionTokenizer
-    from zoo.modalities.speech import SegmentedSpeechTokenizer
-    from zoo.tokens import Tokens
-
-    clipped: list[float] = []
-    kind = signals.of(tokenizer.spec.modality)
-    parts: list[Tokens] = []
-    costs: list[_Cost] = []
-    rates: list[float | None] = []
-    grid_of: dict[tuple[int, ...] | None, str] = {}
-    with torch.no_grad(), ticking("encoding", len(items)) as ticker:
-        # Segments that have nothing in common need not be there at the same time.
-        streams = isinstance(tokenizer, SegmentedSpeechTokenizer) and not options.get("overlap")
-        for group in _batches(items, batch_size, kind.padding is None, streams):
-            batch: list[Any] = [signal for _, signal, _ in group]
-            before: dict[str, Any] = {}
-            if isinstance(tokenizer, ActionTokenizer):
-                before = tokenizer.at_rest(torch.stack([signal[0] for signal in batch]))
-            try:
-                if isinstance(tokenizer, SegmentedSpeechTokenizer) and not isinstance(batch[0], torch.Tensor):
-                    tokens = tokenizer.encode_stream(batch[0]).to("cpu")
-                else:
-                    tokens = tokenizer.encode(batch, **options, **before).to("cpu")
-            except InputError as error:
-                raise _located(error, tokenizer, group) from error
-            if isinstance(tokenizer, ActionTokenizer):
-                clipped.append(tokenizer.clipped_share(batch, **before) * len(batch))
-            grid_of.setdefault(tokens.grid, group[0][0].name)
-            if len(grid_of) > 1:
-                shapes = " and ".join(f"{grid} ({name})" for grid, name in grid_of.items())
-                raise InputError(f"a token file has one grid, these items differ: {shapes}. Encode them apart.")
-            for (item, signal, rate), one in zip(group, tokens, strict=True):
-                count = int(one.lengths[0]) * one.num_codebooks
-                if isinstance(signal, torch.Tensor):
-                    size, seconds = signal.numel(), kind.seconds(signal, rate)
-                else:
-                    size = int(cast("torch.Tensor", one.signal_lengths)[0])
-                    seconds = size / rate if rate else None
-                raw_bits = size * kind.raw_bits
-                costs.append(_Cost(item.name, count, float(one.num_bits[0]), raw_bits, seconds))
-                rates.append(rate)
-            parts.append(tokens)
-            ticker.advance(len(group))
-    if (share := sum(clipped) / len(items)) > _MOST_CLIPPED:
-        note(
-            f"WARNING: {share:.0%} of the data lies outside what {tokenizer.name} was fitted on and is clipped: check "
-            "its unit, or fit a tokenizer on data like it."
-        )
-    return Tokens.cat(parts), costs, rates
-
-
-def _batches(items: list[Recording], batch_size: int, by_shape: bool, streams: bool) -> Iterator[list[_Read]]:
-    """Read items and yield them in batches; pictures of different sizes cannot be in one, nor much that is long.
-
-    With `streams`, what may be too long to be held is alone, and not read yet.
-    """
-    batch: list[_Read] = []
-    longest, shape = 0, None
-    for item in items:
-        try:
-            if streams and item.blocks is not None:
-                if batch:
-                    yield batch
-                    batch, longest = [], 0
-                yield [(item, *item.blocks())]
-                continue
-            signal, rate = item.read()
-        except InputError as error:
-            raise InputError(as_flags(str(error))) from error
-        longest = max([signal.numel(), longest])
-        is_full = len(batch) == batch_size or (len(batch) + 1) * longest > _MOST_VALUES
-        if batch and (is_full or (by_shape and signal.shape != shape)):
-            yield batch
-            batch, longest = [], signal.numel()
-        shape = signal.shape
-        batch.append((item, signal, rate))
-    if batch:
-        yield batch
-
-
-def _located(error: InputError, tokenizer: Tokenizer, group: list[_Read]) -> InputError:
-    """Return an error that names the item: encoding one item alone fails just as it does in a batch."""
-    from zoo.modalities.action import ActionTokenizer
-
-    for item, signal, _ in group:
-        if isinstance(signal, Iterator):
-            return InputError(as_flags(f"{item.name}: {error}"))
-        before = tokenizer.at_rest(signal[:1]) if isinstance(tokenizer, ActionTokenizer) else {}
-        try:
-            tokenizer.encode([signal], **before)
-        except ZooError as alone:
-            text = str(alone).removeprefix("item 0: ").removeprefix("item 0, ")
-            return InputError(f"{item.name}: {text}")
-    return error
-
-
-def _summary(tokenizer: Tokenizer, target: Path, costs: list[_Cost]) -> dict[str, Any]:
+def _summary(tokenizer: Tokenizer, target: Path, costs: list[Cost]) -> dict[str, Any]:
     bits = sum(cost.bits for cost in costs)
     known = [cost.seconds for cost in costs if cost.seconds is not None]
     seconds = sum(known) if len(known) == len(costs) else None
@@ -314,7 +208,7 @@ def _summary(tokenizer: Tokenizer, target: Path, costs: list[_Cost]) -> dict[str
     }
 
 
-def _print_summary(tokenizer: Tokenizer, summary: dict[str, Any], costs: list[_Cost]) -> None:
+def _print_summary(tokenizer: Tokenizer, summary: dict[str, Any], costs: list[Cost]) -> None:
     from zoo.data import signals
 
     spec = tokenizer.spec
@@ -329,11 +223,12 @@ def _print_summary(tokenizer: Tokenizer, summary: dict[str, Any], costs: list[_C
             "bits": f"{number(summary['bits'])} ({math.log2(spec.require_codebook()):.4g} a token{rate})",
             "compression": f"{_ratio(summary['compression'])}, against {raw_bits} bits a value",
             "file": size(summary["bytes"], "B"),
+            **({"left out": f"{count(len(left_out), 'item')}, see below"} if (left_out := summary["left_out"]) else {}),
         },
     )
 
 
-def _print_costs(costs: list[_Cost]) -> None:
+def _print_costs(costs: list[Cost]) -> None:
     columns = ("tokens", "bits", "compression", "seconds", "item")
     rows = [
         (

@@ -232,7 +232,7 @@ def _write_npz(out: BinaryIO, file: TokenFile) -> None:
         arrays["rates"] = np.array([math.nan if rate is None else rate for rate in file.rates])
     if tokens.conditions is not None and tokens.conditions.captions is not None:
         arrays["captions"] = np.array(tokens.conditions.captions)
-    alone = {key: np.array(facts[key]) for key in ("model", "fingerprint", "codebook_size")}
+    alone: dict[str, Any] = {key: np.array(facts[key]) for key in ("model", "fingerprint", "codebook_size")}
     np.savez_compressed(out, **arrays, **alone, metadata=np.array(json.dumps(facts)))
 
 
