@@ -150,6 +150,13 @@ def test_s3_info_of_files_of_others(work, capsys):
     fails(capsys, ["info", "m.jsonl"], "m.jsonl: metadata")
 
 
+def test_s3_tables_are_not_decoded(work, capsys):
+    write(work / "a.wav", "speech")
+    for suffix in tables.SUFFIXES:
+        ok("encode", "../models/speech", "a.wav", "-o", f"x{suffix}")
+        fails(capsys, ["decode", f"x{suffix}", "-o", "out"], f"x{suffix} holds ids for other programs", ".zoo file")
+
+
 def test_s3_a_table_of_a_token_file_and_of_many_row_groups(work, monkeypatch):
     """What was encoded before can be written as a table too, and names may hold every kind of line end and quote."""
     monkeypatch.setattr(tables, "_ROWS", 2)

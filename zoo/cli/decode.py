@@ -80,7 +80,10 @@ def decode(
 ) -> None:
     """Decode a token file into a folder, and print what was written."""
     from zoo import tokenfile
+    from zoo.tokenfile import tables
 
+    if Path(tokens).suffix in tables.SUFFIXES:
+        raise CheckpointError(f"{tokens} holds ids for other programs, which nothing checks: encode to a .zoo file.")
     file = tokenfile.load(tokens)
     folder = Path(output)
     targets = _targets(file, folder, overwrite)
