@@ -96,7 +96,7 @@ class Latents:
         rows = as_rows(items, len(self), self.values.device)
         signal = None if self.signal_lengths is None else self.signal_lengths[rows]
         chosen = replace(self, values=self.values[rows], lengths=self.lengths[rows], signal_lengths=signal)
-        if isinstance(items, (slice, list)) or getattr(items, "ndim", 0):
+        if isinstance(items, (slice, list)) or getattr(items, "ndim", 0) != 0:
             return chosen
         end, size = int(chosen.lengths), self.values.shape[1]
         return replace(chosen, values=chosen.values[:, :end], grid=self.grid if end == size else None)

@@ -189,17 +189,14 @@ def read_generated(
             f"offset, codebook_size and num_codebooks are Python integers of at least {least}, got {sizes!r:.80}."
         )
     given, own_lengths = as_ids(ids)
-    if given.ndim == 3:
-        if given.shape[2] != num_codebooks:
-            raise TokenError(f"ids {tuple(given.shape)} have {given.shape[2]} codebooks, not {num_codebooks}.")
-        counts = [given.shape[1]] * len(given) if own_lengths is None else own_lengths
-        given = [row[:count].flatten() for row, count in zip(given, counts, strict=True)]
-    elif own_lengths is not None:
-        given = [row[:count] for row, count in zip(given, own_lengths, strict=True)]
+    if given.ndim == 3 and given.shape[2] != num_codebooks:
+        raise TokenError(f"ids {tuple(given.shape)} have {given.shape[2]} codebooks, not {num_codebooks}.")
+    counts = [given.shape[1]] * len(given) if own_lengths is None else own_lengths
+    flat = [row[:count].flatten() for row, count in zip(given, counts, strict=True)]
     tokens = range(offset, offset + codebook_size * num_codebooks)
     special = _named(special_ids, "special_ids", tokens).tolist()
     special += [] if pad_id is None else _named([pad_id], "pad_id", tokens).tolist()
-    rows, dropped, ends = cut_llm_ids(given, tokens=tokens, eos_id=eos_id, special_ids=special)
+    rows, dropped, ends = cut_llm_ids(flat, tokens=tokens, eos_id=eos_id, special_ids=special)
     if num_codebooks == 1:
         return [row - offset for row in rows], dropped, ends
     items = []
