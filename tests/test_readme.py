@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+
+import zoo
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,6 +30,17 @@ def test_the_first_example_prints_its_comments(monkeypatch):
     assert promised >= 4
     assert str(tuple(names["actions"].shape)) in FIRST
     assert str(tuple(names["wave"].shape)) in FIRST
+
+
+def test_the_way_through_a_language_model_is_there_and_back():
+    block = README.partition("## From Python")[2].partition("```python\n")[2].partition("```")[0]
+    lines = [line for line in block.splitlines() if re.match(r"tokens = |shifted|back", line)]
+    assert len(lines) == 4
+    names = {"torch": torch, "zoo": zoo, "tok": zoo.load("beast")}
+    exec("\n".join(lines), names)
+    assert names["shifted"].ids.min() >= 50_000
+    assert names["back"].tokens.tolist() == names["tokens"].tolist()
+    assert names["tok"].decode(names["back"].tokens).shape == (32, 20, 4)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))

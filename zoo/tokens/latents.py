@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import TokenError
+from zoo.tokens.ids import as_rows
 
 __all__ = ["Latents"]
 
@@ -86,12 +87,19 @@ class Latents:
     def __repr__(self) -> str:
         return f"Latents({tuple(self.values.shape)}, model={self.model!r})"
 
-    def __getitem__(self, items: int | slice | list[int] | Tensor) -> Latents:
-        """Select items; an integer selects one and keeps the batch dimension."""
-        if isinstance(items, int):
-            items = [range(len(self))[items]]
-        signal = None if self.signal_lengths is None else self.signal_lengths[items]
-        return replace(self, values=self.values[items], lengths=self.lengths[items], signal_lengths=signal)
+    def __getitem__(self, items: Any) -> Latents:
+        """Select items: an integer (which keeps the batch dimension and drops padding), a slice, integers or a mask.
+
+        Raises:
+            IndexError: Anything else, or an item that there is not.
+        """
+        rows = as_rows(items, len(self), self.values.device)
+        signal = None if self.signal_lengths is None else self.signal_lengths[rows]
+        chosen = replace(self, values=self.values[rows], lengths=self.lengths[rows], signal_lengths=signal)
+        if isinstance(items, (slice, list)) or getattr(items, "ndim", 0) != 0:
+            return chosen
+        end, size = int(chosen.lengths), self.values.shape[1]
+        return replace(chosen, values=chosen.values[:, :end], grid=self.grid if end == size else None)
 
     def to(self, device: torch.device | str) -> Latents:
         """Move to a device."""

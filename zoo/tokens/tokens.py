@@ -14,16 +14,15 @@ from torch import Tensor
 
 from zoo.errors import TokenError
 from zoo.spec import Modality, TokenSpec
-from zoo.tokens import bits
+from zoo.tokens import bits, joining, vocabulary
 from zoo.tokens.conditions import Conditions
 from zoo.tokens.ids import as_ids, as_lengths, as_rows
+from zoo.tokens.vocabulary import Generated
 
 __all__ = ["PAD_ID", "Modality", "TokenSpec", "Tokens"]
 
 PAD_ID = 0
 """The code at padding positions: a valid index, so that an embedding table can be read without a mask."""
-
-_MAX_VOCABULARY = 2**63
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -43,6 +42,7 @@ class Tokens:
             it, `decode` gives back exactly as much signal as was encoded.
         base: What `offset` has added to the ids.
         conditions: What the items were encoded and are decoded with beside their ids, such as captions, or None.
+        pad_id: The id at padding positions that `offset` was given, None for that of code 0.
     """
 
     ids: Tensor
@@ -53,6 +53,7 @@ class Tokens:
     signal_lengths: Tensor | None = None
     base: int = 0
     conditions: Conditions | None = None
+    pad_id: int | None = None
 
     @classmethod
     def from_ids(
@@ -89,7 +90,7 @@ class Tokens:
             if low < 0 or high >= codebook_size:
                 raise TokenError(
                     f"ids must be in 0 … {codebook_size - 1}, got values from {low} to {high}. If they come from a "
-                    "language model's vocabulary, subtract the offset first (and remove special tokens)."
+                    "language model's vocabulary, read them by Tokens.from_llm."
                 )
         batch, positions = ids.shape[:2]
         own = as_lengths([positions] * batch if own_lengths is None else own_lengths, batch, ids.device)
@@ -144,18 +145,20 @@ class Tokens:
     def __getitem__(self, index: Any) -> Tokens:
         """Select items, then a range of positions, then leading codebooks: `tokens[2:5, :16]`.
 
-        An integer selects one item and keeps the batch dimension; slices, lists of integers and masks (B,) select
-        several. Positions and codebooks take slices of step 1; codebooks start at 0, since each refines those before.
+        An integer selects one item, without its padding, and keeps the batch dimension; slices, lists of integers and
+        masks (B,) select several. Positions and codebooks take slices of step 1; negative positions count from each
+        item's own end; codebooks start at 0, since each refines those before.
 
         Raises:
-            IndexError: Anything else; negative positions where items differ in length, since they would count from the
-                end of the longest.
+            IndexError: Anything else.
         """
         items, *rest = index if isinstance(index, tuple) and index else (index,)
         if 1 + len(rest) > self.ids.ndim:
             raise IndexError(f"tokens of shape {tuple(self.ids.shape)} take at most {self.ids.ndim} indices.")
         whole = isinstance(items, slice) and items == slice(None)
         tokens = self if whole else self._items(as_rows(items, len(self), self.ids.device))
+        if not isinstance(items, (slice, list)) and getattr(items, "ndim", 0) == 0:
+            tokens = tokens.truncate(self.ids.shape[1])  # one item ends where it ends, not where its neighbours did
         if rest:
             tokens = tokens._positions(rest[0])
         if len(rest) > 1:
@@ -184,54 +187,10 @@ class Tokens:
         """Join tokens of one tokenizer: more items (`batch`), or each item continued by the next part's (`time`).
 
         Raises:
-            TokenError: Nothing to join, or parts that differ in codebooks, model or offset, or in the number of items
-                when joined in time.
+            TokenError: Nothing to join, or parts that differ in codebooks, model, offset or padding id, or in the
+                number of items when joined in time.
         """
-        parts = list(parts)
-        if not parts:
-            raise TokenError("there is nothing to concatenate: give at least one Tokens.")
-        if dim not in ("batch", "time"):
-            raise TokenError(f"tokens are joined along 'batch' or 'time', got dim={dim!r}.")
-        first = parts[0]
-        for other in parts[1:]:
-            for fact in ("codebook_size", "num_codebooks", "model", "base"):
-                if getattr(other, fact) != getattr(first, fact):
-                    raise TokenError(
-                        f"only tokens of one kind can be concatenated, but {fact} is {getattr(first, fact)!r} in one "
-                        f"part and {getattr(other, fact)!r} in another."
-                    )
-            if other.ids.ndim != first.ids.ndim:
-                raise TokenError(
-                    f"ids (B, T) and (B, T, 1) cannot be joined: got {first.ids.ndim} and {other.ids.ndim} axes."
-                )
-            if dim == "time" and len(other) != len(first):
-                raise TokenError(f"in time, parts need equal batch sizes, got {len(first)} and {len(other)}.")
-        signals = [part.signal_lengths for part in parts]
-        known = [signal for signal in signals if signal is not None]
-        if dim == "batch":
-            sequences = [item for part in parts for item in part._sequences()]
-            grid = first.grid if all(part.grid == first.grid for part in parts) else None
-            signal_lengths = torch.cat(known) if len(known) == len(parts) else None
-            conditions = Conditions.cat([part.conditions for part in parts])
-        else:
-            sequences = [torch.cat(items) for items in zip(*(part._sequences() for part in parts), strict=True)]
-            grid = None
-            # A sum is the joined signal's length only where no part but the last was padded; decoders of segmented
-            # signals know their own segment length, and others give back everything.
-            signal_lengths = None
-            conditions = first.conditions
-            for other in parts[1:]:
-                if conditions is not other.conditions and not (conditions and conditions.equal(other.conditions)):
-                    raise TokenError("in time, parts need the same conditions: one caption is of the whole item.")
-        lengths = torch.tensor([len(s) for s in sequences], dtype=torch.int64, device=first.ids.device)
-        longest = max((len(s) for s in sequences), default=0)
-        ids = first.ids.new_full((len(sequences), longest, *first.ids.shape[2:]), PAD_ID)
-        for row, sequence in zip(ids, sequences, strict=True):
-            row[: len(sequence)] = sequence
-        joined = replace(
-            first, ids=ids, lengths=lengths, grid=grid, signal_lengths=signal_lengths, conditions=conditions
-        )
-        return joined._cleared()
+        return joining.cat(parts, dim)
 
     def to(self, device: torch.device | str) -> Tokens:
         """Move to a device."""
@@ -245,44 +204,71 @@ class Tokens:
             conditions=conditions,
         )
 
-    def offset(self, amount: int, vocab_size: int | None = None) -> Tokens:
+    def offset(self, amount: int, vocab_size: int | None = None, pad_id: int | None = None) -> Tokens:
         """Shift the ids into a language model's vocabulary, or back with a negative amount.
 
-        Several codebooks get disjoint ranges: codebook k's id i becomes i + k·V + amount.
+        Several codebooks get disjoint ranges: codebook k's id i becomes i + k·V + amount. `from_llm` reads what the
+        language model generates.
 
         Args:
-            amount: What to add. Shifts that add up to 0 give back the original ids.
+            amount: What to add. Shifts that add up to 0 give back the original ids, and code 0 at padding.
             vocab_size: Size of the language model's vocabulary, checked if given.
+            pad_id: Id at padding positions, such as the language model's own or -100 for labels. None keeps the one
+                of the shift before, or, without one, leaves the id of code 0: tell it apart by `mask`.
 
         Raises:
-            TokenError: The shifted ids would be negative, exceed `vocab_size`, or overflow int64; or an amount of 0
-                for several codebooks, which could not be told from no shift.
+            TokenError: The shifted ids would be negative, exceed `vocab_size`, or overflow int64; an amount of 0
+                for several codebooks, which could not be told from no shift; or a `pad_id` that is a token's.
         """
-        try:
-            amount = operator.index(amount)
-        except TypeError:
-            raise TokenError(f"an offset is an integer, got {amount!r}.") from None
-        base = self.base + amount
         books = self.num_codebooks
-        if amount == 0 == self.base and books > 1:
-            raise TokenError(
-                f"an offset of 0 would leave the ids of {books} codebooks on top of each other: reserve at least one "
-                "id before them, and use an offset of 1 or more."
-            )
-        if base < 0:
-            raise TokenError(f"an offset of {amount} would make ids negative: these tokens are shifted by {self.base}.")
-        span = self.codebook_size * (books if base else 1)
-        limit = _MAX_VOCABULARY if vocab_size is None else min(vocab_size, _MAX_VOCABULARY)
-        if base + span > limit:
-            room = f", or choose an offset of at most {limit - span - self.base}" if limit >= span else ""
-            raise TokenError(
-                f"ids shifted by {base} reach {base + span - 1}, past the vocabulary's last id {limit - 1}: enlarge "
-                f"the vocabulary to {base + span}{room}."
-            )
-        ids = self.ids + amount
+        base, pad_id = vocabulary.shifted(
+            self.base, amount, self.pad_id, pad_id, codebook_size=self.codebook_size, books=books, vocab_size=vocab_size
+        )
+        ids = self.ids + (base - self.base)
         if books > 1 and (self.base == 0) != (base == 0):
             ids = ids + self._spread() if self.base == 0 else ids - self._spread()
-        return replace(self, ids=ids, base=base)
+        moved = replace(self, ids=ids, base=base, pad_id=pad_id)
+        return moved if self.pad_id is None and pad_id is None else moved._cleared()
+
+    @classmethod
+    def from_llm(
+        cls,
+        ids: Any,
+        *,
+        offset: int,
+        codebook_size: int,
+        num_codebooks: int = 1,
+        eos_id: int | Sequence[int] | None = None,
+        pad_id: int | None = None,
+        special_ids: Iterable[int] = (),
+        **facts: Any,
+    ) -> Generated:
+        """Undo `offset` on what a language model generated: cut each sequence at its end, drop what is no token.
+
+        An item ends at the first `eos_id` after its first token (or the first of all, without a token), so that
+        padding on the left may be the same id. Only ids that are named are dropped before that.
+
+        Args:
+            ids: (T,), (B, T) or (B, T, K), or rows of unequal length. K codebooks may stand flat, K ids a position.
+            offset: What `offset` was given.
+            codebook_size: V.
+            num_codebooks: K.
+            eos_id: What ends an item: one id, or several.
+            pad_id: Padding, dropped wherever it is.
+            special_ids: Other ids to drop: marks, separators, or a `range` of words.
+            facts: `model`, `grid`, `signal_lengths` and `conditions`, as `from_ids` takes them.
+
+        Returns:
+            The unshifted tokens, how many ids were dropped, and where each item ended.
+
+        Raises:
+            TokenError: An id that is neither token nor named (another vocabulary's), a named id that is a token's,
+                codebooks out of turn, or a number of ids that is no whole number of K.
+        """
+        rows, dropped, ends = vocabulary.read_generated(
+            ids, offset, codebook_size, num_codebooks, eos_id, pad_id, special_ids
+        )
+        return Generated(cls.from_ids(rows, codebook_size=codebook_size, **facts), dropped, ends)
 
     def tolist(self) -> list[Any]:
         """Return the valid ids of each item as Python integers: a list of lists, one level deeper for K codebooks."""
@@ -295,6 +281,7 @@ class Tokens:
             TokenError: Ids outside the vocabulary.
         """
         end = self.base + self.codebook_size * (self.num_codebooks if self.base else 1)
+        end = end if self.pad_id is None else max(end, self.pad_id + 1)
         return bits.shrink(self.ids.cpu().numpy(), end)
 
     def pack(self) -> list[bytes]:
@@ -348,11 +335,13 @@ class Tokens:
         )
 
     def require_unshifted(self, action: str) -> None:
-        """Raise `TokenError` if the ids are shifted into another vocabulary."""
+        """Raise `TokenError` if the ids are shifted into another vocabulary, or padded by its id."""
         if self.base:
             raise TokenError(
                 f"cannot {action} ids that are shifted by {self.base}: call tokens.offset({-self.base}) first."
             )
+        if self.pad_id is not None:
+            raise TokenError(f"cannot {action} ids padded with {self.pad_id}: call tokens.offset(0) first.")
 
     def _sequences(self) -> list[Tensor]:
         return [row[:length] for row, length in zip(self.ids, self.lengths.tolist(), strict=True)]
@@ -369,19 +358,33 @@ class Tokens:
         start, stop = _bounds(index, size, "positions")
         if start == 0 and stop == size:
             return self
-        if ((index.start or 0) < 0 or (index.stop or 0) < 0) and bool((self.lengths != size).any()):
-            raise IndexError(
-                "negative positions would count from the end of the longest item, and these items differ in length: "
-                "use positions from 0, or tokens.truncate(tokens.lengths - n)."
-            )
+        if (index.start or 0) < 0 or (index.stop or 0) < 0:
+            return self._from_the_end(index)
         lengths = (self.lengths.clamp(max=stop) - start).clamp(min=0)
         return replace(self, ids=self.ids[:, start:stop], lengths=lengths, grid=None, signal_lengths=None)
+
+    def _from_the_end(self, index: slice) -> Tokens:
+        """Slice positions that count from each item's own end where they are negative."""
+        size = self.ids.shape[1]
+
+        def places(at: Any) -> Tensor:
+            at = max(-size, min(size, operator.index(at)))  # an int64 holds it
+            return (self.lengths + at).clamp(min=0) if at < 0 else self.lengths.clamp(max=at)
+
+        starts, stops = places(index.start or 0), places(size if index.stop is None else index.stop)
+        if not bool(starts.any()):
+            return self.truncate(stops)
+        lengths = (stops - starts).clamp(min=0)
+        at = starts[:, None] + torch.arange(int(lengths.max()), device=self.ids.device)
+        at = at.clamp(max=size - 1).reshape(*at.shape, *[1] * (self.ids.ndim - 2))
+        ids = self.ids.gather(1, at.expand(-1, -1, *self.ids.shape[2:]))
+        return replace(self, ids=ids, lengths=lengths, grid=None, signal_lengths=None)._cleared()
 
     def _cleared(self) -> Tokens:
         """Return the tokens with the pad code at every position past the lengths."""
         mask = self.mask if self.ids.ndim == 2 else self.mask[:, :, None]
-        pad = self.ids.new_tensor(PAD_ID + self.base)
-        if self.base and self.ids.ndim == 3:
+        pad = self.ids.new_tensor(PAD_ID + self.base if self.pad_id is None else self.pad_id)
+        if self.base and self.pad_id is None and self.ids.ndim == 3:
             pad = pad + self._spread()
         return replace(self, ids=torch.where(mask, self.ids, pad))
 
