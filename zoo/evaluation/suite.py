@@ -68,13 +68,14 @@ class DataFolder:
 
     Args:
         file: Its name in the library's data cache.
-        sha256: Of what was read when the published figures were made.
-        made_by: The command that makes it.
+        sha256: Of what was read when the published figures were made, "" if there are none. Only they ask for the
+            very files that the suite names; one's own speech may be in any form and at any rate.
+        made_by: The command that makes it, "" if there is none.
     """
 
     file: str
-    sha256: str
-    made_by: str
+    sha256: str = ""
+    made_by: str = ""
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -82,19 +83,21 @@ class DataFolder:
         return ()
 
     def locate(self, override: Path | None) -> Path:
-        """Return the path of the folder.
+        """Return the path of the folder, or of what is given in its place.
 
         Raises:
-            InputError: It lacks a file; the message says how to make it.
+            InputError: It is not there, or lacks a file; the message says how to make it.
         """
         path = override or cache() / self.file
-        lacking = [path / name for name in self.needed if not (path / name).is_file()]
-        if lacking or not path.is_dir():
-            raise InputError(
-                f"{lacking[0] if lacking else path} does not exist: make the folder with `{self.made_by}`, or point "
-                "--data at one."
-            )
+        lacking = [] if override or not self.sha256 else [path / name for name in self.needed]
+        if absent := [each for each in (*lacking, path) if not each.exists()]:
+            made = f"make the folder with `{self.made_by}`, or " if self.made_by and override is None else ""
+            raise InputError(f"{absent[0]} does not exist: {made}point --data at sound files or a manifest.")
         return path
+
+    def has_form(self, path: Path) -> bool:
+        """Whether a folder holds all that the suite's own has."""
+        return all((path / name).is_file() for name in self.needed)
 
 
 class SuiteData(Protocol):
