@@ -218,7 +218,7 @@ def test_r2_own_speech_in_stab(speech, capsys, data, count):
     read = document(capsys, "stab.yaml", "--data", data, "--models", "./toy")
     assert read["title"].endswith(f": {data.rpartition('/')[2]}")
     assert (read["data"]["is_reference"], len(read["data"]["clips_disturbed"])) == (False, count)
-    figures = read["models"]["./toy"]
+    (figures,) = read["models"].values()
     assert value(figures["ued@gaussian 10"]) > 0
     assert "no recordings for the part 'noise'" in figures["robustness_noise"]["reason"]
     assert "no sentence is there in several languages" in figures["language_top1"]["reason"]
@@ -234,6 +234,16 @@ def test_r2_own_speech_in_other_batches(speech, capsys, data):
     figures = read["models"]["./toy"]
     assert value(figures["items"]) == {"mine/dev.json": 6, "mine/deep": 3, "mine/0.wav": 1}[data]
     assert value(figures["changed@batch_7"]) == 0
+    assert read["data"]["file"] == data.rpartition("/")[2]
+
+
+def test_r2_a_suite_of_invariance_finds_its_files_beside_it(speech, capsys):
+    suite = yaml.safe_load((speech / "invariance.yaml").read_text())
+    suite["data"] = {"speech": {"file": "dev.json", "sha256": "", "made_by": ""}}
+    (speech / "mine" / "own.yaml").write_text(yaml.safe_dump(suite))
+    read = document(capsys, "mine/own.yaml", "--models", "./toy")
+    assert read["data"]["items"] == {"speech": 6}
+    assert read["data"]["file"] == "dev.json"
 
 
 @pytest.mark.parametrize("suite", ["noise.yaml", "resynthesis.yaml", "stab.yaml"])

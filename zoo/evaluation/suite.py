@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -147,12 +147,20 @@ def read_suite(path: str | Path) -> Suite:
     except ConfigError as error:
         raise ConfigError(f"cannot read the suite {path}: {error}") from error
     suite: Any = config.from_dict(kind.config, values, str(path))
-    folder = Path(path).parent
-    beside = folder / str(getattr(suite.data, "file", ""))
-    if beside != folder and beside.exists():  # one's own data beside one's own suite
-        suite = replace(suite, data=replace(suite.data, file=str(beside.absolute())))
-    found: Suite = suite
+    found: Suite = replace(suite, data=_beside(suite.data, Path(path).parent))
     return found
+
+
+def _beside(data: Any, folder: Path) -> Any:
+    """Return data, or data by modality, with the whole paths of files that lie beside the suite: one's own."""
+    changes: dict[str, Any] = {}
+    for each in fields(data):
+        value = getattr(data, each.name)
+        if is_dataclass(value):
+            changes[each.name] = _beside(value, folder)
+        elif each.name == "file" and value and (folder / value).exists():
+            changes["file"] = str((folder / value).absolute())
+    return replace(data, **changes)
 
 
 def run(

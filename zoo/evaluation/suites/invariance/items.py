@@ -84,7 +84,7 @@ def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
             digest.update(f"{item.offset!r} {item.duration!r}".encode())
     found_digest = digest.hexdigest()
     is_reference = found_digest == source.sha256
-    return Items(source.file, source.made_by, sources, found_digest, is_reference, tuple(utterances))
+    return Items(path.resolve().name, source.made_by, sources, found_digest, is_reference, tuple(utterances))
 
 
 def _manifest(path: Path, name: str) -> Path | None:
