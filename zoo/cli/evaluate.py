@@ -44,8 +44,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="other data: of actions whatever fit-actions reads, of which a tenth is held out and the rest fitted; or "
-        "the suite's data, if it is not in the cache",
+        help="other data: of actions whatever fit-actions reads, of which a tenth is held out and the rest fitted; of "
+        "speech a folder of sound files, one, or a NeMo manifest; or the suite's data, if it is not in the cache",
     )
     parser.add_argument(
         "--gripper", metavar="I,J", type=indices, help="degrees of freedom of --data that switch (default: none)"

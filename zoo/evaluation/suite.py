@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -68,13 +68,14 @@ class DataFolder:
 
     Args:
         file: Its name in the library's data cache.
-        sha256: Of what was read when the published figures were made.
-        made_by: The command that makes it.
+        sha256: Of what was read when the published figures were made, "" if there are none. Only they ask for the
+            very files that the suite names; one's own speech may be in any form and at any rate.
+        made_by: The command that makes it, "" if there is none.
     """
 
     file: str
-    sha256: str
-    made_by: str
+    sha256: str = ""
+    made_by: str = ""
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -82,19 +83,21 @@ class DataFolder:
         return ()
 
     def locate(self, override: Path | None) -> Path:
-        """Return the path of the folder.
+        """Return the path of the folder, or of what is given in its place.
 
         Raises:
-            InputError: It lacks a file; the message says how to make it.
+            InputError: It is not there, or lacks a file; the message says how to make it.
         """
         path = override or cache() / self.file
-        lacking = [path / name for name in self.needed if not (path / name).is_file()]
-        if lacking or not path.is_dir():
-            raise InputError(
-                f"{lacking[0] if lacking else path} does not exist: make the folder with `{self.made_by}`, or point "
-                "--data at one."
-            )
+        lacking = [] if override or not self.sha256 else [path / name for name in self.needed]
+        if absent := [each for each in (*lacking, path) if not each.exists()]:
+            made = f"make the folder with `{self.made_by}`, or " if self.made_by and override is None else ""
+            raise InputError(f"{absent[0]} does not exist: {made}point --data at sound files or a manifest.")
         return path
+
+    def has_form(self, path: Path) -> bool:
+        """Whether a folder holds all that the suite's own has."""
+        return all((path / name).is_file() for name in self.needed)
 
 
 class SuiteData(Protocol):
@@ -144,12 +147,20 @@ def read_suite(path: str | Path) -> Suite:
     except ConfigError as error:
         raise ConfigError(f"cannot read the suite {path}: {error}") from error
     suite: Any = config.from_dict(kind.config, values, str(path))
-    folder = Path(path).parent
-    beside = folder / str(getattr(suite.data, "file", ""))
-    if beside != folder and beside.exists():  # one's own data beside one's own suite
-        suite = replace(suite, data=replace(suite.data, file=str(beside.absolute())))
-    found: Suite = suite
+    found: Suite = replace(suite, data=_beside(suite.data, Path(path).parent))
     return found
+
+
+def _beside(data: Any, folder: Path) -> Any:
+    """Return data, or data by modality, with the whole paths of files that lie beside the suite: one's own."""
+    changes: dict[str, Any] = {}
+    for each in fields(data):
+        value = getattr(data, each.name)
+        if is_dataclass(value):
+            changes[each.name] = _beside(value, folder)
+        elif each.name == "file" and value and (folder / value).exists():
+            changes["file"] = str((folder / value).absolute())
+    return replace(data, **changes)
 
 
 def run(

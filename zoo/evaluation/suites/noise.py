@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,15 +20,15 @@ from torch import Tensor
 
 from zoo import config
 from zoo.data.audio import change_rate
-from zoo.data.manifest import Utterance, read_manifest
+from zoo.data.manifest import Utterance
 from zoo.data.perturbations.noise import NoiseBank, Perturbation, RealNoise, perturbation
 from zoo.errors import ConfigError
 from zoo.evaluation.figures import row_interval
-from zoo.evaluation.items import Bootstrap, load_for
+from zoo.evaluation.items import Bootstrap, cache, load_for
 from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Column, Figure, Report
 from zoo.evaluation.suite import DataFolder, environment
-from zoo.evaluation.utterances import choose, key
+from zoo.evaluation.utterances import choose, find, key, read_wave, require_no_gripper, told
 from zoo.metrics.rows import Columns, Row, Statistic
 from zoo.metrics.tokens.edits import unit_edits
 from zoo.process.random import derive_seed
@@ -78,7 +78,12 @@ class SpeechFiles(DataFolder):
     @property
     def needed(self) -> tuple[str, ...]:
         """The manifests."""
-        return self.test, self.noise, self.noise_ood
+        return self.test, *self.banks.values()
+
+    @property
+    def banks(self) -> dict[str, str]:
+        """The manifests of recorded noise, by the noise."""
+        return {"real": self.noise, "real_ood": self.noise_ood}
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,13 @@ class SpeechSuite:
         if self.max_items is not None and self.max_items < 1:
             raise ConfigError(f"max_items must be at least 1, or null for all, got {self.max_items}.")
 
+    def for_own(self, path: Path, gripper: Sequence[int] | None) -> SpeechSuite:
+        """Return the suite for speech that somebody points at, called by its name; itself for a folder like its own."""
+        require_no_gripper(gripper)
+        if self.data.has_form(path):
+            return self
+        return replace(self, title=f"{self.title}: {path.resolve().name}", data=replace(self.data, sha256=""))
+
 
 @dataclass
 class _Tally:
@@ -141,10 +153,12 @@ class _Tally:
 def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progress: Progress) -> Report:
     """Run a speech suite. See `zoo.evaluation.run`."""
     tokenizers = {name: load_for(name, "speech") for name in dict.fromkeys(suite.models if models is None else models)}
-    chosen = choose(read_manifest(path / suite.data.test), path, suite.max_items)
-    views = _Views(suite, path)
+    is_own = not suite.data.sha256
+    found, folder = find(path, suite.data.test)
+    chosen = choose(found, folder, suite.max_items)
+    views = _Views(suite, folder)
     names = sorted({utterance.language for utterance in chosen}) if suite.average == "languages" else []
-    noises = list(asdict(suite.noises))
+    noises = [name for name in asdict(suite.noises) if name not in views.missing]
     tallies: dict[str, _Tally] = {name: _Tally() for name in tokenizers}
     seconds = 0.0
     for number, utterance in enumerate(chosen):
@@ -159,12 +173,12 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
     report = Report(
         suite=suite.kind,
         title=suite.title,
-        protocol=_protocol(suite, names),
+        protocol=_protocol(suite, names, views.missing) + (told(chosen, found) if is_own else ""),
         data={
-            "file": suite.data.file,
+            "file": path.resolve().name if is_own else suite.data.file,
             "sha256": (digest := views.heard.hexdigest()),
             "is_reference": digest == suite.data.sha256,
-            "made_by": suite.data.made_by,
+            "made_by": "" if is_own else suite.data.made_by,
             "disturbed_sha256": views.given.hexdigest(),
             "utterances": len(chosen),
             "seconds": round(seconds, 3),
@@ -173,6 +187,7 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
             "noises": asdict(suite.noises),
             "seed": suite.seed,
             "clamped": views.num_clamped,
+            "not_measured": views.missing,
         },
         environment=environment(),
     )
@@ -180,7 +195,7 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
     for name, tally in tallies.items():
         beside = None if tally is first else first
         report.models[name] = {
-            **_distances(tally, beside, noises, suite.bootstrap),
+            **_distances(tally, beside, noises, views.missing, suite.bootstrap),
             **_usage(tally, tokenizers[name], seconds),
         }
         report.settings[name] = config.to_dict(tokenizers[name].config)
@@ -194,20 +209,25 @@ class _Views:
         heard: Digest of the utterances and recordings of noise that were read: the same wherever the data is.
         given: Digest of all that was given to the tokenizers. Arithmetic may round otherwise on another processor.
         num_clamped: Views that were louder than a tokenizer takes.
+        missing: Why an utterance is not disturbed by a noise, by its name.
     """
 
     def __init__(self, suite: SpeechSuite, folder: Path) -> None:
         self._suite, self._folder = suite, folder
-        self._noises = _noises(suite, folder)
+        self._noises, self.missing = _noises(suite, folder)
         self.heard, self.given = hashlib.sha256(), hashlib.sha256()
         self.num_clamped = 0
 
     def of(self, utterance: Utterance) -> Tensor:
-        """Return an utterance undisturbed and under each noise, (1 + noises, samples)."""
-        clean = utterance.read_mono(self._suite.data.sample_rate)
+        """Return an utterance undisturbed and under each noise that there is, (1 + noises, samples)."""
+        data = self._suite.data
+        clean = read_wave(utterance, data.sample_rate, resample=not data.sha256)
         self.heard.update(clean.numpy().tobytes())
         waves = [clean]
-        for number, noise in enumerate(self._noises.values()):
+        for number, name in enumerate(asdict(self._suite.noises)):
+            if name not in self._noises:
+                continue
+            noise = self._noises[name]
             seed = derive_seed(self._suite.seed, key(utterance, self._folder), number)
             if isinstance(noise, RealNoise):
                 self.heard.update(noise.bank.draw(len(clean), torch.Generator().manual_seed(seed)).numpy().tobytes())
@@ -219,16 +239,21 @@ class _Views:
         return stacked
 
 
-def _noises(suite: SpeechSuite, folder: Path) -> Mapping[str, Perturbation]:
-    rate = suite.data.sample_rate
-    banks = {
-        "real": NoiseBank.from_manifest(folder / suite.data.noise, rate),
-        "real_ood": NoiseBank.from_manifest(folder / suite.data.noise_ood, rate),
-    }
-    return {
-        name: perturbation("real" if name in banks else name, level, banks.get(name))
-        for name, level in asdict(suite.noises).items()
-    }
+def _noises(suite: SpeechSuite, folder: Path) -> tuple[Mapping[str, Perturbation], dict[str, str]]:
+    """Return noises by name, and why some are not there; recordings lie beside the speech, or in the suite's folder."""
+    data, found, missing = suite.data, {}, {}
+    for name, level in asdict(suite.noises).items():
+        manifest = data.banks.get(name)
+        if manifest is None:
+            found[name] = perturbation(name, level)
+            continue
+        at = next((place for place in (folder, cache() / data.file) if (place / manifest).is_file()), None)
+        if at is None:
+            made = f"make them with `{data.made_by}`, or " if data.made_by else ""
+            missing[name] = f"there are no recordings of noise: {made}put {manifest} beside the speech"
+        else:
+            found[name] = perturbation("real", level, NoiseBank.from_manifest(at / manifest, data.sample_rate))
+    return found, missing
 
 
 def _add(
@@ -243,13 +268,19 @@ def _add(
     tally.ids.append(clean)
 
 
-def _distances(tally: _Tally, first: _Tally | None, noises: Sequence[str], boot: Bootstrap) -> dict[str, Figure]:
+def _distances(
+    tally: _Tally, first: _Tally | None, noises: Sequence[str], missing: Mapping[str, str], boot: Bootstrap
+) -> dict[str, Figure]:
     """Return the unit edit distances, and the difference of their mean to the first model's if this is another."""
 
     def figure(rows: Sequence[Row], statistic: Statistic) -> Figure:
         return row_interval(rows, statistic, boot, "no utterance has a token")
 
     figures = {f"ued_{name}": figure(tally.rows, _ued([name])) for name in noises}
+    if missing:  # a mean of fewer noises would pass for the published one
+        figures |= {f"ued_{name}": Figure.missing(reason) for name, reason in missing.items()}
+        whole = ("ued_mean",) if first is None else ("ued_mean", "ued_difference")
+        return figures | dict.fromkeys(whole, Figure.missing(f"it is of all noises, and {_reasons(missing)}"))
     figures["ued_mean"] = figure(tally.rows, _ued(noises))
     if first is not None:
         # Both in one row: a resample has the same utterances for both, and what makes one hard for both cancels.
@@ -293,7 +324,11 @@ def _usage(tally: _Tally, tokenizer: Tokenizer, seconds: float) -> dict[str, Fig
     }
 
 
-def _protocol(suite: SpeechSuite, languages: Sequence[str]) -> str:
+def _reasons(missing: Mapping[str, str]) -> str:
+    return "; ".join(dict.fromkeys(missing.values()))
+
+
+def _protocol(suite: SpeechSuite, languages: Sequence[str], missing: Mapping[str, str]) -> str:
     levels = suite.noises
     over = f" of a language, mean of {len(languages)} languages" if languages else ""
     return (
@@ -301,6 +336,7 @@ def _protocol(suite: SpeechSuite, languages: Sequence[str]) -> str:
         f"{over}. Gaussian noise at {levels.gaussian:g} dB, pink {levels.pink:g}, brown {levels.brown:g}, real "
         f"{levels.real:g} and {levels.real_ood:g}, amplitudes of {levels.bit_crush:g} bits; intervals of "
         f"{suite.bootstrap.confidence:.0%} from resampling utterances."
+        + (f" Not measured: {', '.join(missing)} ({_reasons(missing)})." if missing else "")
     )
 
 

@@ -15,6 +15,7 @@ from zoo.data import signals
 from zoo.data.actions import read_actions
 from zoo.data.folders import files_in
 from zoo.data.manifest import Utterance, read_manifest
+from zoo.data.signals.speech import SpeechSignal
 from zoo.errors import InputError
 from zoo.evaluation.suites.invariance.config import InvarianceSuite
 from zoo.evaluation.utterances import choose
@@ -66,9 +67,9 @@ def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
     found: Sequence[Any]
     if modality == "action":
         found = read_actions(path, split=source.split or None).episodes
-    elif modality == "speech" and (path / source.manifest).is_file():
-        utterances = read_manifest(path / source.manifest)
-        found = choose(utterances, path, suite.max_items)
+    elif modality == "speech" and (manifest := _manifest(path, source.manifest)):
+        utterances = read_manifest(manifest)
+        found = choose(utterances, manifest.parent, suite.max_items)
     else:
         found = files_in(path) if path.is_dir() else [path]
     if not found:
@@ -83,7 +84,14 @@ def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
             digest.update(f"{item.offset!r} {item.duration!r}".encode())
     found_digest = digest.hexdigest()
     is_reference = found_digest == source.sha256
-    return Items(source.file, source.made_by, sources, found_digest, is_reference, tuple(utterances))
+    return Items(path.resolve().name, source.made_by, sources, found_digest, is_reference, tuple(utterances))
+
+
+def _manifest(path: Path, name: str) -> Path | None:
+    """Return the manifest that a path of speech is, or that lies in it under this name."""
+    if path.is_file():
+        return None if path.suffix.lower() in SpeechSignal.suffixes else path
+    return path / name if (path / name).is_file() else None
 
 
 def has_lengths(tokenizer: Tokenizer) -> bool:

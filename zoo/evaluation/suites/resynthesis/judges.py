@@ -38,11 +38,15 @@ TEXT_RATES = {"wer": ("word_edits", "words"), "cer": ("character_edits", "charac
 class Judges:
     """Measures clips with all that a suite names and that can be had.
 
+    Args:
+        suite: What to measure.
+        has_texts: Whether there are transcripts, without which nothing is read.
+
     Attributes:
         missing: Why a measure cannot be made, by name.
     """
 
-    def __init__(self, suite: ResynthesisSuite) -> None:
+    def __init__(self, suite: ResynthesisSuite, *, has_texts: bool = True) -> None:
         self.missing: dict[str, str] = {}
         self._judges: dict[str, Judge] = {}
         self._transcribe: Transcriber | None = None
@@ -50,7 +54,12 @@ class Judges:
         hum = 0.1 * torch.sin(torch.arange(suite.data.sample_rate) * 0.05)
         for name in suite.measures:
             try:
-                if name == "wer":
+                if name == "wer" and not has_texts:
+                    self.missing[name] = (
+                        f"no clip has a transcript in {suite.language!r}: point --data at a manifest whose lines have "
+                        "a text, and a lang if they are in several."
+                    )
+                elif name == "wer":
                     self._transcribe = Transcriber(suite.recognizer.path, suite.language)
                 else:
                     JUDGES[name](hum, hum, suite.data.sample_rate)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zoo.data.manifest import Utterance, read_manifest
+from zoo.data.manifest import Utterance
 from zoo.errors import InputError
 from zoo.evaluation.figures import row_interval
 from zoo.evaluation.items import Bootstrap
@@ -26,7 +26,7 @@ from zoo.evaluation.suite import environment
 from zoo.evaluation.suites.resynthesis.config import GROUPS, Clips, ResynthesisSuite
 from zoo.evaluation.suites.resynthesis.judges import TEXT_RATES, Judges, text_counts
 from zoo.evaluation.suites.resynthesis.systems import Recording, System, systems
-from zoo.evaluation.utterances import choose
+from zoo.evaluation.utterances import choose, find, read_wave, told
 from zoo.metrics.rows import Row, mean_of, ratio
 
 __all__ = ["RESYNTHESIS", "measure"]
@@ -67,33 +67,38 @@ def measure(suite: ResynthesisSuite, models: Sequence[str] | None, path: Path, p
     """Run a resynthesis suite. See `zoo.evaluation.run`; models may also be `module:function`."""
     named = dict.fromkeys(suite.models if models is None else models)
     makers: list[System] = [Recording(), *(system for name in named for system in systems(name))]
-    clips = _clips(suite, path)
+    is_own, rate = not suite.data.sha256, suite.data.sample_rate
+    found, folder = find(path, suite.data.test)
+    clips = _clips(suite, found, folder)
+    chosen = [utterance for _, utterance in clips]
     for system in makers[1:]:
         # Untimed: weights may be read when a decoder is first called.
-        system(clips[0][1].read_mono(suite.data.sample_rate)[: suite.data.sample_rate], suite.data.sample_rate)
-    judges = Judges(suite)
+        system(read_wave(clips[0][1], rate, resample=is_own)[:rate], rate)
+    transcribed = set(suite.transcribed(chosen))
+    texts = {number: each.text for number, each in enumerate(chosen) if each in transcribed}
+    judges = Judges(suite, has_texts=bool(texts))
 
     tallies = {system.name: _Tally() for system in makers}
     digest = hashlib.sha256()
     seconds = dict.fromkeys(GROUPS, 0.0)
     for number, (group, utterance) in enumerate(clips):
-        recording = utterance.read_mono(suite.data.sample_rate)
+        recording = read_wave(utterance, rate, resample=is_own)
         digest.update(recording.numpy().tobytes() + utterance.text.encode())
-        seconds[group] += len(recording) / suite.data.sample_rate
+        seconds[group] += len(recording) / rate
         for place, system in enumerate(makers):
             progress(f"measuring {system.name}", number * len(makers) + place, len(clips) * len(makers))
-            _add(tallies[system.name], system, judges, group, utterance.text, recording, suite.data.sample_rate)
+            _add(tallies[system.name], system, judges, group, texts.get(number), recording, rate)
     progress("resampling clips", len(clips) * len(makers), len(clips) * len(makers))
 
     report = Report(
         suite=suite.kind,
         title=suite.title,
-        protocol=_protocol(suite, judges),
+        protocol=_protocol(suite, judges) + (told(chosen, found) if is_own else ""),
         data={
-            "file": suite.data.file,
+            "file": path.resolve().name if is_own else suite.data.file,
             "sha256": digest.hexdigest(),
             "is_reference": digest.hexdigest() == suite.data.sha256,
-            "made_by": suite.data.made_by,
+            "made_by": "" if is_own else suite.data.made_by,
             "recognizer": suite.recognizer.folder,
             **{
                 group: {
@@ -106,7 +111,7 @@ def measure(suite: ResynthesisSuite, models: Sequence[str] | None, path: Path, p
             "not_measured": judges.missing,
         },
         environment=environment(),
-        examples={"text": [utterance.text for _, utterance in clips[:_NUM_EXAMPLES]]},
+        examples={"text": list(texts.values())[:_NUM_EXAMPLES]},
     )
     for system in makers:
         tally = tallies[system.name]
@@ -120,36 +125,32 @@ def measure(suite: ResynthesisSuite, models: Sequence[str] | None, path: Path, p
     return report
 
 
-def _clips(suite: ResynthesisSuite, path: Path) -> list[tuple[str, Utterance]]:
+def _clips(suite: ResynthesisSuite, found: Sequence[Utterance], folder: Path) -> list[tuple[str, Utterance]]:
     """Return the clips of each group, by the group's name."""
-    spoken = [u for u in read_manifest(path / suite.data.test) if u.language == suite.language and u.text]
+    spoken = suite.transcribed(found) if suite.data.sha256 else found
     chosen: list[tuple[str, Utterance]] = []
     for group in GROUPS:
         wanted: Clips | None = getattr(suite, group)
         if wanted is None:
             continue
-        members = [
-            u
-            for u in spoken
-            if u.source in wanted.sources and (wanted.speakers is None or u.speaker in wanted.speakers)
-        ]
+        members = wanted.of(spoken)
         if not members:
             raise InputError(
-                f"{path / suite.data.test} has no transcribed clip in {suite.language!r} for the group {group!r}, of "
-                f"{', '.join(wanted.sources)}."
+                f"{folder / suite.data.test} has no transcribed clip in {suite.language!r} for the group {group!r}, of "
+                f"{', '.join(wanted.sources or ('any source',))}."
             )
-        chosen += [(group, utterance) for utterance in choose(members, path, wanted.max_items)]
+        chosen += [(group, utterance) for utterance in choose(members, folder, wanted.max_items)]
     return chosen
 
 
 def _add(
-    tally: _Tally, system: System, judges: Judges, group: str, text: str, recording: Tensor, sample_rate: int
+    tally: _Tally, system: System, judges: Judges, group: str, text: str | None, recording: Tensor, sample_rate: int
 ) -> None:
-    """Let a system make a clip and the judges hear it."""
+    """Let a system make a clip and the judges hear it; without a transcript there is nothing to read it for."""
     wave = system(recording, sample_rate)
     row = judges(wave, recording, sample_rate)
-    heard = judges.transcribe(wave, sample_rate)
-    if heard is not None:
+    heard = None if text is None else judges.transcribe(wave, sample_rate)
+    if text is not None and heard is not None:
         row |= text_counts(heard, text)
         if len(tally.heard) < _NUM_EXAMPLES:
             tally.heard.append(heard)
@@ -165,8 +166,8 @@ def _figures(rows: list[Row], group: str, judges: Judges, boot: Bootstrap) -> di
     before = "" if group == GROUPS[0] else f"{group}_"
     figures = {name: _mean(rows, name, boot) for name in judges.names}
     for name, (edits, length) in TEXT_RATES.items():
-        if edits in rows[0]:
-            figures[name] = _rate(rows, edits, length, 100.0, boot)
+        if read := [row for row in rows if edits in row]:
+            figures[name] = _rate(read, edits, length, 100.0, boot)
     for name, reason in judges.missing.items():
         for rate in TEXT_RATES if name == "wer" else (name,):
             figures[rate] = Figure.missing(reason)
@@ -177,14 +178,15 @@ def _figures(rows: list[Row], group: str, judges: Judges, boot: Bootstrap) -> di
 
 def _mean(rows: list[Row], name: str, boot: Bootstrap) -> Figure:
     """Return the mean of the clips that a measure is defined for."""
-    defined = [row for row in rows if not math.isnan(row[name])]
+    defined: list[Row] = [{name: row[name]} for row in rows if not math.isnan(row[name])]
     return row_interval(defined, mean_of(name), boot, f"it is not defined for any of the {len(rows)} clips.")
 
 
 def _rate(rows: list[Row], above: str, below: str, scale: float, boot: Bootstrap) -> Figure:
     """Return a ratio of sums over clips."""
     reason = f"the transcripts of the {len(rows)} clips have no {below}."
-    return row_interval(rows, ratio(above, below, scale), boot, reason)
+    counts: list[Row] = [{above: row[above], below: row[below]} for row in rows]
+    return row_interval(counts, ratio(above, below, scale), boot, reason)
 
 
 def _protocol(suite: ResynthesisSuite, judges: Judges) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Literal
 
 from zoo.errors import ConfigError
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.suite import DataFolder
+from zoo.evaluation.utterances import require_no_gripper
 
 __all__ = ["DIMENSIONS", "KINDS", "StabFiles", "StabSuite", "Strengths"]
 
@@ -138,3 +140,10 @@ class StabSuite:
             raise ConfigError(f"quoted_context must be one of the contexts, got {self.quoted_context}.")
         if not (math.isfinite(self.segment_seconds) and self.segment_seconds > 0):
             raise ConfigError(f"segment_seconds must be above 0, got {self.segment_seconds}.")
+
+    def for_own(self, path: Path, gripper: Sequence[int] | None) -> StabSuite:
+        """Return the suite for speech that somebody points at, called by its name; itself for a folder like its own."""
+        require_no_gripper(gripper)
+        if self.data.has_form(path):
+            return self
+        return replace(self, title=f"{self.title}: {path.resolve().name}", data=replace(self.data, sha256=""))

@@ -8,6 +8,10 @@ A manifest has one JSON object a line:
   sentences are only compared with those of their set
 * `text_id`, the wording; the group and the language if it is not given
 * `speaker`, `lang`, `source`, `text`, `split` where they are known
+
+Of one's own speech, whose lines have no parts and groups, or that is sound files alone, every recording is disturbed,
+every second one is what codes are made of and the others what they are measured on, and recordings of one transcript
+by several speakers are compared. Nothing says what is a translation, or a background.
 """
 
 from __future__ import annotations
@@ -28,8 +32,10 @@ from zoo.data.manifest import Stretch
 from zoo.data.perturbations.noise import NoiseBank, Perturbation
 from zoo.data.perturbations.opus import Opus
 from zoo.data.perturbations.room import Babble, acoustic_perturbation
+from zoo.data.signals.speech import SpeechSignal
 from zoo.errors import InputError, near_matches, shown
 from zoo.evaluation.suites.stab.config import StabFiles, Strengths
+from zoo.evaluation.utterances import choose, find, read_wave
 from zoo.metrics.tokens.streams import key
 from zoo.process.random import derive_seed
 
@@ -133,23 +139,63 @@ def read_corpus(files: StabFiles, folder: Path) -> Corpus:
     Raises:
         InputError: A line or a file is not as it should be.
     """
-    path = folder / files.manifest
+    path = folder if folder.is_file() else folder / files.manifest
+    if not files.sha256 and not _has_parts(path):
+        return _corpus(_own(folder, files), files.sample_rate)
     found: dict[tuple[str, str], Recording] = {}
     for where, values in read_json_lines(path):
-        recording = _parse(values, where, folder, files.sample_rate)
+        recording = _parse(values, where, path.parent, files.sample_rate)
         place = recording.key, recording.group
         if place in found:
             raise InputError(f"{where} lists {recording.key} a second time for {recording.group!r}.")
         found[place] = recording
     if not found:
         raise InputError(f"the manifest {path} lists nothing.")
-    recordings = tuple(found[place] for place in sorted(found))
+    return _corpus(tuple(found[place] for place in sorted(found)), files.sample_rate)
+
+
+def _corpus(recordings: tuple[Recording, ...], sample_rate: int) -> Corpus:
     digest = hashlib.sha256()
     for recording in recordings:
         labels = [getattr(recording, name) for name in ("key", "parts", "group", "text_id", "speaker", "language")]
         digest.update(json.dumps(labels).encode())
         digest.update(recording.wave.numpy().tobytes())
-    return Corpus(recordings, files.sample_rate, digest.hexdigest())
+    return Corpus(recordings, sample_rate, digest.hexdigest())
+
+
+def _has_parts(path: Path) -> bool:
+    """Whether a manifest says what any recording is for."""
+    if not path.is_file() or path.suffix.lower() in SpeechSignal.suffixes:
+        return False
+    return any({"parts", "group"} & set(values) for _, values in read_json_lines(path))
+
+
+def _own(path: Path, files: StabFiles) -> tuple[Recording, ...]:
+    """Return recordings of which nobody says what they are for."""
+    utterances, folder = find(path, files.manifest)
+    utterances = choose(utterances, folder, None)
+    readers: dict[str, set[str]] = defaultdict(set)
+    for each in utterances:
+        readers[each.text].add(each.speaker)
+    found: dict[str, Recording] = {}
+    for number, each in enumerate(utterances):
+        name = each.path.relative_to(folder).as_posix() if each.path.is_relative_to(folder) else str(each.path)
+        name += f"@{each.offset!r}" if each.offset else ""
+        if name in found:
+            raise InputError(f"{each.where} lists {name} a second time.")
+        is_compared = bool(each.text and each.speaker) and len(readers[each.text] - {""}) > 1
+        found[name] = Recording(
+            key=name,
+            wave=read_wave(each, files.sample_rate, resample=True),
+            parts=("long", "train" if number % 2 else "test", *(("speaker",) if is_compared else ())),
+            group=f"own:{each.text or name}",
+            text_id=f"own:{each.text or name}@{each.language}",
+            speaker=each.speaker,
+            language=each.language,
+            source=each.source,
+            split="",
+        )
+    return tuple(found[name] for name in sorted(found))
 
 
 class Disturber:

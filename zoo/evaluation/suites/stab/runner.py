@@ -45,6 +45,7 @@ def measure(suite: StabSuite, models: Sequence[str] | None, path: Path, progress
     if not names:
         raise ConfigError("there is nothing to measure: name at least one model.")
     progress("reading recordings", 0, 1)
+    is_own = not suite.data.sha256
     corpus = read_corpus(suite.data, path)
     clips = corpus.long_clips(suite.max_clips)
     masked = corpus.long_clips(suite.max_context_clips)
@@ -70,11 +71,11 @@ def measure(suite: StabSuite, models: Sequence[str] | None, path: Path, progress
         title=suite.title,
         protocol=_protocol(suite),
         data={
-            "file": suite.data.file,
+            "file": path.resolve().name if is_own else suite.data.file,
             "specification": SPECIFICATION,
             "sha256": corpus.sha256,
             "is_reference": corpus.sha256 == suite.data.sha256,
-            "made_by": suite.data.made_by,
+            "made_by": "" if is_own else suite.data.made_by,
             "disturbed_sha256": disturber.digest.hexdigest(),
             "clamped": disturber.num_clamped,
             "parts": corpus.describe(),
