@@ -117,8 +117,16 @@ class PixelTokenizer(Tokenizer):
         self.require_decoder("decode")
         with torch.no_grad():
             values = self.latent_values(latents)
-            if self.spec.num_tokens not in (None, values.shape[1]):
-                raise TokenError(f"{self.name} decodes {self.spec.num_tokens} latents an item, got {values.shape[1]}.")
+            count, width = self.spec.num_tokens, self.spec.latent_dim
+            if (
+                values.ndim != 3
+                or values.shape[2] != width
+                or 0 in values.shape
+                or count not in (None, values.shape[1])
+            ):
+                raise TokenError(
+                    f"latents of {self.name} are (B, {count or 'T'}, {width}), not empty, got {tuple(values.shape)}."
+                )
             return self._pixels_of(values).clamp(0, 1)
 
     def num_tokens(self, length: int) -> int:
