@@ -324,9 +324,12 @@ def test_a_manifest_that_does_not_fit_is_told_where(suite, corpus, tmp_path, lin
         read_corpus(suite.data, folder)
 
 
-def test_a_missing_folder_says_how_it_is_made(suite, tmp_path):
-    with pytest.raises(InputError, match=r"make the folder with `zoo data stab`"):
+def test_a_missing_folder_says_how_it_is_made(suite, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"holds no speech: it needs sound files .* or a manifest stab.jsonl"):
         run(suite, models=given("local"), data=tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"make the folder with `zoo data stab`"):
+        run(suite, models=given("local"))
 
 
 def test_suites_with_values_that_cannot_be_are_refused(suite):
