@@ -289,7 +289,7 @@ class TestTokenFile:
     def test_no_dtype(self, tiny, waves, tmp_path, monkeypatch):
         tokenizer = fast(tiny)
         monkeypatch.setattr(type(tokenizer), "fast_dtype", "int7")
-        monkeypatch.setattr(tokenfile, "fingerprint", lambda _: "0" * 64)
+        monkeypatch.setattr(tokenfile.content, "fingerprint", lambda _: "0" * 64)
         path = tokenfile.save(tmp_path / "x.zoo", tiny.encode(waves[:2]), tokenizer)
         with pytest.raises(
             TokenError, match="fast_dtype must be one of float32, bfloat16, float16, float64, got 'int7'"
