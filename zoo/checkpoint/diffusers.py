@@ -26,7 +26,7 @@ def current_name(name: str) -> str:
 
 
 def diffusers_name(name: str) -> str:
-    """Return diffusers' name of a tensor of a module whose `encoder` and `decoder` are a `ConvEncoder` and `ConvDecoder`.
+    """Return diffusers' name of a tensor of a module that has a `ConvEncoder` and a `ConvDecoder` as its halves.
 
     Raises:
         KeyError: It is in neither.
