@@ -30,6 +30,8 @@ class TokenSpec:
         is_ordered: Whether every prefix of an item's tokens is itself a valid, coarser code.
         licence: SPDX identifier of the licence of the weights.
         latent_dim: Numbers in each latent vector, D, or None if the tokenizer gives no latents.
+        trained_lengths: Of an ordered tokenizer the lengths of prefixes that it was trained to decode, ascending; None
+            if nothing is known of them.
     """
 
     modality: Modality
@@ -42,6 +44,7 @@ class TokenSpec:
     is_ordered: bool = False
     licence: str = "Apache-2.0"
     latent_dim: int | None = None
+    trained_lengths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES:
