@@ -32,8 +32,6 @@ class TokenSpec:
             others decode worse than their neighbours may. None if it is not ordered, or any length was kept.
         licence: SPDX identifier of the licence of the weights.
         latent_dim: Numbers in each latent vector, D, or None if the tokenizer gives no latents.
-        trained_lengths: Of an ordered tokenizer the lengths of prefixes that it was trained to decode, ascending; None
-            if nothing is known of them.
     """
 
     modality: Modality

