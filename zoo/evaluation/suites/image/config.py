@@ -100,6 +100,7 @@ class ImageSuite:
         models: Registered names, folders, or `module:function`.
         measures: What is measured of each picture, and of all together.
         features: The network of `feature_distance` and `frechet_distance`; neither is measured if None.
+        st_lpips: Weights of ST-LPIPS, a path; those in the package stlpips-pytorch if None.
         variants: Models decoded otherwise.
         peers: Codecs, each with at most the bits that each model's tokens take.
         decode: Options of `decode`, such as `steps`, for the models that declare them.
@@ -122,6 +123,7 @@ class ImageSuite:
     models: tuple[str, ...]
     measures: tuple[Measure, ...]
     features: Network | None = None
+    st_lpips: str | None = None
     variants: tuple[Variant, ...] = ()
     peers: tuple[Literal["JPEG", "WEBP"], ...] = ("JPEG", "WEBP")
     decode: dict = field(default_factory=dict)

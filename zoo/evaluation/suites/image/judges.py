@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo import resources
 from zoo.components.features import STLPIPS, FeatureNetwork, build
 from zoo.components.losses.perceptual import PerceptualDistance
 from zoo.errors import CheckpointError, ConfigError, HubError, InputError, MissingExtraError
@@ -50,7 +51,7 @@ class Judges:
         for name in suite.measures:
             try:
                 if name not in OF_FEATURES:
-                    self._judges[name] = self._ready(name, suite.device)
+                    self._judges[name] = self._ready(name, suite)
                     self._judges[name](grey, grey)
                 elif self._features is None and suite.features is not None:
                     self._features = _network(suite.features).to(suite.device)
@@ -65,12 +66,12 @@ class Judges:
             for name in set(OF_FEATURES) & set(suite.measures):
                 self.networks[name] = _facts(self._features)
 
-    def _ready(self, name: str, device: str) -> Judge:
+    def _ready(self, name: str, suite: ImageSuite) -> Judge:
         if name in _PIXELS:
             return _PIXELS[name]
-        network = STLPIPS()
+        network = STLPIPS(None if suite.st_lpips is None else resources.expanded(suite.st_lpips, CheckpointError))
         self.networks[name] = _facts(network)
-        return PerceptualDistance(network, network.channel_weights).to(device)
+        return PerceptualDistance(network, network.channel_weights).to(suite.device)
 
     @property
     def names(self) -> list[str]:
