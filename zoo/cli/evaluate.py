@@ -86,7 +86,7 @@ def evaluate(
         models = [name for given in models for name in ([given] if Path(given).exists() else given.split(",")) if name]
     if html is not None and page is None:
         raise ConfigError(
-            f"--html is for suites that have a page, such as stab and image, and {path} has none: --markdown writes its table."
+            f"--html is for suites that have a page, stab and image, and {path} has none: --markdown writes its table."
         )
 
     with _bar() as progress:
