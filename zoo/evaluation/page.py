@@ -33,7 +33,9 @@ def require_kind(report: Report, kind: str) -> None:
         ConfigError: It is one.
     """
     if report.suite != kind:
-        raise ConfigError(f"a page of the kind {kind!r} is made of such a report, and this is one of {report.suite!r}.")
+        raise ConfigError(
+            f"a page of the kind {kind!r} is made of such a report, and this is one of the kind {report.suite!r}."
+        )
 
 
 def document(title: str, body: Iterable[str], style: str = "") -> str:

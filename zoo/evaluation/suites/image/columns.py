@@ -32,7 +32,7 @@ COLUMNS = (
     Column("encode_per_second", "pictures encoded a second", "{:.1f}", False),
     Column("decode_per_second", "pictures decoded a second", "{:.1f}", False),
     Column("round_trip_per_second", "pictures made a second", "{:.1f}", False),
-    Column("peak_memory", "peak memory of the accelerator, MiB", "{:.0f}", False),
+    Column("peak_memory", "memory of the accelerator beside weights, MiB", "{:.0f}", False),
 )
 """The table without what depends on the data and the models."""
 

@@ -202,12 +202,13 @@ def _size(suite: ImageSuite, makers: Sequence[System]) -> tuple[int, int]:
 
 
 def _with_memory(system: System, originals: Tensor, tally: Tally) -> Made:
-    """Let a system make pictures; see how much of an accelerator's memory it took."""
+    """Let a system make pictures; see how much of an accelerator's memory that took beside all weights."""
     if not torch.cuda.is_available():
         return system(originals)
+    before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     made = system(originals)
-    if (peak := torch.cuda.max_memory_allocated()) > 0:
+    if (peak := torch.cuda.max_memory_allocated() - before) > 0:
         tally.peak_memory = max(peak, tally.peak_memory or 0)
     return made
 

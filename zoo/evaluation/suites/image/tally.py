@@ -78,7 +78,7 @@ class Tally:
         seconds: By what was done.
         prefixes: Of ordered tokenizers, by number of tokens.
         ids: Of each batch those that count, (N, K).
-        peak_memory: Bytes of an accelerator; None if there is none.
+        peak_memory: Bytes of an accelerator beside weights; None if there is none.
     """
 
     quality: Quality = field(default_factory=Quality)
