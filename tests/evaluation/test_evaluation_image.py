@@ -199,7 +199,8 @@ def test_lengths_that_nobody_says_are_powers_of_two(suite, corpus, models, monke
 
 
 def test_peers_have_at_most_the_bits_of_the_tokens(report, models):
-    for model in ("dct", "fsq"):
+    closeness = {"JPEG": [], "WebP": []}
+    for model in ("dct", "fsq"):  # the second has more bits
         bits = estimates(report, models[model])["bits"]
         for codec in ("JPEG", "WebP"):
             name = f"{codec}, {bits:.0f} bits"
@@ -208,7 +209,8 @@ def test_peers_have_at_most_the_bits_of_the_tokens(report, models):
             assert found["file_bits"] > found["bits"]
             assert 1 <= found["coded_side"] <= SIZE
             assert report.settings[name]["bits_of"] == [models[model]]
-            assert found["psnr"] > 15
+            closeness[codec].append(found["psnr"])
+    assert all(10 < fewer < more for fewer, more in closeness.values())
 
 
 def test_decode_options_are_those_that_a_model_declares(suite, corpus, models):
@@ -216,7 +218,7 @@ def test_decode_options_are_those_that_a_model_declares(suite, corpus, models):
     more = (Variant("careful", models["dct"], {"steps": 100}),)
     report = run(dataclasses.replace(quick, decode={"steps": 2}, variants=more), data=corpus)
     plain, careful = (estimates(report, name)["psnr"] for name in (models["dct"], "careful"))
-    assert careful > plain + 1
+    assert careful > plain + 0.3
     assert report.settings[models["dct"]]["decode"] == {"steps": 2}
     assert report.settings["careful"]["decode"] == {"steps": 100}
     assert report.settings[models["fsq"]]["decode"] == {}
@@ -311,11 +313,12 @@ def test_a_report_survives_its_file_and_repeats(report, suite, corpus, models, t
     write_report(report, tmp_path / "r.json")
     assert read_report(tmp_path / "r.json") == report
     assert (tmp_path / "r.json").stat().st_size < 60_000  # pictures are on the page alone
-    again = run(suite, models=[models["dct"], models["fsq"], models["kl"]], data=corpus)
-    timed = {"encode_per_second", "decode_per_second", "round_trip_per_second"}
+    again = run(suite, models=[models["fsq"]], data=corpus)
+    timed = {"encode_per_second", "decode_per_second"}
     for name, figures in again.models.items():
-        for key in figures.keys() - timed:
-            assert figures[key] == report.models[name][key], (name, key)
+        assert {key: figures[key] for key in figures.keys() - timed} == {
+            key: report.models[name][key] for key in figures.keys() - timed
+        }
 
 
 class TestOwnPictures:

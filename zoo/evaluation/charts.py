@@ -15,6 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 
 _LABELS, _PLOT, _VALUES = 210, 430, 170  # widths
 _BAR = 13
+_APART = 20  # numbers below a chart, at least
 _INK, _GRID = "#333", "#ddd"
 _LOOPS = 12  # hues that ids have in turn
 
@@ -85,7 +86,11 @@ def curves(
     for mark in (low + (high - low) * quarter / 4 for quarter in range(5)):
         lines.append(f'<line x1="{left}" y1="{y(mark):.1f}" x2="{left + width}" y2="{y(mark):.1f}" stroke="{_GRID}"/>')
         lines.append(_text(left - 5, y(mark) + 4, f"{mark:g}", "end"))
-    lines += [_text(x(strength), top + height + 14, f"{strength:g}", "middle") for strength in strengths]
+    last = -math.inf
+    for strength in strengths:
+        if x(strength) - last >= _APART:
+            lines.append(_text(x(strength), top + height + 14, f"{strength:g}", "middle"))
+            last = x(strength)
     lines.append(_text(left + width / 2, top + height + 28, unit, "middle"))
     for number, points in enumerate(series):
         colour = COLOURS[number % len(COLOURS)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,12 @@ def row(report: Report, key: str) -> list[Figure | None]:
     return [figures.get(key) for figures in report.models.values()]
 
 
-def legend(report: Report) -> str:
-    """Return the models' names and colours, and what is to be told of them."""
+def legend(report: Report, only: Collection[str] | None = None) -> str:
+    """Return the names and colours of all models, or of some, and what is to be told of them."""
     entries = []
     for place, name in enumerate(report.models):
+        if only is not None and name not in only:
+            continue
         settings = report.settings[name]
         remark = escape(settings.get("remark", ""))
         told = f"<b class=warn>{remark}</b>" if settings.get("weights") == "random" else remark

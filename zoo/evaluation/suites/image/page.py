@@ -19,7 +19,8 @@ body{max-width:1280px}
 .pictures{border-spacing:0}.pictures td,.pictures th{border:0;padding:4px;text-align:center;white-space:normal}
 .pictures th{font-weight:600;vertical-align:bottom;max-width:180px;overflow-wrap:anywhere}
 .pictures td:first-child,.pictures th:first-child{text-align:center}
-.pictures img{display:block;background:#eee}.pictures small{color:#555;font-size:11px}
+.pictures img{display:block;background:#eee}
+.pictures small{display:block;color:#555;font-size:11px;width:0;min-width:100%;overflow-wrap:anywhere}
 .small{image-rendering:pixelated}summary{cursor:pointer;color:#555;font-size:13px}
 """
 _LEAST_SHOWN, _MOST_SHOWN, _STRIP = 160, 256, 112
@@ -117,7 +118,7 @@ def _curves(report: Report) -> str:
         ]
         if any(found is not None and not found.reason for points in series for _, found in points):
             charts.append(curves(series, column.title, "tokens", logarithmic=True, limits=None))
-    return f"<h2>Quality by number of tokens</h2>{legend(report)}<div class=row>{''.join(charts)}</div>"
+    return f"<h2>Quality by number of tokens</h2>{legend(report, known)}<div class=row>{''.join(charts)}</div>"
 
 
 def _bars(report: Report, column: Column) -> str:
