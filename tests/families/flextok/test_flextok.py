@@ -243,6 +243,15 @@ def test_too_many_tokens_are_refused(tokenizer):
         tokenizer.decode(torch.zeros(2, 8, dtype=torch.int64), torch.tensor([8, 0]))
 
 
+def test_its_autoencoder_can_be_had_alone(tokenizer, images):
+    latents = tokenizer.encoder.latents(2 * images - 1)
+    made = tokenizer.autoencode(images)
+    assert made.shape == images.shape
+    with torch.no_grad():
+        torch.testing.assert_close(made, ((tokenizer.decoder.pixels(latents) + 1) / 2).clamp(0, 1))
+    assert tokenizer.has_autoencoder
+
+
 BAD_CONFIGS = {
     "a size that patches do not fill": ({"image_size": 18}, "multiple of 4"),
     "no tokens": ({"num_tokens": 0}, "num_tokens"),

@@ -203,6 +203,18 @@ class FlexTokTokenizer(ImageTokenizer):
         return made
 
     @property
+    def has_autoencoder(self) -> bool:
+        """Whether the decoder is there."""
+        return isinstance(self.decoder, FlexTokDecoder)
+
+    def autoencode(self, pixels: Tensor) -> Tensor:
+        """Make images (B, 3, H, W) in 0…1 again from the latents that are tokenized."""
+        self.require_decoder("autoencode")
+        with self._computing():
+            made = cast(FlexTokDecoder, self.decoder).pixels(self.encoder.latents(2 * pixels - 1))
+        return ((made.float() + 1) / 2).clamp(0, 1)
+
+    @property
     def input_dtype(self) -> torch.dtype:
         """The autoencoder's."""
         return self.encoder.autoencoder.conv_in.weight.dtype
