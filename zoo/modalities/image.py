@@ -59,6 +59,11 @@ class PixelTokenizer(Tokenizer):
         made: Tensor = self.decoder(vectors)
         return made
 
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """What fast mode brings pixels to; a family whose first part stays in float32 says so."""
+        return self.fast_dtype
+
     def encode(self, x: Any, lengths: Any = None, *, on_white: bool = False) -> Tokens:
         """Turn images or videos into tokens.
 
@@ -147,7 +152,7 @@ class PixelTokenizer(Tokenizer):
         pixels, _ = self.as_batch(x, lengths, on_white=on_white)
         with torch.no_grad():
             if not self.is_exact:
-                return finish(pixels.to(self.fast_dtype))
+                return finish(pixels.to(self.input_dtype))
             return torch.cat(canonical(self.device, len(pixels), lambda run: run(finish, [*pixels[:, None]])))
 
     def _pixels_of(self, vectors: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ groups stand, and what each sees, are settings, and callers pass and receive tok
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -136,6 +136,22 @@ class GroupTransformer(nn.Module):
         Raises:
             InputError: Groups are missing or unknown, or shapes do not fit.
         """
+        last: dict[str, Tensor] = {}
+        for made in self.stages(tokens, valid, condition):
+            last = made
+        return last
+
+    def stages(
+        self,
+        tokens: Mapping[str, Tensor],
+        valid: Mapping[str, Tensor] | None = None,
+        condition: Tensor | None = None,
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield what each layer makes of the tokens, the last one's being what `forward` returns; arguments as there.
+
+        A caller that wants an early layer, such as for its alignment with another network's features, takes it on the
+        way.
+        """
         self._require_fits(tokens, valid or {})
         groups = self.config.groups
         parts = [tokens[group.name] for group in groups]
@@ -155,7 +171,7 @@ class GroupTransformer(nn.Module):
             group = torch.repeat_interleave(torch.tensor(sizes, device=x.device))
         for layer in self.layers:
             x = cast(Block, layer)(x, mask, condition=condition, group=group)
-        return {group.name: part for group, part in zip(groups, torch.split(x, sizes, 1), strict=True)}
+            yield {group.name: part for group, part in zip(groups, torch.split(x, sizes, 1), strict=True)}
 
     def _require_fits(self, tokens: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
         names = [group.name for group in self.config.groups]
