@@ -124,7 +124,7 @@ class FlowDecoder(nn.Module):
         return [made, copies], [self.null, none]
 
     def _kept(self, codes: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Return registers, masked from each image's length on, and copies, where the first masked one is all of them."""
+        """Return registers, masked from each length on, and copies, where the first masked one is all of them."""
         made = self.embed(codes.to(self.mask_token.dtype))
         made = made + self.positions[: made.shape[1]]
         made = torch.cat([made, self.mask_token.expand(len(made), count - made.shape[1], -1)], 1)

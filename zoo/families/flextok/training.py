@@ -186,7 +186,7 @@ class FlexTokTraining(TokenizerModule):
         with torch.no_grad():
             features = network.features(images)[network.layers[0]]
         rows, columns = self.tokenizer.config.grid
-        grid = patches.transpose(1, 2).unflatten(2, (rows, columns))
+        grid = patches.transpose(1, 2).reshape(len(patches), -1, rows, columns)
         grid = F.interpolate(grid.float(), features.shape[2:], mode="bilinear", antialias=True)
         projected = cast("AlignmentHead", self.head)(grid.flatten(2).transpose(1, 2).to(patches.dtype))
         return alignment_loss(projected, features.flatten(2).transpose(1, 2))
@@ -239,6 +239,7 @@ class FlexTokTraining(TokenizerModule):
     def _tell_by_length(self, errors: Tensor, lengths: Tensor) -> None:
         """Count in how well the flow does with each number of tokens."""
         errors, lengths = errors.detach().cpu(), lengths.cpu()
-        for length in lengths.unique().tolist() if len(self.tokenizer.config.trained_lengths) <= _MOST_TOLD else []:
+        trained = self.tokenizer.config.trained_lengths
+        for length in sorted(set(lengths.tolist())) if len(trained) <= _MOST_TOLD else []:
             of_length = lengths == length
             self.tally(f"flow_{length}", ratio, errors[of_length].sum(), of_length.sum())
