@@ -60,7 +60,7 @@ class PixelTokenizer(Tokenizer):
         return made
 
     @property
-    def input_dtype(self) -> torch.dtype:
+    def input_dtype(self) -> torch.dtype | None:
         """What fast mode brings pixels to; a family whose first part stays in float32 says so."""
         return self.fast_dtype
 

@@ -236,17 +236,10 @@ class FlexTokTokenizer(ImageTokenizer):
         self._warn_of_untrained(set(lengths.tolist()))
         decoder = cast(FlexTokDecoder, self.decoder)
         flow, done = decoder.flow, []
-        for rows in torch.arange(len(codes), device="cpu").split(_TOGETHER):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
-            latents = sample(
-                flow,
-                noise[part],
-                PATH,
-                solver,
-                conditions=[flow.registers(codes[part], lengths[part])],
-                null=[flow.null],
-                guidance=guidance,
-            )
+        for first in range(0, len(codes), _TOGETHER):
+            part = slice(first, first + _TOGETHER)
+            conditions, null = flow.condition(codes[part], lengths[part])
+            latents = sample(flow, noise[part], PATH, solver, conditions=conditions, null=null, guidance=guidance)
             done.append((decoder.pixels(latents).float() + 1) / 2)
         images = torch.cat(done)
         return images.clamp(0, 1) if clamp else images
