@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_flextok
 import torch
 import toy
-import yaml
-from cli_files import ok
-from PIL import Image
 from st_lpips_weights import made_tensors
 from toy_pictures import DCTConfig, ToyDCT, write_pictures
 
@@ -25,6 +22,7 @@ from zoo.components.quantizers import FSQConfig, GaussianConfig
 from zoo.data.media import read_image
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation import card_section, read_report, read_suite, run, write_report
+from zoo.evaluation.items import balanced
 from zoo.evaluation.suites.image.config import Group, Network, Variant
 from zoo.evaluation.suites.image.photos import photos_in
 from zoo.families.autoencoder_kl.config import AutoencoderKLConfig
@@ -245,6 +243,24 @@ def test_what_is_drawn_depends_on_the_seed_alone(suite, corpus, models):
         assert first[key] != pytest.approx(other[key], rel=1e-6)
 
 
+def test_flextok_is_decoded_by_its_options_and_the_suites_seed(suite, corpus, tmp_path):
+    tokenizer = tiny_flextok.make()
+    zoo.save(tokenizer, tmp_path / "flextok")
+    name = str(tmp_path / "flextok")
+    settings = {"decode": {"steps": 1, "guidance": 1, "adaptive_guidance": False}, "seed": 3, "max_items": 2}
+    report = run(dataclasses.replace(suite, measures=("psnr",), peers=(), **settings), models=[name], data=corpus)
+    assert list(report.models) == [f"{name}: autoencoder alone", name]
+    assert report.data["prefixes"] == {name: [1, 2, 4, 8]}
+    assert report.settings[name]["seed"] == 3
+    photos = balanced(photos_in(corpus, "test.jsonl"), lambda photo: photo.source, lambda photo: photo.key, 2)
+    pictures = torch.stack([read_image(corpus / photo.name, size=tokenizer.config.image_size) for photo in photos])
+    tokens = tokenizer.encode(pictures)
+    for length, key in ((2, "psnr@2 tokens"), (8, "psnr")):
+        made = tokenizer.decode(tokens[:, :length], steps=1, guidance=1, seed=3)
+        by_hand = np.mean([psnr(*pair) for pair in zip(made, pictures, strict=True)])
+        assert estimates(report, name)[key] == pytest.approx(by_hand, rel=1e-4)
+
+
 def test_any_function_with_and_without_bits(suite, corpus):
     names = [f"{__name__}:{name}" for name in ("half", "half_with_bits")]
     report = run(dataclasses.replace(suite, size=SIZE, measures=("psnr",)), models=names, data=corpus)
@@ -321,40 +337,6 @@ def test_a_report_survives_its_file_and_repeats(report, suite, corpus, models, t
         }
 
 
-class TestOwnPictures:
-    def test_any_layout(self, corpus, tmp_path):
-        assert len(photos_in(corpus / "sky", "test.jsonl")) == 4
-        assert len(photos_in(corpus / "test.jsonl", "none.jsonl")) == 8
-        assert [photo.name for photo in photos_in(corpus / "sky" / "0.png", "test.jsonl")] == ["0.png"]
-        for split, count in (("train", 3), ("val", 2)):
-            (tmp_path / split).mkdir()
-            for number in range(count):
-                Image.new("RGB", (20, 20)).save(tmp_path / split / f"{number}.png")
-        assert {photo.name for photo in photos_in(tmp_path, "test.jsonl")} == {"val/0.png", "val/1.png"}
-        (tmp_path / "none").mkdir()
-        with pytest.raises(InputError, match="no pictures"):
-            photos_in(tmp_path / "none", "test.jsonl")
-
-    def test_a_folder_is_called_by_its_name_and_has_no_groups(self, suite, corpus, models):
-        quick = dataclasses.replace(suite, measures=("psnr",), peers=())
-        report = run(quick, models=[models["fsq"]], data=corpus / "sky")
-        assert report.title.endswith(": sky")
-        assert report.data["groups"] == {}
-        assert report.data["pictures"] == 4
-        assert not any("@" in key for key in report.models[models["fsq"]])
-
-    def test_transparent_ones_lie_on_white(self, suite, models, tmp_path):
-        Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-        quick = dataclasses.replace(suite, measures=("psnr",), peers=(), size=SIZE)
-        report = run(quick, models=[f"{__name__}:half"], data=tmp_path)
-        assert report.models[f"{__name__}:half"]["psnr"].estimate == pytest.approx(10 * math.log10(4), rel=1e-4)
-
-    def test_what_is_no_picture_is_named(self, suite, models, tmp_path):
-        (tmp_path / "broken.png").write_bytes(b"no picture")
-        with pytest.raises(InputError, match=r"broken\.png: .* image"):
-            run(suite, models=[models["fsq"]], data=tmp_path)
-
-
 def test_what_does_not_fit_is_refused(suite, corpus, models, monkeypatch, tmp_path):
     with pytest.raises(InputError, match="tokenizes speech, this suite is for image"):
         run(suite, models=[models["speech"]], data=corpus)
@@ -366,35 +348,3 @@ def test_what_does_not_fit_is_refused(suite, corpus, models, monkeypatch, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(InputError, match=r"make the folder with `zoo data images`, or point --data at a folder of"):
         run(suite)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"max_items": 0}, "max_items must be at least 1"),
-        ({"measures": ["lpips"]}, "must be one of 'psnr'"),
-        ({"prefixes": [4, 2]}, "prefixes must ascend"),
-        ({"features": None}, "are of a network: name it under features"),
-        ({"peers": ["GIF"]}, "must be one of 'JPEG'"),
-    ],
-)
-def test_a_bad_suite_is_refused(tmp_path, change, message):
-    path = tmp_path / "s.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(SUITE.read_text()) | change))
-    with pytest.raises(ConfigError, match=message):
-        read_suite(path)
-
-
-def test_the_command(corpus, models, tmp_path, capsys):
-    settings = yaml.safe_load(SUITE.read_text()) | {"measures": ["psnr"], "bootstrap": {"num_resamples": 20}}
-    (tmp_path / "image.yaml").write_text(yaml.safe_dump(settings))
-    files = {"--out": tmp_path / "r.json", "--html": tmp_path / "r.html", "--markdown": tmp_path / "r.md"}
-    options = [str(part) for pair in files.items() for part in pair]
-    ok("eval", str(tmp_path / "image.yaml"), "--models", models["dct"], "--data", str(corpus), *options)
-    shown = capsys.readouterr()
-    for text in ("PSNR, dB", "first 12", "bits a pixel", "JPEG"):
-        assert text in shown.out
-    assert json.loads(files["--out"].read_text())["models"][models["dct"]]["tokens"] == 48
-    assert "<img" in files["--html"].read_text()
-    assert "PSNR, dB" in files["--markdown"].read_text()
