@@ -62,6 +62,7 @@ class FlexTokTokenizer(ImageTokenizer):
     encode_options: ClassVar[type] = EncodeOptions
     decode_options: ClassVar[type] = DecodeOptions
     decoder_file: ClassVar[bool] = True
+    official: ClassVar[str] = "zoo.families.flextok.official.folder"
 
     config: FlexTokConfig
     encoder: FlexTokEncoder
