@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from zoo.errors import ZooError
+from zoo.spec import DECODES
 
 if TYPE_CHECKING:
     from zoo.cli._parser import Parser
@@ -31,6 +32,7 @@ class Declared:
         choices: Texts.
         default: What it is if it is not given.
         help: What the family says of it, "" if nothing.
+        decodes: Whether encoding with it needs the decoder.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Declared:
     choices: tuple[str, ...]
     default: Any
     help: str
+    decodes: bool
 
     @property
     def flag(self) -> str:
@@ -70,7 +73,9 @@ def declared(options: type) -> list[Declared]:
         kinds, choices = _plain(hints[field.name])
         if kinds or choices:
             text = " ".join(told.get(field.name, "").split()).rstrip(".")
-            found.append(Declared(field.name, kinds, choices, field.default, text[:1].lower() + text[1:]))
+            text = text[:1].lower() + text[1:]
+            decodes = field.metadata == DECODES
+            found.append(Declared(field.name, kinds, choices, field.default, text, decodes))
     return found
 
 
@@ -80,7 +85,7 @@ def add_declared(
     find: Callable[[Sequence[str]], type[Tokenizer] | None],
     kind: Literal["encode_options", "decode_options"],
     own: Collection[str] = (),
-) -> frozenset[str]:
+) -> dict[str, Declared]:
     """Add what the family of a command line declares to its parser, if there is something that the parser lacks.
 
     Args:
@@ -91,26 +96,27 @@ def add_declared(
         own: What the command itself decides.
 
     Returns:
-        The names of the options that were added.
+        The options that were added, by name.
     """
     known = parser._option_string_actions
     is_help = bool({"-h", "--help"} & set(arguments))
     positional, is_unknown = _looked_at(known, arguments)
     if not (is_unknown or is_help) or not positional:
-        return frozenset()
+        return {}
     try:
         cls = find(positional)
     except ZooError:
         if is_help:
-            return frozenset()
+            return {}
         raise
     if cls is None:
-        return frozenset()
+        return {}
     offered = [option for option in declared(getattr(cls, kind)) if option.name not in own and option.flag not in known]
     group = parser.add_argument_group(f"options of {cls.family}")
     for option in offered:
         text = option.help or ("" if option.kinds == (bool,) else option.values)
-        shown = f"{text} (default: {option.default})".strip()
+        default = "" if option.default is None else f" (default: {option.default})"
+        shown = f"{text.replace(' if None', ' if not given')}{default}"
         if option.kinds == (bool,):
             group.add_argument(option.flag, action="store_const", const=True, help=shown)
             group.add_argument(f"--no-{option.flag[2:]}", action="store_const", const=False, dest=option.name, help="")
@@ -119,7 +125,7 @@ def add_declared(
             group.add_argument(option.flag, type=option.read, metavar=name, help=shown)
     flags = ", ".join(option.flag for option in offered)
     parser.unknown = f"{cls.family} takes {flags}" if offered else f"{cls.family} takes no options of its own"
-    return frozenset(option.name for option in offered)
+    return {option.name: option for option in offered}
 
 
 def _looked_at(known: dict[str, Any], arguments: Sequence[str]) -> tuple[list[str], bool]:

@@ -200,15 +200,15 @@ def _decode(
     # Named like the tokenizer, which may be a copy of the model under another name.
     tokens = replace(file.tokens, model=tokenizer.name)
     known = option_names(tokenizer.decode_options)
-    from_noise = bool({"generator", "seed"} & known)
+    takes_generator = "generator" in known and "seed" not in known  # a seed is of each item's own noise
     clipped = 0
     with torch.no_grad(), ticking("decoding", len(tokens)) as ticker:
         # An item's noise must not depend on the others.
-        for first, batch in _batches(tokens, 1 if from_noise else batch_size):
+        for first, batch in _batches(tokens, 1 if takes_generator else batch_size):
             options: dict[str, Any] = {**given, **({"clamp": False} if "clamp" in known else {})}  # counted here
             if "seed" in known:
                 options["seed"] = seed
-            elif from_noise:
+            elif takes_generator:
                 options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
             decoded: Iterable[Tensor] = tokenizer.decode(batch, **options).cpu()
             if kind.padding is not None or batch.signal_lengths is not None:

@@ -98,13 +98,13 @@ def main(arguments: Sequence[str]) -> None:
     group.add_argument("--on-white", action="store_true", help="lay transparent pictures on white")
     group.add_argument("--trim", action="store_true", help="take the beginning of videos that are too long")
     add_action_arguments(parser)
-    names = add_declared(parser, arguments, lambda given: family_of(given[0]), "encode_options")
+    offered = add_declared(parser, arguments, lambda given: family_of(given[0]), "encode_options")
     values = parser.values(arguments)
     from zoo.data.signals import Reading
 
     reading = Reading(**{field.name: values.pop(field.name) for field in fields(Reading)})
-    options = {name: value for name in sorted(names) if (value := values.pop(name)) is not None}
-    encode(reading=reading, options=options, **values)
+    options = {name: value for name in sorted(offered) if (value := values.pop(name)) is not None}
+    encode(reading=reading, options=options, decoder=any(offered[name].decodes for name in options), **values)
 
 
 _SUFFIXES = (".zoo", ".jsonl", ".parquet", ".npz")  # of `zoo.tokenfile`, whose import takes seconds
@@ -132,6 +132,7 @@ def encode(
     options: Mapping[str, Any] | None = None,
     skip_bad: bool = False,
     workers: int = 0,
+    decoder: bool = False,
 ) -> None:
     """Encode files, write a token file, and print what it holds."""
     target = Path(output)
@@ -145,8 +146,8 @@ def encode(
     if target.suffix != tokenfile.SUFFIX:
         tables.require_writable(target)
 
-    tokenizer = load_model(model, device, decoder=False)
     options = options or {}
+    tokenizer = load_model(model, device, decoder=decoder)
     left_out: list[LeftOut] | None = [] if skip_bad else None
     items = find_items(tokenizer, inputs, reading, left_out)
     if isinstance(tokenizer, ActionTokenizer):
