@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from zoo.errors import ConfigError, shown
 
-__all__ = ["MODALITIES", "Modality", "NoOptions", "TokenSpec", "option_names"]
+__all__ = ["DECODES", "MODALITIES", "Modality", "NoOptions", "TokenSpec", "option_names"]
 
 Modality = Literal["speech", "image", "video", "action"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
@@ -107,6 +108,10 @@ class TokenSpec:
         for name in ("input_size", "trained_lengths"):
             plain[name] = None if plain[name] is None else list(plain[name])
         return {**plain, "bits_per_token": self.bits_per_token, "bit_rate": self.bit_rate}
+
+
+DECODES = MappingProxyType({"decodes": True})
+"""Metadata of the field of an option of `encode` for which the tokenizer decodes, and needs its decoder."""
 
 
 @dataclass(frozen=True)

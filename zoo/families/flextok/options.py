@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from zoo.spec import DECODES
 
 __all__ = ["DecodeOptions", "EncodeOptions"]
 
@@ -22,8 +25,8 @@ class EncodeOptions:
 
     on_white: bool = False
     num_tokens: int | None = None
-    max_error: float | None = None
-    measure: Any = "mse"
+    max_error: float | None = field(default=None, metadata=DECODES)
+    measure: Literal["mse", "mae"] | Callable[..., Any] = "mse"
     decoding: dict[str, Any] | None = None
 
 
@@ -43,7 +46,7 @@ class DecodeOptions:
 
     steps: int | None = None
     guidance: float | None = None
-    adaptive_guidance: Any = None
+    adaptive_guidance: bool | Mapping[str, Any] | None = None
     generator: Any = None
     noise: Any = None
     seed: int = 0
