@@ -126,7 +126,7 @@ class _Run:
                 fixed = system.bits if isinstance(system, RoundTrip) else None
                 by_bits.setdefault(system.name if fixed is None else fixed, []).append(system.name)
             if made.tokens is not None and isinstance(system, RoundTrip) and system.tokenizer.spec.is_ordered:
-                lengths = self.suite.prefixes or system.lengths(made.tokens.ids.shape[1])
+                lengths = system.lengths(made.tokens.ids.shape[1], self.suite.prefixes)
                 self.tallies[system.name].prefixes = {length: Quality() for length in lengths}
                 system.begin_prefixes(lengths)
         for bits, names in by_bits.items():
