@@ -235,12 +235,12 @@ class Peer:
     Args:
         codec: Which.
         of: Names of the systems, which have equal bits.
-        bits: Of every picture, if all have as many.
+        bits: Whole bits of every picture, if all have as many.
     """
 
-    def __init__(self, codec: Codec, of: Sequence[str], bits: float | None) -> None:
+    def __init__(self, codec: Codec, of: Sequence[str], bits: int | None) -> None:
         self.codec, self.of = codec, list(of)
-        self.name = f"{codec.title}, {f'{bits:.0f} bits' if bits is not None else f'as {of[0]}'}"
+        self.name = f"{codec.title}, {f'{bits} bits' if bits is not None else f'as {of[0]}'}"
         self.settings = {"codec": codec.title, "options": dict(codec.options), "bits_of": self.of}
 
     def make(self, pictures: Tensor, bits: Sequence[float]) -> Made:
