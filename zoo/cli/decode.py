@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.cli._declared import add_declared
 from zoo.cli._inputs import as_flags
-from zoo.cli._models import DEVICE_HELP, load_model
+from zoo.cli._models import DEVICE_HELP, family_of, load_model
 from zoo.cli._output import count, note, print_facts, print_json, ticking
 from zoo.cli._parser import Parser, positive, positive_int, seed
 from zoo.errors import CheckpointError, InputError, TokenError, ZooError
@@ -36,11 +39,14 @@ def main(arguments: Sequence[str]) -> None:
         "Turn the tokens in a token file back into files named after the inputs: speech\n"
         "into wav, images into png, videos into mp4, robot actions into npy files.\n\n"
         "The token file says which model made it, and that model is loaded. A model with\n"
-        "other weights or settings is refused, whatever its name.",
+        "other weights or settings is refused, whatever its name.\n\n"
+        "Models have options of their own: `zoo decode TOKENS.zoo --help` shows those of\n"
+        "the one that made a file.",
         """
         zoo decode episodes.zoo -o decoded/
         zoo decode photos.zoo -o decoded/ --device cuda
         zoo decode episodes.zoo -o decoded/ --model ./my-robot
+        zoo decode talks.zoo -o decoded/ --steps 10 --seed 3
         """,
     )
     parser.add_argument("tokens", metavar="TOKENS.zoo", help="token file, as `zoo encode` writes it")
@@ -63,7 +69,24 @@ def main(arguments: Sequence[str]) -> None:
         "--seed", metavar="N", type=seed, default=0, help="for models that decode from noise (default: %(default)s)"
     )
     parser.add_json()
-    decode(**parser.values(arguments))
+    names = add_declared(parser, arguments, partial(_family_of, arguments), "decode_options", _OWN)
+    values = parser.values(arguments)
+    decode(options={name: value for name in sorted(names) if (value := values.pop(name)) is not None}, **values)
+
+
+# Options of decoding that are decided here: the noise by --seed, the range since what is out of it is counted, and the
+# rate since the file is to have that of the tokens.
+_OWN = ("generator", "noise", "seed", "clamp", "sample_rate")
+
+
+def _family_of(arguments: Sequence[str], given: Sequence[str]) -> type[Tokenizer] | None:
+    """Return the family of the model that is to decode a token file."""
+    from zoo import tokenfile
+
+    named = re.findall(r"^--model(?:=|\n)(.+)$", "\n".join(arguments), re.MULTILINE)
+    is_file = Path(given[0]).suffix == tokenfile.SUFFIX
+    source = named[-1] if named else tokenfile.load(given[0]).source if is_file else ""
+    return family_of(source) if source else None
 
 
 def decode(
@@ -77,6 +100,7 @@ def decode(
     frame_rate: float | None,
     seed: int,
     json: bool,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Decode a token file into a folder, and print what was written."""
     from zoo import tokenfile
@@ -89,7 +113,7 @@ def decode(
     targets = _targets(file, folder, overwrite)
     tokenizer = _load(file, model, device, force)
     with _staged(folder, targets) as staging:
-        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging)
+        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging, options or {})
     if clipped:
         note(f"{clipped:,} values of the decoded signals were out of range, and clipped to it.")
     if json:
@@ -159,7 +183,13 @@ def _load(file: TokenFile, model: str | None, device: str, force: bool) -> Token
 
 
 def _decode(
-    tokenizer: Tokenizer, file: TokenFile, batch_size: int, seed: int, frame_rate: float | None, paths: list[Path]
+    tokenizer: Tokenizer,
+    file: TokenFile,
+    batch_size: int,
+    seed: int,
+    frame_rate: float | None,
+    paths: list[Path],
+    given: Mapping[str, Any],
 ) -> int:
     """Decode and write all items; return how many values had to be clipped."""
     import torch
@@ -170,13 +200,15 @@ def _decode(
     # Named like the tokenizer, which may be a copy of the model under another name.
     tokens = replace(file.tokens, model=tokenizer.name)
     known = option_names(tokenizer.decode_options)
-    from_noise = "generator" in known
+    takes_generator = "generator" in known and "seed" not in known  # a seed is of each item's own noise
     clipped = 0
     with torch.no_grad(), ticking("decoding", len(tokens)) as ticker:
         # An item's noise must not depend on the others.
-        for first, batch in _batches(tokens, 1 if from_noise else batch_size):
-            options: dict[str, Any] = {"clamp": False} if "clamp" in known else {}  # to count what is clipped
-            if from_noise:
+        for first, batch in _batches(tokens, 1 if takes_generator else batch_size):
+            options: dict[str, Any] = {**given, **({"clamp": False} if "clamp" in known else {})}  # counted here
+            if "seed" in known:
+                options["seed"] = seed
+            elif takes_generator:
                 options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
             decoded: Iterable[Tensor] = tokenizer.decode(batch, **options).cpu()
             if kind.padding is not None or batch.signal_lengths is not None:
