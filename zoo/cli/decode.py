@@ -13,14 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-<<<<<<< HEAD
 from zoo.cli._declared import add_declared
-from zoo.cli._inputs import as_flags
-from zoo.cli._models import DEVICE_HELP, family_of, load_model
-=======
 from zoo.cli._inputs import add_action_arguments, as_flags
-from zoo.cli._models import DEVICE_HELP, load_model
->>>>>>> wt-hard
+from zoo.cli._models import DEVICE_HELP, family_of, load_model
 from zoo.cli._output import count, note, print_facts, print_json, ticking
 from zoo.cli._parser import Parser, positive, positive_int, seed
 from zoo.errors import CheckpointError, ConfigError, InputError, TokenError, ZooError
@@ -52,11 +47,8 @@ def main(arguments: Sequence[str]) -> None:
         zoo decode episodes.zoo -o decoded/
         zoo decode photos.zoo -o decoded/ --device cuda
         zoo decode episodes.zoo -o decoded/ --model ./my-robot
-<<<<<<< HEAD
         zoo decode talks.zoo -o decoded/ --steps 10 --seed 3
-=======
         zoo decode episodes.zoo -o decoded/ --start episodes.npz
->>>>>>> wt-hard
         """,
     )
     parser.add_argument("tokens", metavar="TOKENS.zoo", help="token file, as `zoo encode` writes it")
@@ -86,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
         "which the first of each episode are taken for these",
     )
     parser.add_json()
-<<<<<<< HEAD
+    add_action_arguments(parser)
     names = add_declared(parser, arguments, partial(_family_of, arguments), "decode_options", _OWN)
     values = parser.values(arguments)
     decode(options={name: value for name in sorted(names) if (value := values.pop(name)) is not None}, **values)
@@ -105,10 +97,6 @@ def _family_of(arguments: Sequence[str], given: Sequence[str]) -> type[Tokenizer
     is_file = Path(given[0]).suffix == tokenfile.SUFFIX
     source = named[-1] if named else tokenfile.load(given[0]).source if is_file else ""
     return family_of(source) if source else None
-=======
-    add_action_arguments(parser)
-    decode(**parser.values(arguments))
->>>>>>> wt-hard
 
 
 def decode(
@@ -122,14 +110,11 @@ def decode(
     frame_rate: float | None,
     seed: int,
     json: bool,
-<<<<<<< HEAD
     options: Mapping[str, Any] | None = None,
-=======
     start: Sequence[str] | None = None,
     column: str | None = None,
     key: str | None = None,
     split: str | None = None,
->>>>>>> wt-hard
 ) -> None:
     """Decode a token file into a folder, and print what was written."""
     from zoo import tokenfile
@@ -143,11 +128,7 @@ def decode(
     tokenizer = _load(file, model, device, force)
     first = _first_commands(tokenizer, file, start, column=column, key=key, split=split)
     with _staged(folder, targets) as staging:
-<<<<<<< HEAD
-        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging, options or {})
-=======
-        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging, first)
->>>>>>> wt-hard
+        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging, options or {}, first)
     if clipped:
         note(f"{clipped:,} values of the decoded signals were out of range, and clipped to it.")
     if json:
@@ -266,11 +247,8 @@ def _decode(
     seed: int,
     frame_rate: float | None,
     paths: list[Path],
-<<<<<<< HEAD
     given: Mapping[str, Any],
-=======
     first_commands: Tensor | None,
->>>>>>> wt-hard
 ) -> int:
     """Decode and write all items; return how many values had to be clipped."""
     import torch
