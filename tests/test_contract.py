@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from tiny_flextok import make as make_flextok
+from tiny_flextok import picture
 from tiny_stabletoken import TINY_DECODER, speech
 from tiny_stabletoken import make as make_stabletoken
 
@@ -21,10 +23,6 @@ def _motion(length, seed=0):
     return torch.randn(length, 4, generator=generator).cumsum(0).mul(0.05).clamp(-1, 1)
 
 
-def _picture(seed):
-    return torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(seed))
-
-
 def _autoencoder(**quantizer):
     torch.manual_seed(0)
     conv = ConvConfig(block_channels=(8, 12), layers_per_block=1, norm_groups=4)
@@ -33,15 +31,16 @@ def _autoencoder(**quantizer):
 
 # A tokenizer, a maker of one item of a length, or of a seed where items are of one size, and some that are worth a try.
 FAMILIES = {
-    "autoencoder_kl": (lambda: _autoencoder(kind="fsq", levels=[8, 5, 5]), _picture, (0, 1, 2)),
+    "autoencoder_kl": (lambda: _autoencoder(kind="fsq", levels=[8, 5, 5]), picture, (0, 1, 2)),
     "beast": (lambda: zoo.load("beast"), _motion, (20, 1, 47, 60)),
     "binning": (lambda: zoo.load("binning"), _motion, (20, 1, 47, 60)),
     "fast": (lambda: zoo.load("fast"), _motion, (20, 1, 47, 60)),
+    "flextok": (make_flextok, picture, (0, 1, 2)),
     "stabletoken": (lambda: make_stabletoken(decoder=TINY_DECODER), speech, (3000, 641, 1, 1280)),
 }
 
 
-CASES = FAMILIES | {"continuous": (lambda: _autoencoder(kind="gaussian", dim=3), _picture, (0, 1, 2))}
+CASES = FAMILIES | {"continuous": (lambda: _autoencoder(kind="gaussian", dim=3), picture, (0, 1, 2))}
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))

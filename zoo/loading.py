@@ -19,7 +19,7 @@ from zoo.process.fresh import fresh
 from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
 
-__all__ = ["load", "training_parts"]
+__all__ = ["family_of", "load", "training_parts"]
 
 _HUB = "hf://"
 _DECODER_FILES = (checkpoint.DECODER, "decoder/*")  # of our layout, and of authors' layouts
@@ -78,6 +78,25 @@ def load(
     if dtype is not None:
         tokenizer = tokenizer.to_dtype(dtype)
     return tokenizer if place is None else tokenizer.to(place)
+
+
+def family_of(name: str | os.PathLike[str]) -> type[Tokenizer] | None:
+    """Return the class that `load` would give, without loading it; None if only a repository on the Hub tells.
+
+    Raises:
+        UnknownNameError: No such model or family.
+        CheckpointError: The folder holds no model.
+    """
+    text = os.fspath(name)
+    if not isinstance(name, str) or _is_path(text):
+        folder = expanded(text, CheckpointError)
+        if checkpoint.is_checkpoint(folder):
+            return registry.family(checkpoint.read_manifest(folder)["family"])
+        cls: type[Tokenizer] | None = _recognised(folder, None)[0]
+        if cls is None:
+            raise CheckpointError(f"{folder} holds no model: give a folder with {checkpoint.CONFIG}, or a name.")
+        return cls
+    return None if text.startswith(_HUB) else registry.family(registry.model(text).family)
 
 
 def training_parts(tokenizer: Tokenizer) -> dict[str, Tensor]:

@@ -50,6 +50,7 @@ _BUILT_IN = {
     "beast": "zoo.families.beast:BeastTokenizer",
     "binning": "zoo.families.binning:BinningTokenizer",
     "fast": "zoo.families.fast:FastTokenizer",
+    "flextok": "zoo.families.flextok:FlexTokTokenizer",
     "stabletoken": "zoo.families.stabletoken:StableTokenTokenizer",
 }
 

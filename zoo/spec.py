@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, shown
 
-__all__ = ["MODALITIES", "Modality", "NoOptions", "TokenSpec", "option_names"]
+__all__ = ["DECODES", "MODALITIES", "Modality", "NoOptions", "TokenSpec", "option_names"]
 
 Modality = Literal["speech", "image", "video", "action"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
@@ -28,6 +29,8 @@ class TokenSpec:
         sample_rate: Samples (speech), frames (video) or commands (actions) per second, or None.
         input_size: Size of one input: (H, W) of an image, (T, H, W) of a clip, (T, D) of an action chunk; None if free.
         is_ordered: Whether every prefix of an item's tokens is itself a valid, coarser code.
+        trained_lengths: Of an ordered tokenizer, the numbers of tokens that its training kept, ascending, the last all;
+            others decode worse than their neighbours may. None if it is not ordered, or any length was kept.
         licence: SPDX identifier of the licence of the weights.
         latent_dim: Numbers in each latent vector, D, or None if the tokenizer gives no latents.
     """
@@ -42,6 +45,7 @@ class TokenSpec:
     is_ordered: bool = False
     licence: str = "Apache-2.0"
     latent_dim: int | None = None
+    trained_lengths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES:
@@ -54,8 +58,18 @@ class TokenSpec:
                 f"integers, got codebook_size={self.codebook_size!r}, num_codebooks={self.num_codebooks!r}, "
                 f"num_tokens={self.num_tokens!r}, latent_dim={self.latent_dim!r}."
             )
+        if self.trained_lengths is not None:
+            self._require_lengths(self.trained_lengths)
         if self.codebook_size is None and self.latent_dim is None:
             raise ConfigError("a spec without a codebook is of a continuous tokenizer, and says its latent_dim.")
+
+    def _require_lengths(self, lengths: tuple[int, ...]) -> None:
+        ascending = sorted(set(lengths)) == list(lengths)
+        if not self.is_ordered or not lengths or not ascending or lengths[0] < 1 or lengths[-1] != self.num_tokens:
+            raise ConfigError(
+                "trained_lengths are of an ordered tokenizer, ascending, from 1 to num_tokens; got "
+                f"{shown(lengths)} with num_tokens={self.num_tokens} and is_ordered={self.is_ordered}."
+            )
 
     @property
     def is_fixed_length(self) -> bool:
@@ -91,8 +105,13 @@ class TokenSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as plain values, `bits_per_token` and `bit_rate` included."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain["input_size"] = None if self.input_size is None else list(self.input_size)
+        for name in ("input_size", "trained_lengths"):
+            plain[name] = None if plain[name] is None else list(plain[name])
         return {**plain, "bits_per_token": self.bits_per_token, "bit_rate": self.bit_rate}
+
+
+DECODES = MappingProxyType({"decodes": True})
+"""Metadata of the field of an option of `encode` for which the tokenizer decodes, and needs its decoder."""
 
 
 @dataclass(frozen=True)

@@ -2,44 +2,46 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
-from subprocess import PIPE
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import children
 import pytest
 import toy
 
 import zoo
-from zoo.checkpoint.atomic import STAGING, staging, write_whole
+from zoo.checkpoint.atomic import STAGING, held, staging, writing
 from zoo.errors import CheckpointError
 from zoo.hub.client import _checkpoint_files
 
 posix = pytest.mark.skipif(os.name != "posix", reason="locks and permissions of POSIX")
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from zoo.checkpoint import atomic
 folder = Path(sys.argv[1])
 if sys.argv[2] == "file":
     os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-    atomic.write_whole(folder / "x.zoo", b"half", False)
+    with atomic.writing(folder / "x.zoo", False) as file:
+        file.write(b"half")
 with atomic.staging(folder) as staged:
     (staged / "model.safetensors").write_bytes(b"half")
     if sys.argv[2] == "folder":
         os.kill(os.getpid(), signal.SIGKILL)
-    print("writing", flush=True)
-    sys.stdin.read()
+    while not Path(sys.argv[3]).exists():
+        time.sleep(0.01)
 """
 
 
-def command(folder, what):
-    return [sys.executable, "-c", KILLED, str(folder), what]
-
-
 def kill(folder, what):
-    assert subprocess.run(command(folder, what)).returncode == -signal.SIGKILL
+    assert children.run(KILLED, folder, what).returncode == -signal.SIGKILL
+
+
+def write_whole(path, content, overwrite=False):
+    with writing(path, overwrite) as file:
+        file.write(content)
 
 
 def names(folder):
@@ -68,11 +70,18 @@ def test_x9_what_a_killed_save_left_is_ignored_by_push_and_removed_by_the_next(t
 
 @posix
 def test_x9_another_save_at_work_is_left_alone(tmp_path, model):
-    with subprocess.Popen(command(tmp_path, "wait"), stdin=PIPE, stdout=PIPE, text=True) as other:
-        other.stdout.readline()
-        zoo.save(model, tmp_path)
-        assert len(left(tmp_path)) == 1
-        other.communicate("")
+    is_over = tmp_path / "over"
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(children.run, KILLED, tmp_path, "wait", is_over)
+        try:
+            while not list(tmp_path.glob(f"{STAGING}*/*")):
+                assert not other.done(), other.result().stderr
+                time.sleep(0.01)
+            zoo.save(model, tmp_path)
+            assert len(left(tmp_path)) == 1
+        finally:
+            is_over.touch()
+        assert other.result().returncode == 0
     assert left(tmp_path) == []
 
 
@@ -80,7 +89,7 @@ def test_x9_another_save_at_work_is_left_alone(tmp_path, model):
 def test_x9_files_as_well(tmp_path):
     kill(tmp_path, "file")
     assert left(tmp_path) == [f"{STAGING}x.zoo"]
-    write_whole(tmp_path / "x.zoo", b"whole", overwrite=False)
+    write_whole(tmp_path / "x.zoo", b"whole")
     assert names(tmp_path) == ["x.zoo"]
     assert (tmp_path / "x.zoo").read_bytes() == b"whole"
 
@@ -89,7 +98,7 @@ def test_x9_what_others_keep_beside_it_stays(tmp_path):
     for name in (".x.zoo.swp", ".saving", "x.zoo~", f"{STAGING}other.zoo"):
         (tmp_path / name).write_bytes(b"mine")
     before = names(tmp_path)
-    write_whole(tmp_path / "x.zoo", b"whole", overwrite=False)
+    write_whole(tmp_path / "x.zoo", b"whole")
     assert names(tmp_path) == sorted([*before, "x.zoo"])
 
 
@@ -121,7 +130,7 @@ def test_x15_permissions_are_those_of_any_new_file_and_no_umask_is_set(tmp_path,
     before = os.umask(mask)
     try:
         monkeypatch.setattr(os, "umask", lambda _: pytest.fail("umask was set"))
-        write_whole(tmp_path / "x", b"1", overwrite=False)
+        write_whole(tmp_path / "x", b"1")
     finally:
         monkeypatch.undo()
         os.umask(before)
@@ -130,4 +139,18 @@ def test_x15_permissions_are_those_of_any_new_file_and_no_umask_is_set(tmp_path,
 
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be written"):
-        write_whole(tmp_path / "none" / "x", b"1", overwrite=False)
+        write_whole(tmp_path / "none" / "x", b"1")
+
+
+@posix
+def test_a_folder_is_held_by_one_and_kept(tmp_path):
+    def hold():
+        with held(tmp_path / "work"):
+            (tmp_path / "work" / "more").write_bytes(b"")
+
+    with held(tmp_path / "work"):
+        (tmp_path / "work" / "half").write_bytes(b"1")
+        with pytest.raises(CheckpointError, match="another process is at work in"):
+            hold()
+    hold()
+    assert names(tmp_path / "work") == ["half", "more"]

@@ -23,7 +23,7 @@ try:
 except ImportError:  # Windows
     _locks = None  # type: ignore[assignment]
 
-__all__ = ["STAGING", "staging", "write_whole", "writing"]
+__all__ = ["STAGING", "held", "staging", "writing"]
 
 fcntl: Any = _locks
 
@@ -52,6 +52,35 @@ def staging(folder: Path, prefix: str = STAGING) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make a folder if it is not there, and keep it to this process while the context lasts; what is in it stays.
+
+    Raises:
+        CheckpointError: Another process has it.
+    """
+    while True:
+        folder.mkdir(exist_ok=True)
+        if fcntl is None:
+            yield
+            return
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise CheckpointError(f"another process is at work in {folder}: wait until it has ended.") from None
+        except OSError:  # a file system without locks
+            pass
+        if _is_at(handle, folder):
+            break
+        os.close(handle)  # the process that had it has just removed it
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -88,21 +117,6 @@ def writing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
         if isinstance(error, ZooError):
             raise
         raise CheckpointError(f"{target} cannot be written: {error.strerror or error}.") from error
-
-
-def write_whole(target: Path, content: bytes, overwrite: bool) -> None:
-    """Write a file, all of it or nothing; see `writing`.
-
-    Args:
-        target: The file.
-        content: What is to be in it.
-        overwrite: Replace a file that is there.
-
-    Raises:
-        CheckpointError: It exists and `overwrite` is not set, or it cannot be written.
-    """
-    with writing(target, overwrite) as file:
-        file.write(content)
 
 
 def _new_file(target: Path) -> tuple[Path, int]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from zoo.cli._inputs import LeftOut, as_flags
 from zoo.cli._output import note, ticking
-from zoo.errors import InputError, TokenError, ZooError
+from zoo.errors import InputError, ZooError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.data.signals import Recording
+    from zoo.tokenfile.spool import Spool
     from zoo.tokenizer import Tokenizer
     from zoo.tokens import Tokens
 
-    _Read = tuple[Recording, Tensor | Iterator[Tensor], float | None]
-
-__all__ = ["Cost", "encode_items"]
+__all__ = ["Cost", "costs", "encode_items"]
 
 _MOST_CLIPPED = 0.05
 """Share of the data that may be clipped without a word: quantiles of 1 and 99 % leave 2 %."""
@@ -44,21 +46,34 @@ class Cost:
         return self.raw_bits / self.bits if self.bits else None
 
 
+class _Read(NamedTuple):
+    """An item that was read; what is too long to be held is an iterator of its parts."""
+
+    place: int
+    item: Recording
+    signal: Tensor | Iterator[Tensor]
+    rate: float | None
+
+
 def encode_items(
     tokenizer: Tokenizer,
-    items: list[Recording],
+    items: Sequence[Recording],
+    spool: Spool,
     batch_size: int,
-    options: dict[str, float],
+    options: Mapping[str, Any],
     left_out: list[LeftOut] | None = None,
-) -> tuple[Tokens, list[Cost], list[float | None]]:
-    """Return the tokens of the items, what each of them costs, and the rates of their signals.
+    workers: int = 0,
+) -> None:
+    """Encode items into a spool, from where an earlier run has stopped.
 
     Args:
         tokenizer: Encodes them.
         items: Not read yet.
+        spool: Gets their tokens.
         batch_size: Items at a time, at most.
         options: Of `tokenizer.encode`.
         left_out: Gets the items that cannot be encoded; the first one is an error if None.
+        workers: Threads that read files ahead, where that can be done.
 
     Raises:
         InputError: An item cannot be encoded, or none of them.
@@ -69,67 +84,85 @@ def encode_items(
     from zoo.data import signals
     from zoo.modalities.action import ActionTokenizer
     from zoo.modalities.speech import SegmentedSpeechTokenizer
-    from zoo.tokens import Tokens
 
-    clipped: list[float] = []
     kind = signals.of(tokenizer.spec.modality)
-    parts: list[Tokens] = []
-    costs: list[Cost] = []
-    rates: list[float | None] = []
-    grid_of: dict[tuple[int, ...] | None, str] = {}
+    done = spool.go_on([item.stamp for item in items])
+    if spool.is_anew:
+        note(f"what {spool.folder} holds is of another model, other settings or other inputs, and is begun anew.")
+    if done:
+        note(f"going on after {done:,} of {len(items):,} inputs, which an interrupted run has done.")
+    bad: dict[int, LeftOut] = {}
     with torch.no_grad(), ticking("encoding", len(items)) as ticker:
+        ticker.advance(done)
         # Segments that have nothing in common need not be there at the same time.
         streams = isinstance(tokenizer, SegmentedSpeechTokenizer) and not options.get("overlap")
-        groups = _batches(items, batch_size, kind.padding is None, streams, left_out)
-        for group, tokens in _encoded(tokenizer, groups, options, left_out):
-            if isinstance(tokenizer, ActionTokenizer):
-                batch: list[Any] = [signal for _, signal, _ in group]
-                clipped.append(tokenizer.clipped_share(batch, **_before(tokenizer, batch)) * len(batch))
-            grid_of.setdefault(tokens.grid, group[0][0].name)
-            if len(grid_of) > 1:
-                shapes = " and ".join(f"{grid} ({name})" for grid, name in grid_of.items())
-                raise TokenError(f"a token file has one grid, these items differ: {shapes}. Encode them apart.")
-            for (item, signal, rate), one in zip(group, tokens, strict=True):
-                count = int(one.lengths[0]) * one.num_codebooks
-                if isinstance(signal, torch.Tensor):
-                    size, seconds = signal.numel(), kind.seconds(signal, rate)
+        ahead = _ahead(items, done, workers if kind.is_read_ahead else 0)
+        groups = _batches(ahead, batch_size, kind.padding is None, streams, None if left_out is None else bad)
+        for group, tokens in _encoded(tokenizer, groups, options, None if left_out is None else bad):
+            facts: dict[str, Any] = {"raw_bits": [], "seconds": []}
+            for index, read in enumerate(group):
+                if isinstance(read.signal, torch.Tensor):
+                    size, seconds = read.signal.numel(), kind.seconds(read.signal, read.rate)
                 else:
-                    size = int(cast("torch.Tensor", one.signal_lengths)[0])
-                    seconds = size / rate if rate else None
-                raw_bits = size * kind.raw_bits
-                costs.append(Cost(item.name, count, float(one.num_bits[0]), raw_bits, seconds))
-                rates.append(rate)
-            parts.append(tokens)
-            ticker.advance(len(group))
-    if not costs:
+                    size = int(cast("torch.Tensor", tokens.signal_lengths)[index])
+                    seconds = size / read.rate if read.rate else None
+                facts["raw_bits"].append(size * kind.raw_bits)
+                facts["seconds"].append(seconds)
+            if isinstance(tokenizer, ActionTokenizer):
+                batch: list[Any] = [read.signal for read in group]
+                facts["clipped"] = tokenizer.clipped_share(batch, **_before(tokenizer, batch)) * len(batch)
+            end = group[-1].place + 1
+            facts["left_out"] = [bad.pop(place) for place in sorted(bad) if place < end]
+            names, rates = [read.item.name for read in group], [read.rate for read in group]
+            spool.append(tokens, names, rates, inputs=end, note=facts)
+            ticker.advance(end - done)
+            done = end
+    if left_out is not None:
+        left_out += [LeftOut(*one) for facts in spool.notes for one in facts["left_out"]]
+        left_out += [bad[place] for place in sorted(bad)]
+    if not spool.names:
         raise InputError(f"none of the inputs could be encoded, of {len(left_out or ())}: see the notes.")
-    if (share := sum(clipped) / len(costs)) > _MOST_CLIPPED:
+    if (share := sum(facts.get("clipped", 0.0) for facts in spool.notes) / len(spool.names)) > _MOST_CLIPPED:
         note(
             f"WARNING: {share:.0%} of the data lies outside what {tokenizer.name} was fitted on and is clipped: check "
             "its unit, or fit a tokenizer on data like it."
         )
-    return Tokens.cat(parts), costs, rates
+
+
+def costs(spool: Spool) -> list[Cost]:
+    """Return what each item in a spool costs."""
+    spec = spool.origin.spec
+    raw_bits, seconds = ([value for facts in spool.notes for value in facts[name]] for name in ("raw_bits", "seconds"))
+    width = math.log2(spec.require_codebook())
+    books = spec.num_codebooks
+    return [
+        Cost(name, length * books, length * (books * width), *rest)
+        for name, length, *rest in zip(spool.names, spool.lengths, raw_bits, seconds, strict=True)
+    ]
 
 
 def _encoded(
-    tokenizer: Tokenizer, groups: Iterable[list[_Read]], options: dict[str, float], left_out: list[LeftOut] | None
+    tokenizer: Tokenizer,
+    groups: Iterable[list[_Read]],
+    options: Mapping[str, Any],
+    bad: dict[int, LeftOut] | None,
 ) -> Iterator[tuple[list[_Read], Tokens]]:
     """Yield groups with their tokens; one that has a bad item falls apart into those that can be encoded."""
     for group in groups:
         try:
-            tokens = _tokens(tokenizer, [signal for _, signal, _ in group], options)
+            tokens = _tokens(tokenizer, [read.signal for read in group], options)
         except InputError as error:
-            if left_out is None:
-                raise _located(error, tokenizer, group) from error
+            if bad is None:
+                raise _located(error, tokenizer, group, options) from error
             if len(group) > 1:
-                yield from _encoded(tokenizer, ([one] for one in group), options, left_out)
+                yield from _encoded(tokenizer, ([one] for one in group), options, bad)
             else:
-                left_out.append(LeftOut(group[0][0].name, as_flags(_alone(error))))
+                bad[group[0].place] = LeftOut(group[0].item.name, as_flags(_alone(error)))
             continue
         yield group, tokens
 
 
-def _tokens(tokenizer: Tokenizer, batch: list[Any], options: dict[str, float]) -> Tokens:
+def _tokens(tokenizer: Tokenizer, batch: list[Any], options: Mapping[str, Any]) -> Tokens:
     import torch
 
     from zoo.modalities.speech import SegmentedSpeechTokenizer
@@ -150,8 +183,32 @@ def _before(tokenizer: Tokenizer, batch: list[Any]) -> dict[str, Any]:
     return tokenizer.at_rest(torch.stack([signal[0] for signal in batch]))
 
 
+def _ahead(
+    items: Sequence[Recording], start: int, workers: int
+) -> Iterator[tuple[int, Recording, Callable[[], tuple[Tensor, float | None]]]]:
+    """Yield items in order, each with what returns its signal; some of them are being read meanwhile."""
+    if not workers:
+        yield from ((place, items[place], items[place].read) for place in range(start, len(items)))
+        return
+    waiting: deque[Any] = deque()
+    with ThreadPoolExecutor(workers, "zoo-read") as pool:
+        try:
+            for place in range(start, len(items)):
+                waiting.append((place, items[place], pool.submit(items[place].read).result))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 def _batches(
-    items: list[Recording], batch_size: int, by_shape: bool, streams: bool, left_out: list[LeftOut] | None
+    items: Iterable[tuple[int, Recording, Callable[[], tuple[Tensor, float | None]]]],
+    batch_size: int,
+    by_shape: bool,
+    streams: bool,
+    bad: dict[int, LeftOut] | None,
 ) -> Iterator[list[_Read]]:
     """Read items and yield them in batches; pictures of different sizes cannot be in one, nor much that is long.
 
@@ -159,19 +216,19 @@ def _batches(
     """
     batch: list[_Read] = []
     longest, shape = 0, None
-    for item in items:
+    for place, item, read in items:
         try:
             if streams and item.blocks is not None:
                 if batch:
                     yield batch
                     batch, longest = [], 0
-                yield [(item, *item.blocks())]
+                yield [_Read(place, item, *item.blocks())]
                 continue
-            signal, rate = item.read()
+            signal, rate = read()
         except InputError as error:
-            if left_out is None:
+            if bad is None:
                 raise InputError(as_flags(str(error))) from error
-            left_out.append(LeftOut(item.name, as_flags(str(error))))
+            bad[place] = LeftOut(item.name, as_flags(str(error)))
             continue
         longest = max([signal.numel(), longest])
         is_full = len(batch) == batch_size or (len(batch) + 1) * longest > _MOST_VALUES
@@ -179,20 +236,20 @@ def _batches(
             yield batch
             batch, longest = [], signal.numel()
         shape = signal.shape
-        batch.append((item, signal, rate))
+        batch.append(_Read(place, item, signal, rate))
     if batch:
         yield batch
 
 
-def _located(error: InputError, tokenizer: Tokenizer, group: list[_Read]) -> InputError:
+def _located(error: InputError, tokenizer: Tokenizer, group: list[_Read], options: Mapping[str, Any]) -> InputError:
     """Return an error that names the item: encoding one item alone fails just as it does in a batch."""
-    for item, signal, _ in group:
-        if isinstance(signal, Iterator):
-            return InputError(as_flags(f"{item.name}: {error}"))
+    for read in group:
+        if isinstance(read.signal, Iterator):
+            return InputError(as_flags(f"{read.item.name}: {error}"))
         try:
-            tokenizer.encode([signal], **_before(tokenizer, [signal]))
+            tokenizer.encode([read.signal], **options, **_before(tokenizer, [read.signal]))
         except ZooError as alone:
-            return InputError(f"{item.name}: {_alone(alone)}")
+            return InputError(f"{read.item.name}: {_alone(alone)}")
     return error
 
 

@@ -11,7 +11,7 @@ from zoo.errors import ConfigError, UnknownNameError
 if TYPE_CHECKING:
     from zoo.tokenizer import Tokenizer
 
-__all__ = ["DEVICE_HELP", "MODEL_HELP", "load_model"]
+__all__ = ["DEVICE_HELP", "MODEL_HELP", "family_of", "load_model"]
 
 MODEL_HELP = "name of a model (see `zoo list`), folder, or hf://owner/repo[@revision]"
 DEVICE_HELP = "where the model runs: cpu, cuda, cuda:1, mps (default: %(default)s)"
@@ -35,6 +35,17 @@ def load_model(name: str, device: str = "cpu", *, decoder: bool = True) -> Token
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"the device {device!r} cannot be used here ({reason}). Try --device cpu.") from error
     return zoo.load(_located(name), device=target, decoder=decoder)
+
+
+def family_of(name: str) -> type[Tokenizer]:
+    """Return the family of a model; one that only its repository on the Hub tells is downloaded, as using it needs.
+
+    Raises:
+        ZooError: See `zoo.load`.
+    """
+    from zoo import loading
+
+    return loading.family_of(_located(name)) or type(load_model(name, decoder=False))
 
 
 def _located(name: str) -> str | Path:

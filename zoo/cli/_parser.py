@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-__all__ = ["Parser", "indices", "positive", "positive_int", "seed", "share"]
+__all__ = ["Parser", "indices", "positive", "positive_int", "seed", "share", "whole"]
 
 
 _WIDTH = 80
@@ -35,7 +35,12 @@ class Parser(ArgumentParser):
         usage: The arguments that it cannot do without.
         description: What it does; an empty line between paragraphs.
         examples: Command lines that work, one a line; comments start with `#`.
+
+    Attributes:
+        unknown: What to say of options that there are not.
     """
+
+    unknown = ""
 
     def __init__(self, command: str, usage: str, description: str, examples: str) -> None:
         lines = "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines())
@@ -65,6 +70,8 @@ class Parser(ArgumentParser):
         if missing is not None:
             message = f"{' and '.join(map(self._label, missing[1].split(', ')))} must be given"
         message = re.sub(r"\s*\n\s*", " ", message).rstrip(".")
+        if self.unknown and message.startswith("unrecognized arguments"):
+            message = f"{message}; {self.unknown}"
         self.exit(2, f"{self.prog}: error: {message}. See `{self.prog} --help`.\n")
 
     def _label(self, name: str) -> str:
@@ -80,12 +87,21 @@ class Parser(ArgumentParser):
 
 def positive_int(value: Any) -> int:
     """Read an integer of 1 or more."""
+    return _whole(value, 1)
+
+
+def whole(value: Any) -> int:
+    """Read an integer of 0 or more."""
+    return _whole(value, 0)
+
+
+def _whole(value: Any, least: int) -> int:
     try:
         number = int(value)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of 1 or more")
+        number = -1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of {least} or more")
     return number
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from zoo.cli._declared import add_declared
 from zoo.cli._inputs import add_action_arguments, as_flags
-from zoo.cli._models import DEVICE_HELP, load_model
+from zoo.cli._models import DEVICE_HELP, family_of, load_model
 from zoo.cli._output import count, note, print_facts, print_json, ticking
 from zoo.cli._parser import Parser, positive, positive_int, seed
 from zoo.errors import CheckpointError, ConfigError, InputError, TokenError, ZooError
@@ -37,11 +40,14 @@ def main(arguments: Sequence[str]) -> None:
         "Turn the tokens in a token file back into files named after the inputs: speech\n"
         "into wav, images into png, videos into mp4, robot actions into npy files.\n\n"
         "The token file says which model made it, and that model is loaded. A model with\n"
-        "other weights or settings is refused, whatever its name.",
+        "other weights or settings is refused, whatever its name.\n\n"
+        "Models have options of their own: `zoo decode TOKENS.zoo --help` shows those of\n"
+        "the one that made a file.",
         """
         zoo decode episodes.zoo -o decoded/
         zoo decode photos.zoo -o decoded/ --device cuda
         zoo decode episodes.zoo -o decoded/ --model ./my-robot
+        zoo decode talks.zoo -o decoded/ --steps 10 --seed 3
         zoo decode episodes.zoo -o decoded/ --start episodes.npz
         """,
     )
@@ -73,7 +79,24 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_json()
     add_action_arguments(parser)
-    decode(**parser.values(arguments))
+    names = add_declared(parser, arguments, partial(_family_of, arguments), "decode_options", _OWN)
+    values = parser.values(arguments)
+    decode(options={name: value for name in sorted(names) if (value := values.pop(name)) is not None}, **values)
+
+
+# Options of decoding that are decided here: the noise by --seed, the range since what is out of it is counted, and the
+# rate since the file is to have that of the tokens.
+_OWN = ("generator", "noise", "seed", "clamp", "sample_rate")
+
+
+def _family_of(arguments: Sequence[str], given: Sequence[str]) -> type[Tokenizer] | None:
+    """Return the family of the model that is to decode a token file."""
+    from zoo import tokenfile
+
+    named = re.findall(r"^--model(?:=|\n)(.+)$", "\n".join(arguments), re.MULTILINE)
+    is_file = Path(given[0]).suffix == tokenfile.SUFFIX
+    source = named[-1] if named else tokenfile.load(given[0]).source if is_file else ""
+    return family_of(source) if source else None
 
 
 def decode(
@@ -87,6 +110,7 @@ def decode(
     frame_rate: float | None,
     seed: int,
     json: bool,
+    options: Mapping[str, Any] | None = None,
     start: Sequence[str] | None = None,
     column: str | None = None,
     key: str | None = None,
@@ -104,7 +128,7 @@ def decode(
     tokenizer = _load(file, model, device, force)
     first = _first_commands(tokenizer, file, start, column=column, key=key, split=split)
     with _staged(folder, targets) as staging:
-        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging, first)
+        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging, options or {}, first)
     if clipped:
         note(f"{clipped:,} values of the decoded signals were out of range, and clipped to it.")
     if json:
@@ -223,6 +247,7 @@ def _decode(
     seed: int,
     frame_rate: float | None,
     paths: list[Path],
+    given: Mapping[str, Any],
     first_commands: Tensor | None,
 ) -> int:
     """Decode and write all items; return how many values had to be clipped."""
@@ -234,13 +259,15 @@ def _decode(
     # Named like the tokenizer, which may be a copy of the model under another name.
     tokens = replace(file.tokens, model=tokenizer.name)
     known = option_names(tokenizer.decode_options)
-    from_noise = "generator" in known
+    takes_generator = "generator" in known and "seed" not in known  # a seed is of each item's own noise
     clipped = 0
     with torch.no_grad(), ticking("decoding", len(tokens)) as ticker:
         # An item's noise must not depend on the others.
-        for first, batch in _batches(tokens, 1 if from_noise else batch_size):
-            options: dict[str, Any] = {"clamp": False} if "clamp" in known else {}  # to count what is clipped
-            if from_noise:
+        for first, batch in _batches(tokens, 1 if takes_generator else batch_size):
+            options: dict[str, Any] = {**given, **({"clamp": False} if "clamp" in known else {})}  # counted here
+            if "seed" in known:
+                options["seed"] = seed
+            elif takes_generator:
                 options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
             if first_commands is not None:
                 options |= cast("ActionTokenizer", tokenizer).at_rest(first_commands[first : first + len(batch)])

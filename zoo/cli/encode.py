@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.cli._declared import add_declared
 from zoo.cli._inputs import add_action_arguments, find_items, with_skip_bad
-from zoo.cli._models import DEVICE_HELP, MODEL_HELP, load_model
+from zoo.cli._models import DEVICE_HELP, MODEL_HELP, family_of, load_model
 from zoo.cli._output import count, note, number, print_facts, print_json, print_table, size
-from zoo.cli._parser import Parser, positive_int
-from zoo.errors import CheckpointError, ConfigError, InputError
-from zoo.spec import option_names
+from zoo.cli._parser import Parser, positive_int, whole
+from zoo.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
     from zoo.cli._encoding import Cost
     from zoo.cli._inputs import LeftOut
     from zoo.data.signals import Reading
+    from zoo.tokenfile.spool import Spool
     from zoo.tokenizer import Tokenizer
 
 __all__ = ["encode", "main"]
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str]) -> None:
         "encode",
         "MODEL INPUT... -o OUT",
         "Turn files into tokens, and store the tokens of all of them in one file, from\n"
-        "which `zoo decode` makes files again.\n\n"
+        "which `zoo decode` makes files again. Tokens go to disk as they are made, and the\n"
+        "same command goes on where one that was interrupted has stopped.\n\n"
         "An input is a file, or a folder, of which all sounds, pictures or videos are\n"
         "taken, subfolders included. Robot actions are read from npy, npz and Parquet\n"
         "files, folders of npy files, and LeRobotDatasets; each episode is an item.\n"
@@ -42,13 +44,15 @@ def main(arguments: Sequence[str]) -> None:
         "says, and in Python zoo.tokenfile.load(OUT) reads it, ids and all.\n\n"
         "For other programs, the ids can be written as JSON lines, Parquet or NumPy\n"
         "arrays instead: with names, lengths and the facts of the model, but they cannot\n"
-        "be decoded from. What is in them: help('zoo.tokenfile.tables').",
+        "be decoded from. What is in them: help('zoo.tokenfile.tables').\n\n"
+        "Models have options of their own: `zoo encode MODEL --help` shows those of one.",
         """
         zoo encode beast episodes.npz -o episodes.zoo
         zoo encode ./my-robot lerobot-dataset/ -o train.zoo --split train
         zoo encode MODEL corpus/ -o ids.jsonl
         zoo encode MODEL talk.wav interview.mp3 -o talks.zoo --resample --mix-down
         zoo encode MODEL photos/ -o photos.zoo --resize cut --skip-bad --device cuda
+        zoo encode stabletoken lecture.wav -o lecture.zoo --overlap 2
         """,
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
@@ -70,6 +74,13 @@ def main(arguments: Sequence[str]) -> None:
         default=16,
         help="items at a time; a matter of speed and memory only (default: %(default)s)",
     )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole,
+        default=min(4, os.cpu_count() or 1),
+        help="threads that read pictures and videos ahead; 0 for none (default: %(default)s)",
+    )
     parser.add_argument("--keep-folders", action="store_true", help="store the inputs' folders as part of their names")
     parser.add_argument(
         "--skip-bad",
@@ -85,16 +96,15 @@ def main(arguments: Sequence[str]) -> None:
         "--resize", choices=["cut", "stretch"], help="scale pictures and videos of another size, then cut, or stretch"
     )
     group.add_argument("--on-white", action="store_true", help="lay transparent pictures on white")
-    group.add_argument(
-        "--overlap", metavar="SECONDS", type=float, help="what pieces of long speech have in common, if it is cut"
-    )
     group.add_argument("--trim", action="store_true", help="take the beginning of videos that are too long")
     add_action_arguments(parser)
+    offered = add_declared(parser, arguments, lambda given: family_of(given[0]), "encode_options")
     values = parser.values(arguments)
     from zoo.data.signals import Reading
 
     reading = Reading(**{field.name: values.pop(field.name) for field in fields(Reading)})
-    encode(reading=reading, **values)
+    options = {name: value for name in sorted(offered) if (value := values.pop(name)) is not None}
+    encode(reading=reading, options=options, decoder=any(offered[name].decodes for name in options), **values)
 
 
 _SUFFIXES = (".zoo", ".jsonl", ".parquet", ".npz")  # of `zoo.tokenfile`, whose import takes seconds
@@ -119,24 +129,25 @@ def encode(
     bits: bool,
     json: bool,
     reading: Reading,
-    overlap: float | None = None,
+    options: Mapping[str, Any] | None = None,
     skip_bad: bool = False,
+    workers: int = 0,
+    decoder: bool = False,
 ) -> None:
     """Encode files, write a token file, and print what it holds."""
     target = Path(output)
     _check_target(target, overwrite)
     from zoo import tokenfile
-    from zoo.cli._encoding import encode_items
+    from zoo.cli._encoding import costs, encode_items
     from zoo.modalities.action import ActionTokenizer
     from zoo.tokenfile import tables
+    from zoo.tokenfile.spool import spooling
 
     if target.suffix != tokenfile.SUFFIX:
         tables.require_writable(target)
 
-    tokenizer = load_model(model, device, decoder=False)
-    if overlap is not None and "overlap" not in option_names(tokenizer.encode_options):
-        raise ConfigError(f"{tokenizer.name} does not cut what is long into pieces: leave --overlap out.")
-    options = {} if overlap is None else {"overlap": overlap}
+    options = options or {}
+    tokenizer = load_model(model, device, decoder=decoder)
     left_out: list[LeftOut] | None = [] if skip_bad else None
     items = find_items(tokenizer, inputs, reading, left_out)
     if isinstance(tokenizer, ActionTokenizer):
@@ -147,28 +158,37 @@ def encode(
                 f"chunks of {tokenizer.name} continue the commands before them: the first of each episode is taken for "
                 "those before it, as of a robot at rest. Give the same inputs to `zoo decode --start`."
             )
-
-    try:
-        tokens, costs, rates = encode_items(tokenizer, items, batch_size, options, left_out)
-    except InputError as error:
-        _tell(left_out)
-        if skip_bad or len(items) == 1:
+    with spooling(target, tokenizer, {"options": options, "reading": asdict(reading)}) as spool:
+        try:
+            encode_items(tokenizer, items, spool, batch_size, options, left_out, workers)
+            write = tokenfile.write if target.suffix == tokenfile.SUFFIX else tables.save
+            write(target, spool.contents(), overwrite=overwrite)
+        except InputError as error:
+            _tell(left_out)
+            _tell_kept(spool)
+            if skip_bad or len(items) == 1:
+                raise
+            raise with_skip_bad(error, len(items)) from error
+        except BaseException:
+            _tell_kept(spool)
             raise
-        raise with_skip_bad(error, len(items)) from error
-    names = [cost.name for cost in costs]
-    if target.suffix == tokenfile.SUFFIX:
-        tokenfile.save(target, tokens, tokenizer, names, rates=rates, overwrite=overwrite)
-    else:
-        tables.save(target, tokenfile.collect(tokens, tokenizer, names, rates=rates), overwrite=overwrite)
-    summary = {**_summary(tokenizer, target, costs), "left_out": [one._asdict() for one in left_out or ()]}
+    per_item = costs(spool)
+    summary = {**_summary(tokenizer, target, per_item), "left_out": [one._asdict() for one in left_out or ()]}
     if json:
-        per_item = [{**vars(cost), "compression": cost.compression} for cost in costs]
-        print_json({**summary, **({"per_item": per_item} if bits else {})})
+        shown = [{**vars(cost), "compression": cost.compression} for cost in per_item]
+        print_json({**summary, **({"per_item": shown} if bits else {})})
         return
     if bits:
-        _print_costs(costs)
-    _print_summary(tokenizer, summary, costs)
+        _print_costs(per_item)
+    _print_summary(tokenizer, summary, per_item)
     _tell(left_out)
+
+
+def _tell_kept(spool: Spool) -> None:
+    """Say on stderr what an interrupted run has left."""
+    if spool.names:
+        made = count(len(spool.names), "encoded item")
+        note(f"{made} kept in {spool.folder}: the same command goes on from there.")
 
 
 def _tell(left_out: Sequence[LeftOut] | None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoo.components.exact.one_by_one import any_attention, canonical
 from zoo.components.quantizers import Quantizer
-from zoo.errors import InputError, TokenError
+from zoo.errors import ConfigError, InputError, TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Latents, Tokens
 
@@ -58,6 +58,11 @@ class PixelTokenizer(Tokenizer):
         """Return the pixels (B, 3, …) of vectors (B, T, D), perhaps somewhat outside of 0…1."""
         made: Tensor = self.decoder(vectors)
         return made
+
+    @property
+    def input_dtype(self) -> torch.dtype | None:
+        """What fast mode brings pixels to; a family whose first part stays in float32 says so."""
+        return self.fast_dtype
 
     def encode(self, x: Any, lengths: Any = None, *, on_white: bool = False) -> Tokens:
         """Turn images or videos into tokens.
@@ -148,7 +153,7 @@ class PixelTokenizer(Tokenizer):
         with torch.no_grad():
             if not self.is_exact:
                 with any_attention:
-                    return finish(pixels.to(self.fast_dtype))
+                    return finish(pixels.to(self.input_dtype))
             return torch.cat(canonical(self.device, len(pixels), lambda run: run(finish, [*pixels[:, None]])))
 
     def _pixels_of(self, vectors: Tensor) -> Tensor:
@@ -159,3 +164,22 @@ class PixelTokenizer(Tokenizer):
 
 class ImageTokenizer(PixelTokenizer):
     """A tokenizer of images (B, 3, H, W) in 0…1, of `spec.input_size` unless that is None."""
+
+    @property
+    def has_autoencoder(self) -> bool:
+        """Whether `autoencode` works: what is tokenized are latents of an autoencoder that makes pixels again."""
+        return False
+
+    def autoencode(self, pixels: Tensor) -> Tensor:
+        """Make images again from their autoencoder's latents, tokens left out: the best that tokens of these can do.
+
+        Args:
+            pixels: (B, 3, H, W) in 0…1, of `spec.input_size`.
+
+        Returns:
+            As many, as large, in 0…1.
+
+        Raises:
+            ConfigError: There is no autoencoder.
+        """
+        raise ConfigError(f"{self.name} has no autoencoder within it.")

@@ -58,17 +58,29 @@ import torch
 from safetensors import numpy, safe_open
 
 from zoo import config as configs
-from zoo.checkpoint.atomic import write_whole
+from zoo.checkpoint.atomic import writing
 from zoo.checkpoint.fingerprint import fingerprint
 from zoo.components.exact.modes import FAST_DTYPES
 from zoo.errors import CheckpointError, ConfigError, TokenError, ZooError
 from zoo.spec import TokenSpec
-from zoo.tokenfile.content import TokenFile, check_name, collect, require_consistent
+from zoo.tokenfile.content import Contents, TokenFile, check_name, collect, require_consistent
 from zoo.tokenizer import Tokenizer
-from zoo.tokens import Conditions, Tokens, bits
+from zoo.tokens import Conditions, Tokens
 from zoo.tokens.checks import require_lengths, require_padding
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "SUFFIX", "TokenFile", "check_name", "collect", "fingerprint", "load", "save"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "SUFFIX",
+    "Contents",
+    "TokenFile",
+    "check_name",
+    "collect",
+    "fingerprint",
+    "load",
+    "save",
+    "write",
+]
 
 FORMAT = "tokenizer-zoo tokens"
 FORMAT_VERSION = 1
@@ -125,41 +137,58 @@ def save(
             unequal in length that nobody could read the file.
         CheckpointError: The file exists and `overwrite` is not set, or it cannot be written.
     """
+    return write(path, collect(tokens, tokenizer, names, rates=rates).contents(), overwrite=overwrite)
+
+
+def write(path: str | os.PathLike[str], contents: Contents, *, overwrite: bool = False) -> Path:
+    """Write what was collected, in memory or on disk, as a `.zoo` file, all of it or nothing.
+
+    Args:
+        path: Where to.
+        contents: What `TokenFile.contents` or `Spool.contents` returned.
+        overwrite: Replace a file that is there.
+
+    Returns:
+        The path.
+
+    Raises:
+        TokenError: Items so unequal in length, or names so many, that nobody could read the file.
+        CheckpointError: The file exists and `overwrite` is not set, or it cannot be written.
+    """
     from zoo import __version__
 
     target = Path(path)
-    file = collect(tokens, tokenizer, names, rates=rates)
-    tokens = file.tokens
+    origin = contents.origin
     facts = _Facts(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         library_version=__version__,
-        model=file.model,
-        source=file.source,
-        fingerprint=file.fingerprint,
-        spec=file.spec,
-        grid=tokens.grid,
+        model=origin.model,
+        source=origin.source,
+        fingerprint=origin.fingerprint,
+        spec=origin.spec,
+        grid=contents.grid,
         base=0,
-        names=file.names,
-        rates=None if set(file.rates) == {None} else file.rates,
-        captions=None if tokens.conditions is None else tokens.conditions.captions,
-        fast_dtype=file.fast_name,
+        names=contents.names,
+        rates=None if set(contents.rates) == {None} else contents.rates,
+        captions=contents.captions,
+        fast_dtype=origin.fast_name,
     )
-    lengths = tokens.lengths.numpy()
-    arrays = {"ids": bits.shrink(tokens.ids[tokens.mask].numpy(), tokens.codebook_size), "lengths": lengths}
-    if tokens.signal_lengths is not None:
-        arrays["signal_lengths"] = tokens.signal_lengths.numpy()
-    if tokens.conditions is not None:
-        arrays |= tokens.conditions.to_arrays()
-    require_padding(tokens.ids.numel(), arrays["ids"].size)
-    require_lengths(facts.spec, lengths, arrays.get("signal_lengths"))
+    arrays = {"ids": contents.ids, "lengths": contents.lengths, **contents.states}
+    if contents.signal_lengths is not None:
+        arrays["signal_lengths"] = contents.signal_lengths
+    require_padding(math.prod((len(contents.lengths), contents.longest, *contents.ids.shape[1:])), contents.ids.size)
+    require_lengths(facts.spec, contents.lengths, contents.signal_lengths)
     stated = configs.to_dict(facts)
     for late in ("captions", "fast_dtype"):
         if stated[late] is None:
             del stated[late]  # so that versions of the library that do not know it can read the file
     text = json.dumps(stated, allow_nan=False, separators=(",", ":"))
-    content = _ordered(numpy.save(arrays, {"facts": text, "sha256": _digest(text, arrays)}))
-    write_whole(target, content, overwrite)
+    order, header = _header(arrays, {"facts": text, "sha256": _digest(text, arrays)})
+    with writing(target, overwrite) as file:
+        file.write(header)
+        for name in order:
+            file.write(_values(arrays[name]))
     return target
 
 
@@ -197,20 +226,33 @@ def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256(text.encode())
     for name in _TENSORS:
         if name in arrays:
-            digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).data)
+            digest.update(_values(arrays[name]))
     return digest.hexdigest()
 
 
-def _ordered(content: bytes) -> bytes:
-    """Put the metadata in order: the writer shuffles them, and equal tokens should give equal files."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+def _values(array: np.ndarray) -> memoryview:
+    """Return the bytes of an array, which are not read before they are used if it is a memory map."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _header(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> tuple[list[str], bytes]:
+    """Return the order in which tensors lie, which is that of safetensors' own writer, and what stands before them.
+
+    The metadata are in order too, which that writer shuffles: equal tokens should give equal files.
+    """
+    empty = numpy.save({name: array[:0] for name, array in arrays.items()})
+    entries = json.loads(empty[8 : 8 + int.from_bytes(empty[:8], "little")])
+    start = 0
+    for name, entry in entries.items():
+        end = start + arrays[name].nbytes
+        entry |= {"shape": list(arrays[name].shape), "data_offsets": [start, end]}
+        start = end
+    header = {"__metadata__": dict(sorted(metadata.items())), **entries}
     text = json.dumps(header, separators=(",", ":")).encode()
     if len(text) > _MAX_HEADER_BYTES:
         raise TokenError(f"the names of so many items take {len(text)} bytes, more than can be read again: split them.")
     text += b" " * (-len(text) % 8)  # the format aligns the values
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+    return list(entries), len(text).to_bytes(8, "little") + text
 
 
 def _read(source: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

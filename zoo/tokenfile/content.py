@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from zoo import registry
@@ -15,11 +16,61 @@ from zoo.checkpoint.fingerprint import fingerprint, fingerprint_in
 from zoo.errors import TokenError, ZooError
 from zoo.spec import TokenSpec
 from zoo.tokenizer import Tokenizer
-from zoo.tokens import Tokens
+from zoo.tokens import Tokens, bits
 
-__all__ = ["TokenFile", "check_name", "collect", "require_consistent"]
+__all__ = ["Contents", "Origin", "TokenFile", "check_name", "collect", "require_consistent"]
 
 _MAX_NAME_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which tokenizer made tokens; the fields are those of `TokenFile`."""
+
+    model: str
+    source: str
+    fingerprint: str
+    spec: TokenSpec
+    fast_name: str | None = None
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Origin:
+        """Say it of a tokenizer."""
+        fast = tokenizer.fast_dtype
+        return cls(tokenizer.name, _source(tokenizer), fingerprint(tokenizer), tokenizer.spec, _dtype_name(fast))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is written of a token file: its tokens without padding, in memory or in files that are read meanwhile.
+
+    Args:
+        origin: What made them.
+        names: One an item, B of them.
+        rates: One an item, None where unknown.
+        grid: Arrangement of an item's positions, or None.
+        lengths: Positions of each item, (B,) int64.
+        ids: Of all items one after the other, (S,), or (S, K) of K codebooks, in the smallest unsigned dtype that holds
+            the codebook; perhaps a memory map.
+        signal_lengths: (B,) int64, or None if unknown.
+        captions: One an item, or None.
+        states: What a text encoder made of them, as `Conditions.to_arrays` gives it; empty if it is not kept.
+    """
+
+    origin: Origin
+    names: tuple[str, ...]
+    rates: tuple[float | None, ...]
+    grid: tuple[int, ...] | None
+    lengths: np.ndarray
+    ids: np.ndarray
+    signal_lengths: np.ndarray | None = None
+    captions: tuple[str, ...] | None = None
+    states: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest item."""
+        return int(self.lengths.max())
 
 
 @dataclass(frozen=True)
@@ -49,7 +100,27 @@ class TokenFile:
     @property
     def fast_name(self) -> str | None:
         """The name of `fast_dtype`, such as "bfloat16"."""
-        return None if self.fast_dtype is None else str(self.fast_dtype).removeprefix("torch.")
+        return _dtype_name(self.fast_dtype)
+
+    def contents(self) -> Contents:
+        """Return it as it is written.
+
+        Raises:
+            TokenError: An id is outside the codebook.
+        """
+        tokens = self.tokens
+        signal, conditions = tokens.signal_lengths, tokens.conditions
+        return Contents(
+            Origin(self.model, self.source, self.fingerprint, self.spec, self.fast_name),
+            self.names,
+            self.rates,
+            tokens.grid,
+            tokens.lengths.numpy(),
+            bits.shrink(tokens.ids[tokens.mask].numpy(), tokens.codebook_size),
+            None if signal is None else signal.numpy(),
+            None if conditions is None else conditions.captions,
+            {} if conditions is None else conditions.to_arrays(),
+        )
 
     def require_made_by(self, tokenizer: Tokenizer) -> None:
         """Raise `TokenError` if a tokenizer has other weights or settings than the one that made the tokens.
@@ -140,6 +211,10 @@ def require_consistent(
             raise TokenError(f"rates must be above 0, or None if unknown, got {rate}.")
     if grid is not None and (not grid or min(grid) < 1 or math.prod(grid) != longest):
         raise TokenError(f"a grid of {list(grid)} does not have the {longest} positions of the longest item.")
+
+
+def _dtype_name(dtype: torch.dtype | None) -> str | None:
+    return None if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def _source(tokenizer: Tokenizer) -> str:

@@ -23,6 +23,7 @@ import importlib
 import json
 import math
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,7 @@ from zoo import config as configs
 from zoo.checkpoint.atomic import writing
 from zoo.errors import CheckpointError, ConfigError, MissingExtraError
 from zoo.spec import TokenSpec
-from zoo.tokenfile.content import TokenFile
-from zoo.tokens import bits
+from zoo.tokenfile.content import Contents, TokenFile
 
 __all__ = ["SUFFIXES", "Metadata", "metadata", "read_metadata", "require_writable", "save"]
 
@@ -71,14 +71,14 @@ class Metadata:
         return {**configs.to_dict(self), "spec": self.spec.to_dict()}
 
 
-def save(path: str | os.PathLike[str], file: TokenFile, *, overwrite: bool = False) -> Path:
+def save(path: str | os.PathLike[str], file: TokenFile | Contents, *, overwrite: bool = False) -> Path:
     """Write what a token file holds as a table, all of it or nothing; the path's suffix says as what.
 
-    JSON lines and Parquet are written item by item and group by group, with nothing held beside the tokens.
+    It is written item by item, Parquet group by group, with nothing held beside what is given.
 
     Args:
         path: Where to; it ends in one of `SUFFIXES`.
-        file: What `zoo.tokenfile.collect` put together, or `zoo.tokenfile.load` read.
+        file: What `zoo.tokenfile.collect` or a `Spool` put together, or `zoo.tokenfile.load` read.
         overwrite: Replace a file that is there.
 
     Returns:
@@ -90,8 +90,9 @@ def save(path: str | os.PathLike[str], file: TokenFile, *, overwrite: bool = Fal
     """
     target = Path(path)
     require_writable(target)
+    contents = _contents(file)
     with writing(target, overwrite) as out:
-        _WRITERS[target.suffix](out, file)
+        _WRITERS[target.suffix](out, contents)
     return target
 
 
@@ -108,24 +109,26 @@ def require_writable(path: Path) -> None:
         _pyarrow()
 
 
-def metadata(file: TokenFile) -> Metadata:
+def metadata(file: TokenFile | Contents) -> Metadata:
     """Return what is true of all items of a token file."""
     from zoo import __version__
 
+    contents = _contents(file)
+    origin = contents.origin
     return Metadata(
         format=_FORMAT,
         format_version=_FORMAT_VERSION,
         library_version=__version__,
-        model=file.model,
-        source=file.source,
-        fingerprint=file.fingerprint,
-        codebook_size=file.tokens.codebook_size,
-        num_codebooks=file.tokens.num_codebooks,
-        items=len(file.tokens),
-        tokens=int(file.tokens.lengths.sum()) * file.tokens.num_codebooks,
-        grid=file.tokens.grid,
-        fast_dtype=file.fast_name,
-        spec=file.spec,
+        model=origin.model,
+        source=origin.source,
+        fingerprint=origin.fingerprint,
+        codebook_size=origin.spec.require_codebook(),
+        num_codebooks=origin.spec.num_codebooks,
+        items=len(contents.lengths),
+        tokens=contents.ids.size,
+        grid=contents.grid,
+        fast_dtype=origin.fast_name,
+        spec=origin.spec,
     )
 
 
@@ -163,19 +166,23 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
         raise CheckpointError(f"{source}: {error}") from error
 
 
-def _rows(file: TokenFile) -> Iterator[dict[str, Any]]:
+def _contents(file: TokenFile | Contents) -> Contents:
+    return file.contents() if isinstance(file, TokenFile) else file
+
+
+def _rows(contents: Contents) -> Iterator[dict[str, Any]]:
     """Yield each item by the keys of all formats, None where something is unknown; ids as an array."""
-    tokens = file.tokens
-    signal = [None] * len(tokens) if tokens.signal_lengths is None else tokens.signal_lengths.tolist()
-    captions = (None if tokens.conditions is None else tokens.conditions.captions) or [None] * len(tokens)
-    lengths = tokens.lengths.tolist()
-    for row, name, length, signal_length, rate, caption in zip(
-        tokens.ids, file.names, lengths, signal, file.rates, captions, strict=True
+    count = len(contents.lengths)
+    signal = [None] * count if contents.signal_lengths is None else contents.signal_lengths.tolist()
+    captions = contents.captions or [None] * count
+    end = 0
+    for name, length, signal_length, rate, caption in zip(
+        contents.names, contents.lengths.tolist(), signal, contents.rates, captions, strict=True
     ):
-        ids = bits.shrink(row[:length].numpy(), tokens.codebook_size)
+        start, end = end, end + length
         yield {
             "name": name,
-            "ids": ids,
+            "ids": contents.ids[start:end],
             "length": length,
             "signal_length": signal_length,
             "rate": rate,
@@ -183,13 +190,13 @@ def _rows(file: TokenFile) -> Iterator[dict[str, Any]]:
         }
 
 
-def _write_json_lines(out: BinaryIO, file: TokenFile) -> None:
+def _write_json_lines(out: BinaryIO, contents: Contents) -> None:
     def write(value: dict[str, Any]) -> None:
         # In ASCII: readers that cut at every kind of line end would cut inside a string.
         out.write(json.dumps(value, allow_nan=False).encode() + b"\n")
 
-    write({"metadata": configs.to_dict(metadata(file))})
-    for row in _rows(file):
+    write({"metadata": configs.to_dict(metadata(contents))})
+    for row in _rows(contents):
         write({key: value for key, value in (row | {"ids": row["ids"].tolist()}).items() if value is not None})
 
 
@@ -198,23 +205,23 @@ def _read_json_lines(path: Path) -> Any:
         return json.loads(file.readline(_MAX_METADATA))["metadata"]
 
 
-def _write_parquet(out: BinaryIO, file: TokenFile) -> None:
+def _write_parquet(out: BinaryIO, contents: Contents) -> None:
     arrow, parquet = _pyarrow()
-    ids = arrow.list_(arrow.from_numpy_dtype(bits.smallest_dtype(file.tokens.codebook_size - 1)))
+    ids = arrow.list_(arrow.from_numpy_dtype(contents.ids.dtype))
     columns = {
         "name": arrow.string(),
-        "ids": ids if file.tokens.ids.ndim == 2 else arrow.list_(ids),
+        "ids": ids if contents.ids.ndim == 1 else arrow.list_(ids),
         "length": arrow.int64(),
         "signal_length": arrow.int64(),
         "rate": arrow.float64(),
         "caption": arrow.string(),
     }
-    schema = arrow.schema(list(columns.items()), metadata={_KEY: json.dumps(configs.to_dict(metadata(file)))})
+    schema = arrow.schema(list(columns.items()), metadata={_KEY: json.dumps(configs.to_dict(metadata(contents)))})
     with parquet.ParquetWriter(out, schema) as writer:
         group: list[dict[str, Any]] = []
-        for number, row in enumerate(_rows(file), 1):
+        for number, row in enumerate(_rows(contents), 1):
             group.append(row if row["ids"].ndim == 1 else row | {"ids": list(row["ids"])})
-            if len(group) == _ROWS or number == len(file.tokens):
+            if len(group) == _ROWS or number == len(contents.lengths):
                 writer.write_table(arrow.Table.from_pylist(group, schema))
                 group = []
 
@@ -223,17 +230,36 @@ def _read_parquet(path: Path) -> Any:
     return json.loads(_pyarrow()[1].read_schema(path).metadata[_KEY.encode()])
 
 
-def _write_npz(out: BinaryIO, file: TokenFile) -> None:
-    tokens, facts = file.tokens, configs.to_dict(metadata(file))
-    arrays: dict[str, Any] = {"names": np.array(file.names), "ids": tokens.numpy(), "lengths": tokens.lengths.numpy()}
-    if tokens.signal_lengths is not None:
-        arrays["signal_lengths"] = tokens.signal_lengths.numpy()
-    if any(rate is not None for rate in file.rates):
-        arrays["rates"] = np.array([math.nan if rate is None else rate for rate in file.rates])
-    if tokens.conditions is not None and tokens.conditions.captions is not None:
-        arrays["captions"] = np.array(tokens.conditions.captions)
-    alone: dict[str, Any] = {key: np.array(facts[key]) for key in ("model", "fingerprint", "codebook_size")}
-    np.savez_compressed(out, **arrays, **alone, metadata=np.array(json.dumps(facts)))
+def _write_npz(out: BinaryIO, contents: Contents) -> None:
+    """Write what `numpy.savez_compressed` would, but for the padded ids, which it would want to have all at once."""
+    facts = configs.to_dict(metadata(contents))
+    arrays: dict[str, Any] = {"names": np.array(contents.names), "ids": None, "lengths": contents.lengths}
+    if contents.signal_lengths is not None:
+        arrays["signal_lengths"] = contents.signal_lengths
+    if any(rate is not None for rate in contents.rates):
+        arrays["rates"] = np.array([math.nan if rate is None else rate for rate in contents.rates])
+    if contents.captions is not None:
+        arrays["captions"] = np.array(contents.captions)
+    arrays |= {key: np.array(facts[key]) for key in ("model", "fingerprint", "codebook_size")}
+    arrays["metadata"] = np.array(json.dumps(facts))
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                if array is None:
+                    _write_padded(member, contents)
+                else:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _write_padded(out: Any, contents: Contents) -> None:
+    """Write the ids of all items in `.npy` format, code 0 past the end of each."""
+    dtype, shape = contents.ids.dtype, (contents.longest, *contents.ids.shape[1:])
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+    np.lib.format.write_array_header_1_0(out, {**described, "shape": (len(contents.lengths), *shape)})
+    for row in _rows(contents):
+        padded = np.zeros(shape, dtype)
+        padded[: row["length"]] = row["ids"]
+        out.write(padded.tobytes())
 
 
 def _read_npz(path: Path) -> Any:
@@ -250,7 +276,7 @@ def _pyarrow() -> tuple[Any, Any]:
         ) from error
 
 
-_WRITERS: dict[str, Callable[[BinaryIO, TokenFile], None]] = {
+_WRITERS: dict[str, Callable[[BinaryIO, Contents], None]] = {
     ".jsonl": _write_json_lines,
     ".parquet": _write_parquet,
     ".npz": _write_npz,

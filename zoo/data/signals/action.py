@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -103,7 +105,12 @@ class ActionSignal(Signal):
         if rate is not None and expected is not None and rate != expected:
             note(f"the data has {rate:g} commands a second, the model was made for {expected:g}.")
         return [
-            Recording(name, lambda episode=episode: (torch.from_numpy(episode), rate), data.dof_names)  # type: ignore[misc]
+            Recording(
+                name,
+                lambda episode=episode: (torch.from_numpy(episode), rate),  # type: ignore[misc]
+                partial(_stamp, name, episode),
+                data.dof_names,
+            )
             for name, episode in zip(data.names, data.episodes, strict=True)
         ]
 
@@ -150,6 +157,11 @@ def read_episodes(
         named.pop() if named else None,
         tuple(dict.fromkeys(name for part in parts for name in part.unread)),
     )
+
+
+def _stamp(name: str, episode: np.ndarray) -> str:
+    values = np.ascontiguousarray(episode)
+    return f"{name}: {values.shape} of {hashlib.sha256(values).hexdigest()}"
 
 
 def _is_npy(path: str | os.PathLike[str]) -> bool:

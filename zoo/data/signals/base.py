@@ -7,6 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -85,12 +86,14 @@ class Recording:
     Args:
         name: A relative path.
         read: Returns the signal without a batch dimension, and its rate if it has one.
+        stamp: Returns a text that is another one once the item is: of its file size and time, or of what it holds.
         dof_names: What the degrees of freedom of actions are called, where the file says it.
         blocks: Of what may be too long to be held as a whole: returns the signal in consecutive parts, and its rate.
     """
 
     name: str
     read: Callable[[], tuple[Tensor, float | None]]
+    stamp: Callable[[], str]
     dof_names: tuple[str, ...] | None = None
     blocks: Callable[[], tuple[Iterator[Tensor], float | None]] | None = None
 
@@ -115,6 +118,7 @@ class Signal(ABC):
     steps: ClassVar[str] = ""  # what the samples along it are called
     size_axes: ClassVar[str] = ""  # what `TokenSpec.input_size` counts
     size_advice: ClassVar[str] = "resize or cut it first"  # how to bring an item to another size, `{}`
+    is_read_ahead: ClassVar[bool] = False  # whether files are read by threads beside the one that encodes
     unit: ClassVar[str] = "item"  # what `TokenSpec.num_tokens` is for
     raw_bits: ClassVar[int]  # of a value as it is stored without compression
     suffixes: ClassVar[tuple[str, ...]] = ()  # of files that are taken from a folder; one that is named may have any
@@ -279,6 +283,7 @@ class Signal(ABC):
             Recording(
                 name,
                 lambda file=file: self._read_named(file, spec, reading),  # type: ignore[misc]
+                partial(_file_stamp, name, file),
                 blocks=self._blocks(file, spec, reading),
             )
             for name, file in zip(names, files, strict=True)
@@ -343,6 +348,14 @@ class Signal(ABC):
         Raises:
             InputError: It needs a rate, or cannot be written in this format.
         """
+
+
+def _file_stamp(name: str, file: Path) -> str:
+    try:
+        status = file.stat()
+    except OSError:
+        return f"{name}: not there"
+    return f"{name}: {status.st_size} bytes of {status.st_mtime_ns}"
 
 
 def is_array(x: object) -> bool:

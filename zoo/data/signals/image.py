@@ -35,6 +35,7 @@ class PixelSignal(Signal):
     # Rounding in half precision; what interpolation overshoots is more than that, and the caller should clamp it.
     slack = 0.01
     raw_bits = 8
+    is_read_ahead = True  # decoders wait for nobody, and what is done to pixels afterwards rounds alike in any thread
 
     def needs(self, spec: TokenSpec) -> dict[str, Any]:
         """Return the size."""
