@@ -190,7 +190,7 @@ def test_lengths_that_nobody_says_are_powers_of_two(suite, corpus, models, monke
     quick = dataclasses.replace(suite, measures=("psnr",), max_items=2, peers=())
     found = run(quick, models=[models["dct"]], data=corpus).data["prefixes"]
     assert found == {models["dct"]: [1, 2, 4, 8, 16, 32, 48]}
-    said = dataclasses.replace(quick, prefixes=(5, 48), max_prefix_items=1)
+    said = dataclasses.replace(quick, prefixes=(5, 48, 99), max_prefix_items=1)
     report = run(said, models=[models["dct"]], data=corpus)
     assert report.data["prefixes"] == {models["dct"]: [5, 48]}
     assert report.models[models["dct"]]["psnr@5 tokens"].low is None  # one picture has no interval

@@ -41,7 +41,7 @@ def page(report: Report) -> str:
     require_kind(report, "image")
     height, width = report.data["size"]
     body = [
-        f"<p>{report.data['pictures']} pictures of {height} × {width} of {escape(report.data['file'])}.</p>"
+        f"<p>{report.data['pictures']} pictures of <i>{escape(report.data['file'])}</i>, {height} × {width}.</p>"
         f"<details><summary>How it was measured</summary><p class=note>{escape(report.protocol)}</p></details>",
         _side_by_side(report),
         _strips(report),
@@ -80,7 +80,10 @@ def _side_by_side(report: Report) -> str:
 def _headed(report: Report, name: str) -> str:
     """Return a name with the mean bits of its pictures."""
     bits = report.models.get(name, {}).get("bits")
-    return name if bits is None or bits.reason else f"{name} ({bits.estimate:.0f} bits)"
+    if bits is None or bits.reason:
+        return name
+    is_peer = "bits_of" in report.settings[name]
+    return f"{name}: {bits.estimate:.0f} used" if is_peer else f"{name} ({bits.estimate:.0f} bits)"
 
 
 def _strips(report: Report) -> str:

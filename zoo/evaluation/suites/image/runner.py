@@ -7,6 +7,7 @@ tokens of an ordered tokenizer their number.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -116,7 +117,7 @@ class _Run:
 
     def prepare(self, picture: Tensor) -> None:
         """Call everything once, untimed, since weights may be read then; find out which codecs are compared with."""
-        by_bits: dict[float | str, list[str]] = {}
+        by_bits: dict[int | str, list[str]] = {}
         for system in self.makers:
             made = system(picture)
             if isinstance(system, RoundTrip):
@@ -124,9 +125,9 @@ class _Run:
             self.tallies[system.name] = Tally()
             if "bits" in made.facts[0]:
                 fixed = system.bits if isinstance(system, RoundTrip) else None
-                by_bits.setdefault(system.name if fixed is None else fixed, []).append(system.name)
+                by_bits.setdefault(system.name if fixed is None else math.floor(fixed), []).append(system.name)
             if made.tokens is not None and isinstance(system, RoundTrip) and system.tokenizer.spec.is_ordered:
-                lengths = self.suite.prefixes or system.lengths(made.tokens.ids.shape[1])
+                lengths = system.lengths(made.tokens.ids.shape[1], self.suite.prefixes)
                 self.tallies[system.name].prefixes = {length: Quality() for length in lengths}
                 system.begin_prefixes(lengths)
         for bits, names in by_bits.items():

@@ -141,7 +141,7 @@ class RoundTrip(_OfTokenizer):
     def options(self) -> dict[str, Any]:
         """Return options of `decode` that draw random numbers from the seed on, whatever was drawn before."""
         if self._drawn == "generator":
-            return self._options | {"generator": torch.Generator(self.tokenizer.device).manual_seed(self._seed)}
+            return self._options | {"generator": torch.Generator().manual_seed(self._seed)}
         return ({"seed": self._seed} if self._drawn else {}) | self._options
 
     def begin(self) -> None:
@@ -167,11 +167,16 @@ class RoundTrip(_OfTokenizer):
         """Return the pictures of tokens, in the tokenizer's own size."""
         return self.tokenizer.decode(tokens, **options)
 
-    def lengths(self, most: int) -> tuple[int, ...]:
-        """Return the numbers of first tokens that an ordered tokenizer was trained for, up to `most`, which is one.
+    def lengths(self, most: int, wanted: Sequence[int] | None) -> tuple[int, ...]:
+        """Return the numbers of first tokens that an ordered tokenizer decodes.
 
-        Powers of 2 if it does not say.
+        Args:
+            most: Tokens of a picture.
+            wanted: Those asked for, of which those up to `most` count; None is what it was trained for, powers of 2 if
+                it does not say, and all tokens.
         """
+        if wanted is not None:
+            return tuple(length for length in wanted if length <= most)
         known = self.tokenizer.spec.trained_lengths or tuple(2**power for power in range(most.bit_length()))
         return (*(length for length in known if length < most), most)
 
@@ -230,12 +235,12 @@ class Peer:
     Args:
         codec: Which.
         of: Names of the systems, which have equal bits.
-        bits: Of every picture, if all have as many.
+        bits: Whole bits of every picture, if all have as many.
     """
 
-    def __init__(self, codec: Codec, of: Sequence[str], bits: float | None) -> None:
+    def __init__(self, codec: Codec, of: Sequence[str], bits: int | None) -> None:
         self.codec, self.of = codec, list(of)
-        self.name = f"{codec.title}, {f'{bits:.0f} bits' if bits is not None else f'as {of[0]}'}"
+        self.name = f"{codec.title}, {f'{bits} bits' if bits is not None else f'as {of[0]}'}"
         self.settings = {"codec": codec.title, "options": dict(codec.options), "bits_of": self.of}
 
     def make(self, pictures: Tensor, bits: Sequence[float]) -> Made:
