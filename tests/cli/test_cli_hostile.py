@@ -14,9 +14,10 @@ from tiny_stabletoken import make
 
 import zoo
 from zoo import cli
-from zoo.cli._output import harmless, print_facts, print_json, print_table
+from zoo.cli._output import print_facts, print_json, print_table
 from zoo.data._video import write_mp4
 from zoo.data.audio import write_wav
+from zoo.errors import harmless
 
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\u202eevil\nname  forged"
 
