@@ -18,6 +18,7 @@ from zoo.data import signals
 from zoo.hub.card_text import block
 from zoo.hub.curves import CURVES, curves_table, read_curves
 from zoo.modalities.action import ActionTokenizer
+from zoo.spec import TokenSpec
 from zoo.tokenizer import NoDecoder, Tokenizer
 
 __all__ = ["RESULTS_FORMAT", "card_for", "facts", "settings", "write_card"]
@@ -140,10 +141,14 @@ def write_card(tokenizer: Tokenizer, folder: Path, repo_id: str | None = None) -
 def facts(tokenizer: Tokenizer) -> str:
     """Return what a token model needs to know, as a Markdown table."""
     spec = tokenizer.spec
+    codebook = f"none: latents of {spec.latent_dim} numbers"
+    if not spec.is_continuous:
+        codebook = f"{spec.num_codebooks} × {spec.codebook_size} ids, {spec.bits_per_token:g} bits a token"
     rows = {
-        "codebook": f"{spec.num_codebooks} × {spec.codebook_size} ids, {spec.bits_per_token:g} bits a token",
+        "codebook": codebook,
         "input": "any size" if spec.input_size is None else " × ".join(map(str, spec.input_size)),
         "tokens for it": "depends on the content" if spec.num_tokens is None else str(spec.num_tokens),
+        **({"ordered": f"any prefix decodes{_trained(spec)}"} if spec.is_ordered else {}),
         "sample rate": "–" if spec.sample_rate is None else f"{spec.sample_rate:g} Hz",
         "token rate": "–" if spec.token_rate is None else f"{spec.token_rate:g} a second",
         "bit rate": "–" if spec.bit_rate is None else f"{spec.bit_rate:g} bit/s",
@@ -151,3 +156,7 @@ def facts(tokenizer: Tokenizer) -> str:
         "licence of the weights": spec.licence,
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def _trained(spec: TokenSpec) -> str:
+    return f"; trained were {', '.join(map(str, spec.trained_lengths))}" if spec.trained_lengths else ""
