@@ -207,7 +207,7 @@ KINDS = {
     **{f"checkpoint of {name}": Checkpoint(name) for name in ("beast", "binning", "fast", "stabletoken")},
     "released stabletoken": Released(),
     "registry": Registry(),
-    **{f"suite {name}": SuiteFile(name) for name in ("action", "noise", "resynthesis", "stab", "invariance")},
+    **{f"suite {name}": SuiteFile(name) for name in ("action", "image", "noise", "resynthesis", "stab", "invariance")},
     "manifest": Manifest(),
     **{f"actions {suffix}": Actions(suffix) for suffix in (".npy", ".npz", ".parquet")},
     **{f"sound {suffix}": Sound(suffix) for suffix in (".wav", ".flac", ".ogg", ".mp3")},

@@ -11,6 +11,7 @@ import torch
 import toy
 import yaml
 from PIL import Image
+from tiny_flextok import make as make_flextok
 
 import zoo
 from zoo.cli import main
@@ -194,12 +195,22 @@ def test_data_that_is_not_there_is_said_to_be_so(suite, models, tmp_path, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(InputError, match=r"make it with `zoo data speech`"):
         run(suite, models=[models["speech"]])
-    with pytest.raises(ConfigError, match="names no data for image: point --data"):
-        run(suite, models=[models["image"]])
+    with pytest.raises(ConfigError, match="names no data for video: point --data"):
+        run(suite, models=[models["video"]])
     with pytest.raises(InputError, match="holds nothing to encode"):
         run(suite, models=[models["image"]], data=tmp_path)
     with pytest.raises(ConfigError, match="name at least one model"):
         run(suite, models=[])
+
+
+def test_pictures_are_brought_to_the_size_that_a_model_takes(suite, tmp_path):
+    for number in range(3):
+        Image.new("RGB", (20 + number, 40), (80 * number, 9, 99)).save(tmp_path / f"{number}.png")
+    (tmp_path / "list.jsonl").write_text("{}\n")  # no picture
+    zoo.save(make_flextok(), tmp_path / "model")
+    figures = run(suite, models=[str(tmp_path / "model")], data=tmp_path).models[str(tmp_path / "model")]
+    assert (figures["items"].estimate, figures["ids"].estimate) == (3, 3 * 8)
+    assert figures["share@shuffled"].estimate == 0
 
 
 def test_long_speech_cut_otherwise(suite, models, tmp_path):

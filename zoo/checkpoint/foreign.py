@@ -7,7 +7,7 @@ one is imported or called.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +21,7 @@ from zoo.strict.yaml import UntaggedLoader, parse_yaml
 
 __all__ = [
     "fitted",
+    "read_fitting",
     "read_json",
     "read_pickle",
     "read_tensors",
@@ -157,6 +158,49 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return read_pickle(path)
     with weights.opened(path) as file:
         return weights.read(file)
+
+
+def read_fitting(
+    paths: Sequence[Path],
+    expected: Mapping[str, Tensor],
+    where: str,
+    *,
+    name: Callable[[str], str | None] = str,
+    wanted: Container[str] | None = None,
+) -> dict[str, Tensor]:
+    """Return the tensors in some safetensors files, once their names, shapes and dtypes are those expected.
+
+    Args:
+        paths: The files.
+        expected: Tensors of the shapes and dtypes that all files together must have, perhaps on the meta device.
+        where: What is read, for error messages.
+        name: What a tensor of a file is called in `expected`; None for one that is left out.
+        wanted: Names in `expected` of the tensors whose values are read; all if None.
+
+    Raises:
+        CheckpointError: A tensor is missing, unexpected, there twice, of another kind, or not finite; or a file is
+            damaged.
+    """
+    kinds: weights.Kinds = {}
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        with weights.opened(path) as file:
+            for key, kind in weights.header(file).items():
+                known = name(key)
+                if known is None:
+                    continue
+                if known in kinds:
+                    raise CheckpointError(f"{path} repeats {shown(key)}, which {where} has already as {shown(known)}.")
+                kinds[known] = kind
+    weights.require_fit(weights.kinds(expected), kinds, where)
+    for path in paths:
+        with weights.opened(path) as file:
+            for key in file.keys():  # noqa: SIM118
+                known = name(key)
+                if known is not None and (wanted is None or known in wanted):
+                    tensors[known] = file.get_tensor(key)
+    weights.require_finite(tensors, where)
+    return tensors
 
 
 def renamed(name: str, table: Sequence[tuple[str, str]]) -> str:

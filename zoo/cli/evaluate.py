@@ -27,32 +27,37 @@ def main(arguments: Sequence[str]) -> None:
         "is for robot actions (error, tokens, smoothness, joins, latency), noise for speech\n"
         "(how many tokens change in noise, codebook usage), stab, too (STAB-style: invariance\n"
         "to speaker, context and language, robustness, compressibility, vocabulary use), and\n"
-        "resynthesis for what decoded speech sounds like (word errors, STOI, PESQ, MOS).\n"
-        "invariance is for all: ids that change with batch, padding, threads, and in fast\n"
-        "mode.",
+        "resynthesis for what decoded speech sounds like (word errors, STOI, PESQ, MOS). image\n"
+        "is for pictures (closeness to the original, beside JPEG and WebP of as many bits;\n"
+        "first tokens of ordered ones). invariance is for all: ids that change with batch,\n"
+        "padding, threads, and in fast mode.",
         """
         zoo eval action                            # what the cards show
         zoo eval action --models beast ./my-beast  # yours beside another
         zoo eval noise --models ./my-speech-tokenizer --out results.json
         zoo eval stab --models stabletoken,mine:tokenize --html page.html
+        zoo eval image --models ./my-image-tokenizer --data photos/ --html page.html
         """,
     )
     parser.add_argument(
-        "suite", metavar="SUITE", help="suite file; one that ships may be named alone: action, noise, stab, …"
+        "suite", metavar="SUITE", help="suite file; one that ships may be named alone: action, image, noise, …"
     )
     parser.add_argument("--models", metavar="MODEL", nargs="+", help="measure these instead of the suite's own")
     parser.add_argument(
         "--data",
         metavar="PATH",
         help="other data: of actions whatever fit-actions reads, of which a tenth is held out and the rest fitted; of "
-        "speech a folder of sound files, one, or a NeMo manifest; or the suite's data, if it is not in the cache",
+        "speech a folder of sound files, one, or a NeMo manifest; of pictures what training reads; or the suite's "
+        "data, if it is not in the cache",
     )
     parser.add_argument(
         "--gripper", metavar="I,J", type=indices, help="degrees of freedom of --data that switch (default: none)"
     )
     parser.add_argument("--out", metavar="FILE", help="also write the results as JSON")
     parser.add_argument("--markdown", metavar="FILE", help="also write the table as Markdown")
-    parser.add_argument("--html", metavar="FILE", help="also write a page with charts, if the suite has one: stab does")
+    parser.add_argument(
+        "--html", metavar="FILE", help="also write a page with charts, if the suite has one: stab and image"
+    )
     parser.add_json()
     evaluate(**parser.values(arguments))
 
@@ -81,7 +86,7 @@ def evaluate(
         models = [name for given in models for name in ([given] if Path(given).exists() else given.split(",")) if name]
     if html is not None and page is None:
         raise ConfigError(
-            f"--html is for suites that have a page, such as stab, and {path} has none: --markdown writes its table."
+            f"--html is for suites that have a page, stab and image, and {path} has none: --markdown writes its table."
         )
 
     with _bar() as progress:

@@ -15,6 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 
 _LABELS, _PLOT, _VALUES = 210, 430, 170  # widths
 _BAR = 13
+_APART = 20  # numbers below a chart, at least
 _INK, _GRID = "#333", "#ddd"
 _LOOPS = 12  # hues that ids have in turn
 
@@ -52,17 +53,24 @@ def bars(groups: Mapping[str, Sequence[Figure | None]], form: str = "{:.2f}") ->
 
 
 def curves(
-    series: Sequence[Sequence[tuple[float, Figure | None]]], title: str, unit: str, *, logarithmic: bool = False
+    series: Sequence[Sequence[tuple[float, Figure | None]]],
+    title: str,
+    unit: str,
+    *,
+    logarithmic: bool = False,
+    limits: tuple[float, float] | None = (0.0, 1.0),
 ) -> str:
-    """Return distances over the strengths of one kind of disturbance, a line with its interval for each model.
+    """Return figures over strengths, of a disturbance for instance, a line with its interval for each model.
 
     Args:
-        series: Of each model, in their order, strengths and figures in 0..1.
+        series: Of each model, in their order, strengths and figures.
         title: Of the chart.
         unit: Of strengths.
         logarithmic: Whether equal ratios of strengths are equally far apart.
+        limits: Of figures; None is round numbers around all there are.
     """
     width, height, left, top = 250, 130, 34, 24
+    low, high = _around(series) if limits is None else limits
     strengths = sorted({strength for points in series for strength, _ in points})
     places = [math.log(strength) if logarithmic else strength for strength in strengths]
     span = places[-1] - places[0] or 1.0
@@ -72,13 +80,17 @@ def curves(
         return left + width * ((place - places[0]) / span if len(places) > 1 else 0.5)
 
     def y(value: float) -> float:
-        return top + height * (1 - min(1.0, max(0.0, value)))
+        return top + height * (1 - min(1.0, max(0.0, (value - low) / (high - low))))
 
     lines = [_text(left + width / 2, 14, title, "middle", bold=True)]
-    for mark in (0, 0.25, 0.5, 0.75, 1):
+    for mark in (low + (high - low) * quarter / 4 for quarter in range(5)):
         lines.append(f'<line x1="{left}" y1="{y(mark):.1f}" x2="{left + width}" y2="{y(mark):.1f}" stroke="{_GRID}"/>')
         lines.append(_text(left - 5, y(mark) + 4, f"{mark:g}", "end"))
-    lines += [_text(x(strength), top + height + 14, f"{strength:g}", "middle") for strength in strengths]
+    last = -math.inf
+    for strength in strengths:
+        if x(strength) - last >= _APART:
+            lines.append(_text(x(strength), top + height + 14, f"{strength:g}", "middle"))
+            last = x(strength)
     lines.append(_text(left + width / 2, top + height + 28, unit, "middle"))
     for number, points in enumerate(series):
         colour = COLOURS[number % len(COLOURS)]
@@ -93,6 +105,19 @@ def curves(
         path = " ".join(f"{x(strength):.1f},{y(found.estimate):.1f}" for strength, found in known)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
     return _svg(left + width + 12, top + height + 34, lines)
+
+
+def _around(series: Sequence[Sequence[tuple[float, Figure | None]]]) -> tuple[float, float]:
+    """Return limits of a chart of which quarters are round numbers."""
+    known = [found for points in series for _, found in points if found is not None and not found.reason]
+    ends = [x for found in known for x in (found.estimate, found.low, found.high) if x is not None]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    step = _step(1.5 * ((high - low) or abs(high) or 1.0))
+    low = math.floor(low / step) * step
+    while low + 4 * step < high:
+        step *= 2
+        low = math.floor(low / step) * step
+    return low, low + 4 * step
 
 
 def tokens(

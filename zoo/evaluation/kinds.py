@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -30,17 +30,24 @@ class SuiteKind:
             progress; gives the report.
         columns: The rows of the table, in their order.
         page: Writes a report as an HTML page; None if the kind has no page.
+        more_columns: Gives the rows that depend on what was measured, such as the points of a curve; they come last.
     """
 
     config: type
     measure: Callable[[Any, Any, Path, Progress], Report]
     columns: tuple[Column, ...]
     page: Callable[[Report, Path], None] | None = None
+    more_columns: Callable[[Report], Sequence[Column]] | None = None
+
+    def columns_of(self, report: Report) -> tuple[Column, ...]:
+        """Return the rows of a report's table."""
+        return (*self.columns, *(self.more_columns(report) if self.more_columns else ()))
 
 
 KINDS = MappingProxyType(
     {
         "action": "zoo.evaluation.suites.action:ACTION",
+        "image": "zoo.evaluation.suites.image.runner:IMAGE",
         "speech": "zoo.evaluation.suites.noise:SPEECH",
         "resynthesis": "zoo.evaluation.suites.resynthesis.runner:RESYNTHESIS",
         "invariance": "zoo.evaluation.suites.invariance.runner:INVARIANCE",

@@ -62,6 +62,7 @@ class Report:
         models: Figures by name, by model.
         settings: The configuration of each model.
         examples: Of each model what it made of a few clips, for pictures.
+        pictures: Encoded pictures for the page, by what the suite calls them. Files of results do not have them.
     """
 
     suite: str
@@ -72,6 +73,7 @@ class Report:
     models: dict[str, dict[str, Figure]] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     examples: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def _rows(report: Report, gap: str) -> list[tuple[str, list[str]]]:
     """
     return [
         (column.title, [cell(figures.get(column.key), column, gap) for figures in report.models.values()])
-        for column in suite_kind(report.suite).columns
+        for column in suite_kind(report.suite).columns_of(report)
         if any(column.key in figures for figures in report.models.values())
     ]
 

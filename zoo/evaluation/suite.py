@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from zoo import config
 from zoo.data._found import visible
@@ -69,13 +69,16 @@ class DataFolder:
     Args:
         file: Its name in the library's data cache.
         sha256: Of what was read when the published figures were made, "" if there are none. Only they ask for the
-            very files that the suite names; one's own speech may be in any form and at any rate.
+            very files that the suite names; one's own may be in any form, at any rate and of any size.
         made_by: The command that makes it, "" if there is none.
     """
 
     file: str
     sha256: str = ""
     made_by: str = ""
+
+    forms: ClassVar[str] = "sound files or a manifest"
+    """What one may point at instead."""
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -92,7 +95,7 @@ class DataFolder:
         lacking = [] if override or not self.sha256 else [path / name for name in self.needed]
         if absent := [each for each in (*lacking, path) if not each.exists()]:
             made = f"make the folder with `{self.made_by}`, or " if self.made_by and override is None else ""
-            raise InputError(f"{absent[0]} does not exist: {made}point --data at sound files or a manifest.")
+            raise InputError(f"{absent[0]} does not exist: {made}point --data at {self.forms}.")
         return path
 
     def has_form(self, path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from zoo.data.folders import files_in
 from zoo.data.manifest import Utterance, read_manifest
 from zoo.data.signals.speech import SpeechSignal
 from zoo.errors import ConfigError, InputError
+from zoo.evaluation.items import balanced
 
 __all__ = ["choose", "find", "key", "read_wave", "require_no_gripper", "told"]
 
@@ -78,7 +78,7 @@ def told(chosen: Sequence[Utterance], found: Sequence[Utterance]) -> str:
 
 
 def require_no_gripper(gripper: Sequence[int] | None) -> None:
-    """Raise `ConfigError` if speech is said to have grippers."""
+    """Raise `ConfigError` if what is no motion is said to have grippers."""
     if gripper is not None:
         raise ConfigError("--gripper is said of actions that --data points at: leave it out.")
 
@@ -91,12 +91,7 @@ def choose(utterances: Sequence[Utterance], folder: Path, max_items: int | None)
         folder: Where their paths start; what lies in it under the same name is the same utterance elsewhere.
         max_items: None is all.
     """
-    by_source: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in sorted(utterances, key=lambda utterance: key(utterance, folder)):
-        by_source[utterance.source].append(utterance)
-    ranked = sorted((rank, source) for source, members in by_source.items() for rank in range(len(members)))
-    taken = [by_source[source][rank] for rank, source in ranked[:max_items]]
-    return sorted(taken, key=lambda utterance: key(utterance, folder))
+    return balanced(utterances, lambda each: each.source, lambda each: key(each, folder), max_items)
 
 
 def key(utterance: Utterance, folder: Path) -> int:

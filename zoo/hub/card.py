@@ -8,6 +8,7 @@ written for it when it is pushed.
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from zoo.data import signals
 from zoo.hub.card_text import block
 from zoo.hub.curves import CURVES, curves_table, read_curves
 from zoo.modalities.action import ActionTokenizer
-from zoo.spec import TokenSpec
 from zoo.tokenizer import NoDecoder, Tokenizer
 
 __all__ = ["RESULTS_FORMAT", "card_for", "facts", "settings", "write_card"]
@@ -56,7 +56,7 @@ A {tokenizer.family} tokenizer of {signal.name}{f", made from {made_from}" if ma
 import zoo
 
 tok = zoo.load({address})
-{_usage(signal.example, fixed, decodes=not isinstance(tokenizer.decoder, NoDecoder))}
+{_usage(tokenizer, signal.example, fixed)}
 ```
 
 ## Tokens
@@ -96,8 +96,13 @@ def settings(tokenizer: Tokenizer) -> str:
     return f"```json\n{json.dumps(configs.to_dict(tokenizer.config), indent=2)}\n```"
 
 
-def _usage(example: str, fixed: int, decodes: bool) -> str:
+def _usage(tokenizer: Tokenizer, example: str, fixed: int) -> str:
     """Return the lines that encode and decode, for chunks that continue `fixed` commands before them with these."""
+    decodes = not isinstance(tokenizer.decoder, NoDecoder)
+    if tokenizer.spec.is_continuous:
+        return f'latents = tok.encode_latents("{example}")' + (
+            "\nsignal = tok.decode_latents(latents)" if decodes else ""
+        )
     if not fixed:
         return f'tokens = tok.encode("{example}")' + ("\nsignal = tok.decode(tokens)" if decodes else "")
     before = "motion[:1]" if fixed == 1 else f"motion[:1].expand(1, {fixed}, -1)"
@@ -141,22 +146,28 @@ def write_card(tokenizer: Tokenizer, folder: Path, repo_id: str | None = None) -
 def facts(tokenizer: Tokenizer) -> str:
     """Return what a token model needs to know, as a Markdown table."""
     spec = tokenizer.spec
-    codebook = f"none: latents of {spec.latent_dim} numbers"
+    rows = {"latents": f"{spec.latent_dim} numbers each; there is no codebook"}
     if not spec.is_continuous:
-        codebook = f"{spec.num_codebooks} × {spec.codebook_size} ids, {spec.bits_per_token:g} bits a token"
-    rows = {
-        "codebook": codebook,
+        rows = {"codebook": f"{spec.num_codebooks} × {spec.codebook_size} ids, {spec.bits_per_token:g} bits a token"}
+    rows |= {
         "input": "any size" if spec.input_size is None else " × ".join(map(str, spec.input_size)),
-        "tokens for it": "depends on the content" if spec.num_tokens is None else str(spec.num_tokens),
-        **({"ordered": f"any prefix decodes{_trained(spec)}"} if spec.is_ordered else {}),
-        "sample rate": "–" if spec.sample_rate is None else f"{spec.sample_rate:g} Hz",
-        "token rate": "–" if spec.token_rate is None else f"{spec.token_rate:g} a second",
-        "bit rate": "–" if spec.bit_rate is None else f"{spec.bit_rate:g} bit/s",
+        f"{'latents' if spec.is_continuous else 'tokens'} for it": (
+            "depends on the content" if spec.num_tokens is None else str(spec.num_tokens)
+        ),
+    }
+    if spec.trained_lengths is not None:
+        rows["first tokens that training kept"] = ", ".join(map(str, spec.trained_lengths))
+    if signals.of(spec.modality).time_axis is not None:
+        rows |= {
+            "sample rate": "–" if spec.sample_rate is None else f"{spec.sample_rate:g} Hz",
+            "token rate": "–" if spec.token_rate is None else f"{spec.token_rate:g} a second",
+            "bit rate": "–" if spec.bit_rate is None else f"{spec.bit_rate:g} bit/s",
+        }
+    elif spec.input_size and spec.num_tokens and spec.bits_per_token:
+        bits = spec.num_tokens * spec.bits_per_token
+        rows["bits for it"] = f"{bits:.0f}, {bits / math.prod(spec.input_size):.3g} a pixel"
+    rows |= {
         "trained parameters": f"{tokenizer.num_parameters:,}",
         "licence of the weights": spec.licence,
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
-
-
-def _trained(spec: TokenSpec) -> str:
-    return f"; trained were {', '.join(map(str, spec.trained_lengths))}" if spec.trained_lengths else ""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoo.components.exact.one_by_one import canonical
 from zoo.components.quantizers import Quantizer
-from zoo.errors import InputError, TokenError
+from zoo.errors import ConfigError, InputError, TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Latents, Tokens
 
@@ -60,7 +60,7 @@ class PixelTokenizer(Tokenizer):
         return made
 
     @property
-    def input_dtype(self) -> torch.dtype:
+    def input_dtype(self) -> torch.dtype | None:
         """What fast mode brings pixels to; a family whose first part stays in float32 says so."""
         return self.fast_dtype
 
@@ -162,3 +162,22 @@ class PixelTokenizer(Tokenizer):
 
 class ImageTokenizer(PixelTokenizer):
     """A tokenizer of images (B, 3, H, W) in 0…1, of `spec.input_size` unless that is None."""
+
+    @property
+    def has_autoencoder(self) -> bool:
+        """Whether `autoencode` works: what is tokenized are latents of an autoencoder that makes pixels again."""
+        return False
+
+    def autoencode(self, pixels: Tensor) -> Tensor:
+        """Make images again from their autoencoder's latents, tokens left out: the best that tokens of these can do.
+
+        Args:
+            pixels: (B, 3, H, W) in 0…1, of `spec.input_size`.
+
+        Returns:
+            As many, as large, in 0…1.
+
+        Raises:
+            ConfigError: There is no autoencoder.
+        """
+        raise ConfigError(f"{self.name} has no autoencoder within it.")

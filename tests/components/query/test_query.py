@@ -121,6 +121,17 @@ class TestGroups:
         given["text"][0, 2:] = 1e4
         assert torch.equal(model(given, {"text": valid})["patches"], out["patches"])
 
+    @pytest.mark.parametrize("groups", [(PATCHES, TEXT), (TokenGroup("patches", sees=()), TEXT)])
+    def test_equal_tokens_are_one_that_counts_as_many(self, groups):
+        model, given = transformer(*groups), tokens(patches=3, text=2)
+        copies = torch.tensor([[1.0, 4.0], [5.0, 0.0]])
+        out = model(given, copies={"text": copies})
+        for item, counts in enumerate(([1, 4], [5])):
+            repeated = given["text"][item, : len(counts)].repeat_interleave(torch.tensor(counts), 0)[None]
+            whole = model({"patches": given["patches"][item, None], "text": repeated})
+            torch.testing.assert_close(out["patches"][item], whole["patches"][0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(out["text"][item, 0], whole["text"][0, 0], rtol=1e-4, atol=1e-5)
+
     def test_items_without_any_token_of_a_group_stay_finite(self):
         model, given = transformer(PATCHES, TokenGroup("text", sees=())), tokens(patches=3, text=2)
         for part in given.values():

@@ -87,6 +87,25 @@ def test_released_folders_are_read_and_written(tmp_path):
     assert torch.equal(again.encode_latents(pictures()).values, tokenizer.encode_latents(pictures()).values)
 
 
+def test_half_a_released_folder_encodes(tmp_path):
+    folder = official.write(make(), tmp_path / "released")
+    half = zoo.load(folder, decoder=False)
+    latents = half.encode_latents(pictures())
+    assert torch.equal(latents.values, make().encode_latents(pictures()).values)
+    assert half.num_parameters == sum(value.numel() for value in make().encoder.parameters())
+    with pytest.raises(TokenError, match="without its decoder"):
+        half.decode_latents(latents)
+
+
+def test_two_names_of_one_tensor_are_refused(tmp_path):
+    folder = official.write(make(), tmp_path / "released")
+    tensors = load_file(folder / official.WEIGHTS)
+    old = {name.replace(".to_q.", ".query."): tensor.clone() for name, tensor in tensors.items() if ".to_q." in name}
+    save_file(tensors | old, folder / official.WEIGHTS)
+    with pytest.raises(CheckpointError, match="repeats"):
+        zoo.load(folder)
+
+
 def test_names_of_before_are_read(tmp_path):
     folder = official.write(make(), tmp_path / "released")
     tensors = load_file(folder / official.WEIGHTS)

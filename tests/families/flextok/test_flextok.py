@@ -243,6 +243,15 @@ def test_too_many_tokens_are_refused(tokenizer):
         tokenizer.decode(torch.zeros(2, 8, dtype=torch.int64), torch.tensor([8, 0]))
 
 
+def test_its_autoencoder_can_be_had_alone(tokenizer, images):
+    latents = tokenizer.encoder.latents(2 * images - 1)
+    made = tokenizer.autoencode(images)
+    assert made.shape == images.shape
+    with torch.no_grad():
+        torch.testing.assert_close(made, ((tokenizer.decoder.pixels(latents) + 1) / 2).clamp(0, 1))
+    assert tokenizer.has_autoencoder
+
+
 BAD_CONFIGS = {
     "a size that patches do not fill": ({"image_size": 18}, "multiple of 4"),
     "no tokens": ({"num_tokens": 0}, "num_tokens"),
@@ -261,3 +270,18 @@ def test_bad_config_is_refused(case):
     changes, message = BAD_CONFIGS[case]
     with pytest.raises(ConfigError, match=message):
         zoo.config.from_dict(FlexTokConfig, zoo.config.to_dict(CONFIG) | changes, "config")
+
+
+def test_equal_registers_are_one_that_counts_as_many(tokenizer, images):
+    flow = tokenizer.decoder.flow
+    codes = tokenizer.quantizer.codes(tokenizer.encode(images).ids)
+    t, x = torch.rand(4), torch.randn(4, 3, 8, 8)
+    for lengths in ([1, 1, 1, 1], [3, 1, 2, 5], [8, 8, 8, 8], [7, 8, 1, 7]):
+        counts = torch.tensor(lengths)
+        (registers, copies), (null, none) = flow.condition(codes, counts)
+        assert registers.shape[1] == min(max(lengths) + 1, 8)
+        assert copies.sum(1).tolist() == [8] * 4
+        plain = flow(x, t, flow.registers(codes, counts))
+        torch.testing.assert_close(flow(x, t, registers, copies), plain, rtol=1e-4, atol=1e-5)
+        unconditional = flow(x, t, null.expand_as(registers), none.expand_as(copies))
+        torch.testing.assert_close(unconditional, flow(x, t, null.expand(4, 8, -1)), rtol=1e-4, atol=1e-5)

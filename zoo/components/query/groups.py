@@ -121,6 +121,7 @@ class GroupTransformer(nn.Module):
         tokens: Mapping[str, Tensor],
         valid: Mapping[str, Tensor] | None = None,
         condition: Tensor | None = None,
+        copies: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return what the last layer makes of each token, by group.
 
@@ -129,6 +130,9 @@ class GroupTransformer(nn.Module):
             valid: Bool (B, N) of the groups that have padding, True at tokens. No other token sees padding, which may
                 hold any finite values; what is returned in its place has no meaning.
             condition: (B, C), for blocks that are modulated.
+            copies: (B, N) of some groups, for how many equal tokens each of their tokens stands, 0 for padding. Equal
+                tokens stay equal through all layers, so that one is enough, if it is attended to as so many. Not for
+                groups that are causal.
 
         Returns:
             (B, N, D) of each group.
@@ -137,7 +141,7 @@ class GroupTransformer(nn.Module):
             InputError: Groups are missing or unknown, or shapes do not fit.
         """
         last: dict[str, Tensor] = {}
-        for made in self.stages(tokens, valid, condition):
+        for made in self.stages(tokens, valid, condition, copies):
             last = made
         return last
 
@@ -146,6 +150,7 @@ class GroupTransformer(nn.Module):
         tokens: Mapping[str, Tensor],
         valid: Mapping[str, Tensor] | None = None,
         condition: Tensor | None = None,
+        copies: Mapping[str, Tensor] | None = None,
     ) -> Iterator[dict[str, Tensor]]:
         """Yield what each layer makes of the tokens, the last one's being what `forward` returns; arguments as there.
 
@@ -166,6 +171,13 @@ class GroupTransformer(nn.Module):
             mask = seen[:, None] if mask is None else mask & seen[:, None]
             # A row that sees nothing is not a number; padding sees at least itself.
             mask = (mask | torch.eye(x.shape[1], dtype=torch.bool, device=x.device))[:, None]
+        if copies:
+            counts = torch.cat(
+                [copies.get(g.name, x.new_ones(len(x), n)) for g, n in zip(groups, sizes, strict=True)], 1
+            )
+            # exp(score + log n) is n times exp(score).
+            bias = counts.log().to(x.dtype)[:, None, None]
+            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
         group = None
         if self.config.is_modulated_apart:
             group = torch.repeat_interleave(torch.tensor(sizes, device=x.device))

@@ -9,11 +9,13 @@ from typing import Any
 from safetensors.torch import save_file
 
 from zoo.checkpoint import foreign
-from zoo.components.autoencoder_kl import HALVES, ConvConfig
+from zoo.checkpoint.diffusers import current_name, diffusers_name
+from zoo.components.autoencoder_kl import ConvConfig
 from zoo.components.quantizers import Gaussian, GaussianConfig
 from zoo.errors import CheckpointError, ConfigError, shown
 from zoo.families.autoencoder_kl.config import AutoencoderKLConfig
 from zoo.families.autoencoder_kl.tokenizer import AutoencoderKLTokenizer
+from zoo.process.fresh import fresh
 
 __all__ = ["EXTRA_FILES", "load", "recognises", "write"]
 
@@ -31,13 +33,6 @@ _FIXED: dict[str, Any] = {
     "use_quant_conv": True,
     "use_post_quant_conv": True,
 }
-# As diffusers named the linear maps of attention before 0.18.
-_OLD_NAMES = (
-    (r"\.query\.", ".to_q."),
-    (r"\.key\.", ".to_k."),
-    (r"\.value\.", ".to_v."),
-    (r"\.proj_attn\.", ".to_out.0."),
-)
 
 
 def recognises(folder: Path) -> bool:
@@ -49,8 +44,12 @@ def recognises(folder: Path) -> bool:
     return values.get("_class_name") == CLASS and (folder / WEIGHTS).is_file()
 
 
-def load(folder: Path) -> AutoencoderKLTokenizer:
+def load(folder: Path, *, decoder: bool = True) -> AutoencoderKLTokenizer:
     """Build a tokenizer from a released folder. Latents are not scaled: `scaling_factor` is a diffusion model's.
+
+    Args:
+        folder: Where the files are.
+        decoder: False to read and hold the encoder alone.
 
     Raises:
         CheckpointError: A file is missing or not what it should be.
@@ -58,16 +57,18 @@ def load(folder: Path) -> AutoencoderKLTokenizer:
     values = foreign.read_json(folder / CONFIG)
     try:
         config = _config(values)
+        with fresh("meta"):
+            state = AutoencoderKLTokenizer(config).state_dict()
     except ConfigError as error:
         raise CheckpointError(f"{folder / CONFIG} has unusable values. {error}") from error
-    tokenizer = AutoencoderKLTokenizer(config)
-    found = {
-        foreign.renamed(name, _OLD_NAMES): tensor.float()
-        for name, tensor in foreign.read_tensors(folder / WEIGHTS).items()
-    }
-    state = tokenizer.state_dict()
-    names = {ours: _published_name(ours) for ours in state}
-    tokenizer.load_state_dict(foreign.fitted(found, names, state, str(folder / WEIGHTS)))
+    expected = {diffusers_name(ours): tensor for ours, tensor in state.items()}
+    names = {ours: diffusers_name(ours) for ours in state if decoder or ours.startswith("encoder.")}
+    weights = folder / WEIGHTS
+    tensors = foreign.read_fitting(
+        [weights], expected, str(weights), name=current_name, wanted=frozenset(names.values())
+    )
+    tokenizer = AutoencoderKLTokenizer(config, decoder=decoder)
+    tokenizer.load_state_dict({ours: tensors[theirs] for ours, theirs in names.items()})
     return tokenizer.eval()
 
 
@@ -97,7 +98,7 @@ def write(tokenizer: AutoencoderKLTokenizer, folder: Path) -> Path:
         "up_block_types": ["UpDecoderBlock2D"] * stages,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {_published_name(name): tensor.contiguous() for name, tensor in tokenizer.state_dict().items()}
+    tensors = {diffusers_name(name): tensor.contiguous() for name, tensor in tokenizer.state_dict().items()}
     save_file(tensors, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return folder
@@ -123,10 +124,3 @@ def _config(values: dict[str, Any]) -> AutoencoderKLConfig:
         ),
         quantizer=GaussianConfig(dim=values.get("latent_channels", 4)),
     )
-
-
-def _published_name(name: str) -> str:
-    theirs = max(
-        (start for start, ours in HALVES.items() if name.startswith(ours)), key=lambda start: len(HALVES[start])
-    )
-    return theirs + name.removeprefix(HALVES[theirs])

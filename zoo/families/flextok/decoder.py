@@ -102,41 +102,69 @@ class FlowDecoder(nn.Module):
             codes: (B, T, code_size), T at most N.
             lengths: int64 (B,), how many of them count, up to T.
         """
-        made = self.embed(codes.to(self.mask_token.dtype))
-        count, most = made.shape[1], len(self.positions)
-        made = made + self.positions[:count]
-        kept = torch.arange(count, device=lengths.device) < lengths[:, None]
-        made = torch.where(kept[..., None], made, self.mask_token)
-        missing = self.mask_token.expand(len(made), most - count, -1)
-        return torch.cat([made, missing], 1)
+        made, _ = self._kept(codes, lengths, len(self.positions))
+        return made
 
-    def forward(self, x: Tensor, t: Tensor, registers: Tensor) -> Tensor:
+    def condition(self, codes: Tensor, lengths: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what `forward` takes of the first tokens of each image, and what it takes where there is no condition.
+
+        Registers that hold the same, as the masked ones do and all without a condition, are one that counts as many.
+
+        Args:
+            codes: (B, T, code_size), T at most N.
+            lengths: int64 (B,), how many of them count, up to T.
+
+        Returns:
+            `registers` (B, R, width) and `copies` (B, R), R at most N; and the same to be broadcast to these.
+        """
+        longest, most = int(lengths.max()), len(self.positions)
+        made, copies = self._kept(codes[:, :longest], lengths, min(longest + 1, most))
+        none = torch.zeros_like(copies[0])
+        none[0] = most
+        return [made, copies], [self.null, none]
+
+    def _kept(self, codes: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return registers, masked from each length on, and copies, where the first masked one is all of them."""
+        made = self.embed(codes.to(self.mask_token.dtype))
+        made = made + self.positions[: made.shape[1]]
+        made = torch.cat([made, self.mask_token.expand(len(made), count - made.shape[1], -1)], 1)
+        place = torch.arange(count, device=lengths.device)
+        left = lengths[:, None] - place
+        made = torch.where((left > 0)[..., None], made, self.mask_token)
+        masked = (len(self.positions) - lengths)[:, None] * (left == 0)
+        return made, torch.where(left > 0, 1, masked).to(torch.float32)
+
+    def forward(self, x: Tensor, t: Tensor, registers: Tensor, copies: Tensor | None = None) -> Tensor:
         """Return the velocity, noise minus data, (B, C, h, w).
 
         Args:
             x: (B, C, h, w) noised latents.
             t: (B,) times in 0…1.
-            registers: (B, N, width) of `registers`, or `null` in their place.
+            registers: (B, N, width) of `registers`, or fewer of `condition`.
+            copies: (B, R) of `condition`, for how many registers each stands; one each if None.
         """
         patches = x
-        for made in self.layers(x, t, registers):
+        for made in self.layers(x, t, registers, copies):
             patches = made["patches"]
         return self.velocity(patches, t, x)
 
-    def layers(self, x: Tensor, t: Tensor, registers: Tensor) -> Iterator[dict[str, Tensor]]:
+    def layers(
+        self, x: Tensor, t: Tensor, registers: Tensor, copies: Tensor | None = None
+    ) -> Iterator[dict[str, Tensor]]:
         """Yield what each layer makes of `patches` and of `registers`, (B, …, width) each."""
         patches = self.patches(x.to(self.mask_token.dtype)) + self.patch_positions
         tokens = {"patches": patches, "registers": registers.to(patches.dtype)}
-        yield from self.transformer.stages(tokens, condition=self.condition(t))
+        counted = None if copies is None else {"registers": copies}
+        yield from self.transformer.stages(tokens, condition=self.embedded(t), copies=counted)
 
     def velocity(self, patches: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """Return the velocity (B, C, h, w) of the last layer's patches, at the times and of the size of x."""
-        parts = self.modulation(self.condition(t))
+        parts = self.modulation(self.embedded(t))
         rows = self.project(modulate(self.norm(patches), parts["shift"], parts["scale"]))
         size = self.patch_size
         return unpatchify(rows, (size, size), (x.shape[2] // size, x.shape[3] // size))
 
-    def condition(self, t: Tensor) -> Tensor:
+    def embedded(self, t: Tensor) -> Tensor:
         """Return the embedded times (B, width)."""
         waves = timestep_embedding(t, _TIME_WIDTH, scale=self.time_scale, max_period=_TIME_PERIOD)
         return cast(Tensor, self.time(waves.to(self.mask_token.dtype)))

@@ -62,6 +62,7 @@ class FlexTokTokenizer(ImageTokenizer):
     encode_options: ClassVar[type] = EncodeOptions
     decode_options: ClassVar[type] = DecodeOptions
     decoder_file: ClassVar[bool] = True
+    official: ClassVar[str] = "zoo.families.flextok.official.folder"
 
     config: FlexTokConfig
     encoder: FlexTokEncoder
@@ -203,6 +204,18 @@ class FlexTokTokenizer(ImageTokenizer):
         return made
 
     @property
+    def has_autoencoder(self) -> bool:
+        """Whether the decoder is there."""
+        return isinstance(self.decoder, FlexTokDecoder)
+
+    def autoencode(self, pixels: Tensor) -> Tensor:
+        """Make images (B, 3, H, W) in 0…1 again from the latents that are tokenized."""
+        self.require_decoder("autoencode")
+        with self._computing():
+            made = cast(FlexTokDecoder, self.decoder).pixels(self.encoder.latents(2 * pixels - 1))
+        return ((made.float() + 1) / 2).clamp(0, 1)
+
+    @property
     def input_dtype(self) -> torch.dtype:
         """The autoencoder's."""
         return self.encoder.autoencoder.conv_in.weight.dtype
@@ -224,17 +237,10 @@ class FlexTokTokenizer(ImageTokenizer):
         self._warn_of_untrained(set(lengths.tolist()))
         decoder = cast(FlexTokDecoder, self.decoder)
         flow, done = decoder.flow, []
-        for rows in torch.arange(len(codes), device="cpu").split(_TOGETHER):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
-            latents = sample(
-                flow,
-                noise[part],
-                PATH,
-                solver,
-                conditions=[flow.registers(codes[part], lengths[part])],
-                null=[flow.null],
-                guidance=guidance,
-            )
+        for first in range(0, len(codes), _TOGETHER):
+            part = slice(first, first + _TOGETHER)
+            conditions, null = flow.condition(codes[part], lengths[part])
+            latents = sample(flow, noise[part], PATH, solver, conditions=conditions, null=null, guidance=guidance)
             done.append((decoder.pixels(latents).float() + 1) / 2)
         images = torch.cat(done)
         return images.clamp(0, 1) if clamp else images

@@ -15,6 +15,7 @@ from zoo.data import signals
 from zoo.data.actions import read_actions
 from zoo.data.folders import files_in
 from zoo.data.manifest import Utterance, read_manifest
+from zoo.data.media import read_image
 from zoo.data.signals.speech import SpeechSignal
 from zoo.errors import InputError
 from zoo.evaluation.suites.invariance.config import InvarianceSuite
@@ -50,8 +51,14 @@ class Items:
 
 
 def tensor(tokenizer: Tokenizer, source: Any) -> Tensor:
-    """Return an item of `Items.sources`, or an utterance, as the tokenizer takes it, without the batch dimension."""
+    """Return an item of `Items.sources`, or an utterance, as the tokenizer takes it, without the batch dimension.
+
+    Pictures are scaled to cover the size that it takes, and the middle is cut out.
+    """
     item = source.read() if isinstance(source, Utterance) else source
+    size = tokenizer.spec.input_size
+    if tokenizer.spec.modality == "image" and isinstance(source, Path) and size is not None:
+        item = read_image(source, size=(size[0], size[1]), on_white=True)
     return tokenizer.as_batch([item], resample=True)[0][0]
 
 
@@ -71,7 +78,7 @@ def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
         utterances = read_manifest(manifest)
         found = choose(utterances, manifest.parent, suite.max_items)
     else:
-        found = files_in(path) if path.is_dir() else [path]
+        found = _files(path, modality) if path.is_dir() else [path]
     if not found:
         raise InputError(f"{path} holds nothing to encode: point --data at a folder of {modality} files.")
     step = max(1.0, len(found) / (suite.max_items or len(found)))
@@ -85,6 +92,12 @@ def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
     found_digest = digest.hexdigest()
     is_reference = found_digest == source.sha256
     return Items(path.resolve().name, source.made_by, sources, found_digest, is_reference, tuple(utterances))
+
+
+def _files(folder: Path, modality: str) -> list[Path]:
+    """Return the files of a modality in a folder; all, if none is called as such files are."""
+    files, suffixes = files_in(folder), signals.of(modality).suffixes
+    return [file for file in files if file.suffix.lower() in suffixes] or files
 
 
 def _manifest(path: Path, name: str) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from torch.nn.functional import pad
 from zoo import config
 from zoo.data.audio import change_rate
 from zoo.errors import InputError
+from zoo.evaluation.functions import named_function
 from zoo.evaluation.items import load_for
 from zoo.modalities.speech import SpeechTokenizer
 from zoo.tokenizer import Tokenizer
@@ -134,24 +134,13 @@ def systems(name: str) -> Iterator[System]:
     Raises:
         InputError: It is not for speech, or there is no such function.
     """
-    module, colon, function = name.rpartition(":")
-    if colon and all(part.isidentifier() for part in (*module.split("."), function)):
-        yield Function(name, _imported(module, function))
+    if function := named_function(name):
+        yield Function(name, function)
         return
     tokenizer = load_for(name, "speech")
     if isinstance(tokenizer, SpeechTokenizer) and tokenizer.has_vocoder:
         yield Vocoder(f"{name}: vocoder alone", tokenizer)
     yield RoundTrip(name, tokenizer)
-
-
-def _imported(module: str, function: str) -> Callable[[Tensor, int], Tensor]:
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{module}:{function} cannot be imported: {error}.") from error
-    if not callable(found):
-        raise InputError(f"{module}:{function} is not a function but {type(found).__name__}.")
-    return found  # type: ignore[no-any-return]
 
 
 def _resampled(wave: Tensor, rate: int, new_rate: int) -> Tensor:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ConfigError
-from zoo.evaluation.charts import COLOURS, bars, curves, tokens
-from zoo.evaluation.report import Figure, Report, cell
-from zoo.evaluation.suites.stab.columns import COLUMNS
+from zoo.evaluation.charts import bars, curves, tokens
+from zoo.evaluation.page import document, figures_table, legend, require_kind, row, tr, write
+from zoo.evaluation.report import Report
 
 __all__ = ["page", "write_page"]
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:1080px;margin:2em auto;padding:0 1em}
-h1{font-size:1.5em}h2{font-size:1.2em;margin-top:2em;border-bottom:1px solid #ddd}
-svg{max-width:100%;height:auto}.row{display:flex;flex-wrap:wrap;gap:8px}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:12px}
-td,th{padding:3px 8px;border-bottom:1px solid #e4e4e4;text-align:right;white-space:nowrap;vertical-align:top}
-td:first-child,th:first-child{text-align:left}
-.key span{display:inline-block;margin-right:1.4em}.key i{display:inline-block;width:11px;height:11px;margin-right:5px}
-.note{color:#555;font-size:13px}.warn{color:#a00}code{font-size:12px;overflow-wrap:anywhere}
-"""
 
 # Of each dimension: its heading, what to know, and measures of equal units.
 _DIMENSIONS: tuple[tuple[str, str, tuple[tuple[str, tuple[tuple[str, str], ...]], ...]], ...] = (
@@ -106,9 +94,7 @@ _UNITS = {
 
 def write_page(report: Report, path: Path) -> None:
     """Write the page of a report."""
-    text = page(report)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write(page(report), path)
 
 
 def page(report: Report) -> str:
@@ -117,47 +103,24 @@ def page(report: Report) -> str:
     Raises:
         ConfigError: It is of another kind of suite.
     """
-    if report.suite != "stab":
-        raise ConfigError(f"a page is made of a STAB-style report, and this is one of the kind {report.suite!r}.")
+    require_kind(report, "stab")
     suite = report.data["suite"]
     names = {
         "merges": str(suite["num_merges"]),
         "tokens": str(suite["num_tokens"]),
     }
-    body = [
-        f"<h1>{escape(report.title)}</h1><p class=note>{escape(report.protocol)}</p>",
-        _legend(report),
-    ]
+    body = [f"<p class=note>{escape(report.protocol)}</p>", legend(report)]
     for heading, note, charts in _DIMENSIONS:
         body.append(f"<h2>{heading}</h2><p class=note>{escape(note.format(**names))}</p>")
         for form, measures in charts:
-            groups = {title.format(**names): _row(report, key) for key, title in measures}
+            groups = {title.format(**names): row(report, key) for key, title in measures}
             body.append(bars(groups, form))
         if heading == "Invariance":
             body.append(_contexts(report, suite))
         if heading == "Robustness":
             body.append(_strengths(report, suite))
-    body += [_pictures(report), _table(report), _sources(report)]
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(report.title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
-        f"<body>{''.join(body)}</body></html>\n"
-    )
-
-
-def _row(report: Report, key: str) -> list[Figure | None]:
-    return [figures.get(key) for figures in report.models.values()]
-
-
-def _legend(report: Report) -> str:
-    entries = []
-    for place, name in enumerate(report.models):
-        settings = report.settings[name]
-        remark = escape(settings.get("remark", ""))
-        told = f"<b class=warn>{remark}</b>" if settings.get("weights") == "random" else remark
-        colour = COLOURS[place % len(COLOURS)]
-        entries.append(f'<span><i style="background:{colour}"></i>{escape(name)} {told}</span>')
-    return f"<p class=key>{''.join(entries)}</p>"
+    body += [_pictures(report), figures_table(report), _sources(report)]
+    return document(report.title, body)
 
 
 def _contexts(report: Report, suite: dict[str, Any]) -> str:
@@ -204,26 +167,6 @@ def _pictures(report: Report) -> str:
     return "".join(parts)
 
 
-def _table(report: Report) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in report.models)
-    rows = []
-    for column in COLUMNS:
-        figures = _row(report, column.key)
-        if any(found is not None for found in figures):
-            cells = "".join(_cell(found, cell(found, column, "<br>")) for found in figures)
-            rows.append(f"<tr><td>{escape(column.title)}</td>{cells}</tr>")
-    return (
-        "<h2>Figures</h2><p class=note>– or a ring: it could not be measured; the reason is shown when it is pointed "
-        "at. The JSON has every strength.</p>"
-        f"<div class=scroll><table><tr><th></th>{head}</tr>{''.join(rows)}</table></div>"
-    )
-
-
-def _cell(found: Figure | None, text: str) -> str:
-    reason = found.reason if found is not None else ""
-    return f'<td title="{escape(reason)}">{text}</td>' if reason else f"<td>{text}</td>"
-
-
 def _sources(report: Report) -> str:
     rows = []
     for part, sets in report.data["parts"].items():
@@ -232,17 +175,13 @@ def _sources(report: Report) -> str:
                 part, name, facts["recordings"], facts["groups"], facts["speakers"], ", ".join(facts["languages"]),
                 facts["minutes"], ", ".join(facts["sources"]), ", ".join(facts["splits"]),
             )  # fmt: skip
-            rows.append(_tr(cells, "td"))
+            rows.append(tr(cells, "td"))
     head = ("part", "set", "recordings", "texts", "speakers", "languages", "minutes", "sources", "split")
     environment = ", ".join(f"{key} {value}" for key, value in report.environment.items())
     data = report.data
     return (
-        f"<h2>Data</h2><div class=scroll><table>{_tr(head, 'th')}{''.join(rows)}</table></div>"
+        f"<h2>Data</h2><div class=scroll><table>{tr(head, 'th')}{''.join(rows)}</table></div>"
         f"<p class=note>Made by <code>{escape(data['made_by'])}</code>. SHA-256 of labels and sound "
         f"<code>{data['sha256']}</code>, of the disturbed waves <code>{data['disturbed_sha256']}</code>. "
         f"Machine: {escape(environment)}.</p>"
     )
-
-
-def _tr(cells: Iterable[Any], tag: str) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(str(value))}</{tag}>' for value in cells)}</tr>"

@@ -108,17 +108,9 @@ def load(folder: Path, *, decoder: bool = True) -> StableTokenTokenizer:
     with fresh("meta"):
         expected = _released(StableTokenTokenizer(config).state_dict(), config)
     ignored = re.compile("|".join([*map(re.escape, _UNUSED), *(rf"layers\.{layer}\..+" for layer in unused_layers)]))
-    found: _weights.Kinds = {}
-    tensors: dict[str, Tensor] = {}
-    for path in foreign.weight_files(place):
-        with _weights.opened(path) as file:
-            kinds = {key: kind for key, kind in _weights.header(file).items() if not ignored.fullmatch(key)}
-            if twice := sorted(set(kinds) & set(found)):
-                raise CheckpointError(f"{path} repeats {twice[0]}, which another file of {place} has.")
-            found |= kinds
-            tensors |= {key: file.get_tensor(key) for key in kinds if key in expected}
-    _weights.require_fit(_weights.kinds(expected), found, str(place))
-    _weights.require_finite(tensors, str(place))
+    tensors = foreign.read_fitting(
+        foreign.weight_files(place), expected, str(place), name=lambda key: None if ignored.fullmatch(key) else key
+    )
     tokenizer = StableTokenTokenizer(config, decoder=decoder)
     ours = [key for key in tokenizer.state_dict() if not key.startswith(_DECODER)]
     tokenizer.load_state_dict(_ours(tensors, ours, config), strict=decoder_place is None)

@@ -1,0 +1,141 @@
+"""The measures of a picture beside its original, each of which may lack the weights it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo import resources
+from zoo.components.features import STLPIPS, FeatureNetwork, build
+from zoo.components.losses.perceptual import PerceptualDistance
+from zoo.errors import CheckpointError, ConfigError, HubError, InputError, MissingExtraError
+from zoo.evaluation.suites.image.config import ImageSuite, Network
+from zoo.metrics.feature_distance import feature_vectors
+from zoo.metrics.image import psnr, ssim
+
+__all__ = ["OF_FEATURES", "Judged", "Judges"]
+
+Judge = Callable[[Tensor, Tensor], Tensor]
+
+OF_FEATURES = ("feature_distance", "frechet_distance")
+"""Measures that are made of features of all pictures."""
+
+_PIXELS: Mapping[str, Judge] = MappingProxyType({"psnr": psnr, "ssim": ssim})
+
+
+class Judges:
+    """Measures pictures with all that a suite names and that can be had.
+
+    Args:
+        suite: What to measure.
+        size: Height and width of the pictures.
+
+    Attributes:
+        measures: What the suite asks for.
+        missing: Why a measure cannot be made, by name.
+        networks: Name, licence and SHA-256 of the weights of each network, by the measure.
+    """
+
+    def __init__(self, suite: ImageSuite, size: tuple[int, int]) -> None:
+        self.measures = suite.measures
+        self.missing: dict[str, str] = {}
+        self.networks: dict[str, dict[str, Any]] = {}
+        self._judges: dict[str, Judge] = {}
+        self._features: FeatureNetwork | None = None
+        # Asked once before there is any work, so that what is not there is known from the start.
+        grey = torch.full((1, 3, *size), 0.5, device=suite.device)
+        for name in suite.measures:
+            try:
+                if name not in OF_FEATURES:
+                    self._judges[name] = self._ready(name, suite)
+                    self._judges[name](grey, grey)
+                elif self._features is None and suite.features is not None:
+                    self._features = _network(suite.features).to(suite.device)
+                    feature_vectors(self._features, grey, self._features.layers[0])
+            except (MissingExtraError, CheckpointError, HubError, InputError) as error:
+                self._judges.pop(name, None)
+                is_of_features = name in OF_FEATURES
+                made_by = suite.features.made_by if is_of_features and suite.features else ""
+                self.missing[name] = f"{error} Make it with `{made_by}`." if made_by else str(error)
+                self._features = None if is_of_features else self._features
+        if self._features is not None:
+            for name in set(OF_FEATURES) & set(suite.measures):
+                self.networks[name] = _facts(self._features)
+
+    def _ready(self, name: str, suite: ImageSuite) -> Judge:
+        if name in _PIXELS:
+            return _PIXELS[name]
+        network = STLPIPS(None if suite.st_lpips is None else resources.expanded(suite.st_lpips, CheckpointError))
+        self.networks[name] = _facts(network)
+        return PerceptualDistance(network, network.channel_weights).to(suite.device)
+
+    @property
+    def names(self) -> list[str]:
+        """Measures of single pictures that can be made, without those of features."""
+        return list(self._judges)
+
+    def features(self, pictures: Tensor) -> Tensor | None:
+        """Return the features (B, D) of pictures (B, 3, H, W); None without a network."""
+        if self._features is None:
+            return None
+        return feature_vectors(self._features, pictures, self._features.layers[0]).cpu()
+
+    def against(self, originals: Tensor) -> Judged:
+        """Return what judges pictures by these originals (B, 3, H, W)."""
+        return Judged(self, originals, self.features(originals))
+
+    def compare(self, made: Tensor, originals: Tensor) -> list[dict[str, float]]:
+        """Return each of `names` for each picture."""
+        with torch.no_grad():
+            found = {name: judge(made, originals).tolist() for name, judge in self._judges.items()}
+        return [{name: values[i] for name, values in found.items()} for i in range(len(originals))]
+
+
+class Judged:
+    """The originals of a batch, whose features are computed once.
+
+    Args:
+        judges: The measures.
+        originals: (B, 3, H, W) in 0…1.
+        features: (B, D); None if there is no network.
+    """
+
+    def __init__(self, judges: Judges, originals: Tensor, features: Tensor | None) -> None:
+        self._judges = judges
+        self.originals = originals
+        self.features = features
+
+    def first(self, count: int) -> Judged:
+        """Return what judges by the first originals alone."""
+        return Judged(self._judges, self.originals[:count], None if self.features is None else self.features[:count])
+
+    def __call__(self, made: Tensor) -> tuple[list[dict[str, float]], Tensor | None]:
+        """Return the measures of each picture (B, 3, H, W), and its features beside the original's, (B, 2, D).
+
+        The latter are None without a network.
+        """
+        made = made.to(self.originals.device)
+        features = self._judges.features(made)
+        pairs = None if features is None or self.features is None else torch.stack([features, self.features], 1)
+        return self._judges.compare(made, self.originals), pairs
+
+
+def _network(source: Network) -> FeatureNetwork:
+    """Return the network of a suite.
+
+    Raises:
+        ConfigError: It returns several layers, or its values are unusable.
+    """
+    network = build(source.resolved(), "features")
+    if len(network.layers) != 1:
+        raise ConfigError(f"features must be of one layer, got {list(network.layers)}.")
+    return network
+
+
+def _facts(network: FeatureNetwork) -> dict[str, Any]:
+    layers = list(network.layers)
+    return {"name": network.name, "layers": layers, "licence": network.licence, "sha256": network.digest}
