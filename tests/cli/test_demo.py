@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from tiny_stabletoken import TINY_DECODER, make
 
-from zoo import pictures, registry
+from zoo import pictures
 from zoo.cli import demo
 from zoo.components.autoencoder_kl import ConvConfig
 from zoo.components.quantizers import FSQConfig
