@@ -47,7 +47,7 @@ class Ragged:
 
     def items(self) -> list[Tensor]:
         """Return each item (L, …), as a view."""
-        return list(self.values.split(self.counts))
+        return list(torch.split(self.values, self.counts))
 
     def batch(self) -> Tensor:
         """Return equally long items as a view (B, L, …)."""

@@ -40,8 +40,6 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 def __getattr__(name: str) -> Any:
     if name == "as_it_is":
-        globals()[name] = torch.compiler.disable(
-            lambda function, args, kwargs: function(*args, **kwargs), reason=_REASON
-        )
+        globals()[name] = torch.compiler.disable(_call, reason=_REASON)  # type: ignore[no-untyped-call]
         return globals()[name]
     raise AttributeError(name)

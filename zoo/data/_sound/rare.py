@@ -12,7 +12,6 @@ from zoo.data._sound.part import Bytes, Part, TruncatedError
 __all__ = ["asf", "avr", "flash", "instrument", "ircam", "mat4", "mat5", "mpc2000", "paf", "psion", "pvf", "sox", "svx"]
 
 _JUNK = 0x1000  # bytes behind the sound that need no explanation
-_INDEXES = {bytes.fromhex(name) for name in ("90080033", "d329e2d6", "d03fb73c", "f803b1fe")}  # of ASF
 _MATLAB_WIDTH = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}
 
 
@@ -115,6 +114,8 @@ def mat5(data: Bytes, start: int, is_file: IsFile) -> Part:
         if end > data.size:
             raise TruncatedError(missing(data.size - (end - size), size))
         position = inner
+    if not size:  # compressed, which libsndfile does not read
+        return Part(start, data.size)
     return Part(start, after(data, min(position, data.size) if is_file(position) else end, is_file, _JUNK, size))
 
 
@@ -129,19 +130,14 @@ def asf(data: Bytes, start: int, is_file: IsFile) -> Part:
     position, has_data = start, False
     while len(data.at(position, 24)) == 24 and not (position > start and is_file(position)):
         name, size = data.at(position, 4), data.little(position + 16, 8)
-        if name == b"\x36\x26\xb2\x75":
-            if size == 0:
+        is_data = name == b"\x36\x26\xb2\x75"
+        if is_data and size == 0:
+            break
+        if not 24 <= size <= data.size - position:
+            if has_data:  # an index, or something else
                 break
-            has_data = True
-        elif has_data and name not in (
-            b"\x90\x08\x00\x33",
-            b"\xd3\x29\xe2\xd6",
-            b"\xd0\x3f\xb7\x3c",
-            b"\xf8\x03\xb1\xfe",
-        ):
-            break  # no index: something else
-        if size < 24 or position + size > data.size:
             raise TruncatedError(missing(data.size - position, size))
+        has_data = has_data or is_data
         position += size
     if not has_data:
         following = data.find(data.at(start, 16), start + 16)
@@ -152,7 +148,7 @@ def asf(data: Bytes, start: int, is_file: IsFile) -> Part:
 def flash(data: Bytes, start: int, is_file: IsFile) -> Part:
     """Adobe's FLV: tags that state their sizes, each followed by the same again."""
     position = start + data.big(start + 5, 4) + 4
-    while data.at(position, 1) in (b"\x08", b"\x09", b"\x12"):
+    while data.big(position, 1) & 0x1F in (8, 9, 18):  # sound, pictures, facts, perhaps encrypted
         size = 11 + data.big(position + 1, 3) + 4
         if position + size > data.size:
             raise TruncatedError(f"its last tag has {data.size - position} of {size} bytes")
