@@ -7,7 +7,9 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then command -v $$p; break; fi; done)
 VENV := .venv
 BIN := $(VENV)/bin
-# One test process a core, one thread each; tests of threading set their own.
+# One test process a core, one thread each; tests of threading set their own. Each process begins with its share of the
+# tests in order, so that what a file's tests have in common is made once, and takes others' when it is done with them.
+# The processes that tests start read what the first has compiled.
 JOBS ?= 2
 
 .PHONY: demo test lint bench clean
@@ -17,7 +19,8 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m zoo.cli.demo --out demo
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered --cov-fail-under=90
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
+		--cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -29,7 +32,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python eval/benchmarks/quantizers.py
 	$(BIN)/python eval/benchmarks/actions.py
 	$(BIN)/python eval/benchmarks/speech.py
-	$(BIN)/python eval/benchmarks/images.py --steps 2 --turns 1
+	$(BIN)/python eval/benchmarks/images.py --steps 2 --turns 0
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

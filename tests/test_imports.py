@@ -1,6 +1,7 @@
 """Which package may import which: read from the source, so that imports inside functions count as well."""
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -31,24 +32,33 @@ cli
 RANKS = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}
 
 
+@cache
 def modules():
     paths = sorted((ROOT / "zoo").rglob("*.py"))
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
-def imported(path, known):
-    """Yield the modules that a file imports, and whether it does so for type checkers alone."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    unread = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+@cache
+def nodes(path):
+    """All of a file's syntax tree: each file is read by several tests."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@cache
+def imported(path):
+    """Return the modules that a file imports, and of each whether it does so for type checkers alone."""
+    unread = [node for node in nodes(path) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
     for_types = {id(node) for block in unread for node in ast.walk(block)}
-    for node in ast.walk(tree):
+    known, found = modules(), []
+    for node in nodes(path):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{name.name}" for name in node.names]
             names = [name if name in known else node.module for name in names]
         elif isinstance(node, ast.Import):
             names = [name.name for name in node.names]
-        yield from ((name, id(node) in for_types) for name in names if name in known)
+        found += [(name, id(node) in for_types) for name in names if name in known]
+    return found
 
 
 def part(module):
@@ -61,7 +71,7 @@ def test_no_import_goes_against_the_order():
     wrong = [
         f"{module} imports {name}"
         for module, path in known.items()
-        for name, is_for_types in imported(path, known)
+        for name, is_for_types in imported(path)
         if "zoo" not in (part(module), part(name)) and not is_for_types
         if part(name) != part(module) and RANKS[part(name)] >= RANKS[part(module)]
     ]
@@ -74,7 +84,7 @@ def test_no_imports_go_in_a_circle(unit):
     name_of = part if unit == "package" else str
     graph = {}
     for module, path in known.items():
-        found = {name for name, is_for_types in imported(path, known) if name != "zoo" and not is_for_types}
+        found = {name for name, is_for_types in imported(path) if name != "zoo" and not is_for_types}
         # A package's own names are imported through its __init__, which is no circle of the parts in it.
         found = {name for name in found if not module.startswith(f"{name}.")}
         graph.setdefault(name_of(module), set()).update(map(name_of, found))
@@ -92,14 +102,14 @@ def test_components_know_no_family():
     assert {"beast", "stabletoken"} <= families
     for module, path in modules().items():
         if part(module) == "components":
-            assert not [name for name, _ in imported(path, modules()) if part(name) == "families"], module
+            assert not [name for name, _ in imported(path) if part(name) == "families"], module
 
 
 def test_commands_and_suites_ask_tokenizers_and_know_no_family():
     families = {path.name for path in (ROOT / "zoo" / "families").iterdir() if (path / "__init__.py").exists()}
     for folder in ("cli", "evaluation"):
         for path in (ROOT / "zoo" / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in nodes(path):
                 where = f"{path}:{getattr(node, 'lineno', 0)}"
                 if isinstance(node, ast.Call):
                     called = ast.unparse(node.func)
@@ -116,7 +126,7 @@ def test_what_suites_share_knows_no_suite():
     """Suites are registered in `zoo.evaluation.kinds` by name, and imported when one is asked for."""
     known = modules()
     inside = "zoo.evaluation.suites."
-    found = {m: [name for name, _ in imported(path, known) if name.startswith(inside)] for m, path in known.items()}
+    found = {m: [name for name, _ in imported(path) if name.startswith(inside)] for m, path in known.items()}
     assert found["zoo.evaluation.suites.stab.runner"], "suites import their own parts"
     for module, names in found.items():
         if module.startswith(inside):

@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 from types import ModuleType
 
+import children
 import pytest
 import torch
 import toy
@@ -213,14 +214,14 @@ def test_a_family_that_is_not_installed_is_named(here):
 # ------------------------------------------------------------------------------------- processes of their own: imports
 
 
-def run(code, *paths):
+def run(code):
     """Run code with warnings as errors, and return what it printed as JSON."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*paths, Path(zoo.__file__).parents[1])))},
+        env={**os.environ, "PYTHONPATH": str(Path(zoo.__file__).parents[1])},
     )
     assert not done.returncode, done.stderr
     return json.loads(done.stdout)
@@ -288,7 +289,7 @@ USE = """
         results[name] = message(lambda: registry.family(name))
     cls = registry.family("plug")
     tok = cls(cls.config_class())
-    folder = zoo.save(tok, sys.argv[0] + "FOLDER")
+    folder = zoo.save(tok, sys.argv[1])
     results["loaded"] = type(zoo.load(folder)).__name__
     (folder / "config.json").unlink()
     results["unknown files"] = message(lambda: zoo.load(folder))
@@ -303,7 +304,10 @@ def test_another_package_brings_a_family(tmp_path):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(textwrap.dedent(POINTS))
-    results = run(USE.replace('sys.argv[0] + "FOLDER"', repr(str(tmp_path / "saved"))), tmp_path)
+    paths = os.pathsep.join(map(str, (tmp_path, Path(zoo.__file__).parents[1])))
+    done = children.run(USE, tmp_path / "saved", env={**os.environ, "PYTHONPATH": paths}, strict=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
     assert {"beast", "plug", "broken"} <= set(results["families"])
     assert results["warnings"] == ["ignoring the second zoo.families entry point 'beast' (plug_package:Plug)"]
     assert results["early"] is False

@@ -7,7 +7,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import children
 import pytest
+from PIL import Image
+
+from zoo import registry
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +33,7 @@ def installed(tmp_path_factory):
 
 def run(installed, code, cwd):
     script = f"import sys; sys.path.insert(0, {str(installed)!r})\n{code}"
-    done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, check=False)
+    done = children.run(script, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -49,10 +53,16 @@ print(json.dumps([zoo.__file__, zoo.list_models(), tok.name, str(resources.path(
         assert path.startswith(str(installed)), path
 
 
-def test_the_demo_runs_from_the_wheel(installed, tmp_path):
+def test_the_demo_shows_every_shipped_model_from_the_wheel(installed, tmp_path):
     shown = run(installed, "from zoo.cli.demo import main; main(['--out', 'out'])", tmp_path)
-    assert "beast.default" in shown
-    assert (tmp_path / "out" / "beast.default.png").stat().st_size > 10_000
+    shipped = [name for name in registry.list_models() if registry.model(name).is_shipped]
+    assert {"beast.default", "stabletoken.nano"} <= set(shipped)
+    for name in shipped:
+        with Image.open(tmp_path / "out" / f"{name}.png") as picture:
+            assert min(picture.size) > 300
+            # More than a blank page: curves, axes and text.
+            assert len(picture.convert("L").getcolors(2**20)) > 50
+        assert f"{name}.png" in shown
 
 
 def test_the_wheel_has_no_tests_and_no_leftovers(installed):

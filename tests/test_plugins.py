@@ -1,10 +1,10 @@
 """What other packages bring: quantizers and names of models, through entry points of a really installed package."""
 
 import json
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
+
+import children
 
 PACKAGE = """
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ def test_p2_another_package_brings_quantizers_and_models(tmp_path):
     code = f"HERE, HELPERS = {str(tmp_path)!r}, {str(helpers)!r}\n{USE}"
     # What is named must be there when names are first asked for.
     (tmp_path / "model").mkdir()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = children.run(code)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert {"sign", "bare", "fsq"} <= set(results["kinds"])

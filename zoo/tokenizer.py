@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
 from zoo.errors import ConfigError, TokenError
+from zoo.process.compiling import left_alone
 from zoo.spec import NoOptions, TokenSpec
 from zoo.stored import NoDecoder, Stored
 from zoo.tokens import Latents, Tokens
 from zoo.tokens.checks import checked_tokens
+
+if TYPE_CHECKING:
+    from zoo.data.ragged import Ragged
 
 __all__ = ["NoDecoder", "Tokenizer"]
 
@@ -23,7 +27,8 @@ class Tokenizer(Stored, ABC):
     `config_class`, sets `spec` in its constructor, and implements `encode`, `decode`, `num_tokens` and
     `output_lengths`. Loading, saving, publishing, the command line and evaluation then work without another line. The
     constructor must also run under `torch.device("meta")`, where checkpoints are compared with their config. What a
-    family says of its config and weights are the attributes of `zoo.stored.Stored`.
+    family says of its config and weights are the attributes of `zoo.stored.Stored`. `torch.compile` calls encode and
+    decode as they are; what it can make faster are modules inside, `tokenizer.encoder.compile()`, in fast mode.
 
     Attributes:
         encode_options: Dataclass of what `encode` takes beside signal and lengths, by name and with its default.
@@ -38,6 +43,12 @@ class Tokenizer(Stored, ABC):
     quantizer: nn.Module
     decoder: nn.Module
     spec: TokenSpec
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("encode", "decode", "encode_latents"):
+            if name in vars(cls):
+                setattr(cls, name, left_alone(vars(cls)[name]))
 
     @abstractmethod
     def encode(self, x: Any, lengths: Any = None) -> Tokens:
@@ -136,9 +147,22 @@ class Tokenizer(Stored, ABC):
         Raises:
             InputError: See `zoo.data.inputs.to_batch`.
         """
-        from zoo.data import signals
         from zoo.data.inputs import to_batch
 
+        return to_batch(x, lengths, **self._needs(), **reading)
+
+    def as_ragged(self, x: Any, lengths: Any = None, **reading: Any) -> Ragged:
+        """Turn whatever a caller hands to `encode` into float items on this tokenizer's device, without padding.
+
+        One long item among short ones then takes the memory that it needs itself. Arguments and errors are those of
+        `as_batch`.
+        """
+        from zoo.data.inputs import to_ragged
+
+        return to_ragged(x, lengths, **self._needs(), **reading)
+
+    def _needs(self) -> dict[str, Any]:
+        from zoo.data import signals
+
         modality = self.spec.modality
-        needs = signals.of(modality).needs(self.spec)
-        return to_batch(x, lengths, modality=modality, **needs, device=self.device, **reading)
+        return {"modality": modality, "device": self.device, **signals.of(modality).needs(self.spec)}

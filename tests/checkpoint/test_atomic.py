@@ -2,11 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
-from subprocess import PIPE
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import children
 import pytest
 import toy
 
@@ -18,7 +18,7 @@ from zoo.hub.client import _checkpoint_files
 posix = pytest.mark.skipif(os.name != "posix", reason="locks and permissions of POSIX")
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from zoo.checkpoint import atomic
 folder = Path(sys.argv[1])
@@ -30,17 +30,13 @@ with atomic.staging(folder) as staged:
     (staged / "model.safetensors").write_bytes(b"half")
     if sys.argv[2] == "folder":
         os.kill(os.getpid(), signal.SIGKILL)
-    print("writing", flush=True)
-    sys.stdin.read()
+    while not Path(sys.argv[3]).exists():
+        time.sleep(0.01)
 """
 
 
-def command(folder, what):
-    return [sys.executable, "-c", KILLED, str(folder), what]
-
-
 def kill(folder, what):
-    assert subprocess.run(command(folder, what)).returncode == -signal.SIGKILL
+    assert children.run(KILLED, folder, what).returncode == -signal.SIGKILL
 
 
 def write_whole(path, content, overwrite=False):
@@ -74,11 +70,18 @@ def test_x9_what_a_killed_save_left_is_ignored_by_push_and_removed_by_the_next(t
 
 @posix
 def test_x9_another_save_at_work_is_left_alone(tmp_path, model):
-    with subprocess.Popen(command(tmp_path, "wait"), stdin=PIPE, stdout=PIPE, text=True) as other:
-        other.stdout.readline()
-        zoo.save(model, tmp_path)
-        assert len(left(tmp_path)) == 1
-        other.communicate("")
+    is_over = tmp_path / "over"
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(children.run, KILLED, tmp_path, "wait", is_over)
+        try:
+            while not list(tmp_path.glob(f"{STAGING}*/*")):
+                assert not other.done(), other.result().stderr
+                time.sleep(0.01)
+            zoo.save(model, tmp_path)
+            assert len(left(tmp_path)) == 1
+        finally:
+            is_over.touch()
+        assert other.result().returncode == 0
     assert left(tmp_path) == []
 
 

@@ -4,11 +4,9 @@ import copy
 import json
 import os
 import pickle
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
+import children
 import pytest
 import torch
 import toy
@@ -273,8 +271,7 @@ DRIVER = """
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_a_killed_save_leaves_no_mixture(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(DRIVER), str(Path(toy.__file__).parent), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = children.run(DRIVER, Path(toy.__file__).parent, tmp_path)
     assert not done.returncode, done.stderr
     results = json.loads(done.stdout)
     assert [was_killed for was_killed, _ in results] == [True, True, True, False] * 2

@@ -2,11 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
+import children
 import pytest
 import toy
 from checkpoint_tools import WEIGHTS, refused_load, same
@@ -116,12 +114,7 @@ CLEAR = ("is damaged", "truncated", "larger than it should be", "was replaced wh
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_a_killed_save_leaves_the_old_or_the_new_checkpoint_or_a_clear_error(tmp_path):
     """Real processes, killed at every step of the replacement, at random times, and while another process reads."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(DRIVER), str(Path(toy.__file__).parent), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = children.run(DRIVER, Path(toy.__file__).parent, tmp_path)
     assert not done.returncode, done.stderr
     results = json.loads(done.stdout)
     before_weights, before_config, finished = results["steps"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 import torch
@@ -318,11 +319,9 @@ main()
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_kill_leaves_no_output(tmp_path):
     arguments = ["encode", "beast", str(SAMPLE), "--batch-size", "1", "-o"]
-    running = [
-        subprocess.Popen([sys.executable, "-c", KILLED, where, *arguments, str(tmp_path / f"{where}.zoo")])
-        for where in ("encode", "write")
-    ]
-    assert [process.wait(60) for process in running] == [-signal.SIGKILL] * 2
+    for where in ("encode", "write"):
+        done = children.run(KILLED, where, *arguments, tmp_path / f"{where}.zoo")
+        assert done.returncode == -signal.SIGKILL, done.stderr
     assert list(tmp_path.glob("[!.]*")) == []
     ok(*arguments, tmp_path / "write.zoo")
     assert len(tokenfile.load(tmp_path / "write.zoo").tokens) == 4

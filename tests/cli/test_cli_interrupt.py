@@ -1,8 +1,6 @@
 """Ctrl-C before the command has begun: while its modules are being imported."""
 
-import subprocess
-import sys
-
+import children
 import pytest
 
 # A module that interrupts whoever imports it, as Ctrl-C would at that moment.
@@ -21,7 +19,5 @@ runpy.run_module("zoo.cli", run_name="__main__", alter_sys=True)
 
 @pytest.mark.parametrize("name", ["zoo.cli._output", "zoo.cli.training", "lightning"])
 def test_an_interrupt_while_importing_is_told(name):
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTING.format(name=name)], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = children.run(INTERRUPTING.format(name=name))
     assert (done.returncode, done.stderr) == (130, "zoo: interrupted.\n")

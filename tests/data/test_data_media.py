@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 import io
 import struct
-import subprocess
-import sys
 
 import av
+import children
 import numpy as np
 import pytest
 import soundfile
@@ -65,7 +64,8 @@ def test_import_is_light():
         "heavy = {'PIL', 'av', 'soundfile', 'torchaudio', 'torchvision', 'lightning', 'timm'}\n"
         "print(sorted(heavy & ({name.split('.')[0] for name in sys.modules} - before)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = children.run(code)
+    assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]"
 
 

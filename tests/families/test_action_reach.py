@@ -13,6 +13,7 @@ import zoo
 from zoo import registry
 from zoo.cli import main
 from zoo.components.layers.reach import Reach
+from zoo.data.ragged import Ragged
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.modalities.chunks import split
 from zoo.tokens import Tokens
@@ -157,11 +158,11 @@ HUGE = (2147483648, 10**9, 2**70, 10**30)
 def test_x5_sizes_are_bounded_before_anything_is_built(family, field):
     if field not in {f.name for f in registry.family(family).config_class.__dataclass_fields__.values()}:
         pytest.skip("not a setting of it")
-    start = time.perf_counter()
+    start = time.thread_time()  # not of the wall, which other programs share
     for value in HUGE:
         with pytest.raises(ConfigError, match=field):
             fresh(family, **{field: value})
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -214,7 +215,7 @@ def test_x16_lengths_that_do_not_fit_the_ids_are_refused(fitted, steps):
 def test_x12_one_long_item_costs_what_it_is(fitted):
     """Chunks are those of the data: the arithmetic on padding would take 1000 times as long."""
     short, long = [data()[0, :T]] * 200, smooth(1, 4000, D, 3, 0.001)[0]
-    chunks = split(*fitted.as_actions([*short, long]), T)
+    chunks = split(fitted.as_actions([*short, long]), T)
     assert len(chunks.values) == 200 + 200
     tokens = fitted.encode([*short, long])
     assert tokens.tolist()[0] == tokens.tolist()[199] == fitted.encode(short[0]).tolist()[0]
@@ -223,11 +224,39 @@ def test_x12_one_long_item_costs_what_it_is(fitted):
 
 def test_chunks_of_a_batch_are_those_of_its_items():
     x, lengths = torch.randn(3, 11, 2), torch.tensor([11, 1, 8])
-    chunks = split(x, lengths, 4)
-    alone = [split(row[None, :length], None, 4) for row, length in zip(x, lengths, strict=True)]
+    items = [row[:length] for row, length in zip(x, lengths, strict=True)]
+    chunks = split(Ragged.of(items), 4)
+    alone = [split(Ragged.of([item]), 4) for item in items]
     assert torch.equal(chunks.values, torch.cat([each.values for each in alone]))
     assert chunks.valid.tolist() == [4, 4, 3, 1, 4, 4] == [v for each in alone for v in each.valid.tolist()]
     assert chunks.is_first.tolist() == [True, False, False, True, True, False]
     assert chunks.padded(torch.arange(1, 7)[:, None]).tolist() == [[1, 2, 3], [4, 0, 0], [5, 6, 0]]
     with warnings.catch_warnings():
-        assert split(x, None, 11).values.equal(x)
+        assert split(Ragged.of(x), 11).values.equal(x)
+
+
+@pytest.mark.parametrize("form", ["list", "lengths"])
+def test_x12_nothing_is_padded_where_it_is_read(fitted, form):
+    """Of 1000 short items and one of 20,000 steps, 80,000 numbers are held, and not 20 million."""
+    short, long = torch.zeros(5, D), smooth(1, 20_000, D, 3, 0.001)[0]
+    items = [short] * 1000 + [long]
+    if form == "lengths":
+        items, lengths = [short] * 3 + [long], [5, 1, 4, 20_000]
+        batch = torch.full((4, 20_000, D), torch.nan)  # what padding holds is not looked at
+        for row, item in zip(batch, items, strict=True):
+            row[: len(item)] = item
+        actions = fitted.as_actions(batch, lengths)
+        assert actions.counts == lengths
+    else:
+        actions = fitted.as_actions(items)
+        assert actions.counts == [5] * 1000 + [20_000]
+    assert actions.values.shape == (sum(actions.counts), D)
+    assert actions.values.untyped_storage().nbytes() == 4 * D * sum(actions.counts)
+    assert torch.equal(actions.items()[-1], long)
+
+
+def test_x12_what_is_wrong_is_found_where_it_is(fitted):
+    items = [data()[0, :9], data()[1, :4].clone(), data()[2, :6]]
+    items[1][3, 2] = torch.nan
+    with pytest.raises(InputError, match="item 1, step 3, DoF 2 is nan"):
+        fitted.encode(items)

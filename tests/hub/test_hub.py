@@ -3,11 +3,9 @@
 import contextlib
 import os
 import socket
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
+import children
 import pytest
 
 from zoo.errors import CheckpointError, HubError
@@ -61,9 +59,9 @@ def refused(kind, *parts):
 
 def run(code, **environment):
     """Run code in a process of its own, with these variables set; return the lines it prints."""
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
-    options = {"cwd": Path(__file__).parents[2], "env": os.environ | environment}
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **options).stdout.splitlines()
+    done = children.run(code, cwd=Path(__file__).parents[2], env=os.environ | environment, strict=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 def read(snapshot):

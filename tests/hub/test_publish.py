@@ -3,10 +3,9 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
+import children
 import pytest
 import torch
 
@@ -55,8 +54,7 @@ def test_offline_it_loads_from_the_cache_without_a_request(hub, published, tmp_p
     environment = {**os.environ, "HF_HOME": str(tmp_path)}
 
     def load(**changes):
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, env={**environment, **changes}, capture_output=True, text=True, check=False)
+        done = children.run(code, env={**environment, **changes})
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 import warnings
 
+import children
 import pytest
 import stabletoken_decoder_reference as decoder_reference
 import stabletoken_reference as reference
@@ -172,8 +171,7 @@ class TestCommands:
     def test_the_notice_is_a_note(self, hub, stabletoken, tmp_path):
         # In a process of its own, where nothing catches warnings as pytest does.
         hub.commit("tencent/StableToken", stabletoken, sha=LARGE)
-        command = [sys.executable, "-m", "zoo.cli", "info", "stabletoken.large", "--download", "--json"]
         environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub")}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        done = children.run_module("zoo.cli", "info", "stabletoken.large", "--download", "--json", env=environment)
         assert (done.returncode, done.stderr) == (0, f"note: {NOTICE}\n")
         assert json.loads(done.stdout)["name"] == "stabletoken.large"

@@ -1,5 +1,6 @@
 """Modules are built alike whatever the process's dtype, device and generator are, and leave these alone."""
 
+import sys
 import threading
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from process_defaults import DTYPES, defaults
 from torch import nn
 
+from zoo.components.vocoder.convolution import Upsampling
 from zoo.process.fresh import _DRAWING, fresh
 
 
@@ -161,3 +163,12 @@ def test_other_threads_notice_nothing():
             assert torch.equal(drawn, torch.rand(2))
     assert made.dtype == torch.float64
     assert not made.is_meta
+
+
+def test_an_outline_is_drawn_without_torchs_compiler(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # an import of it fails
+    with fresh("meta"):
+        made = [nn.Embedding(3, 2), nn.Linear(2, 2), nn.Conv1d(2, 2, 3), Upsampling(2, 3, 4, 2)]
+        nn.init.trunc_normal_(made[1].weight)
+    assert all(parameter.is_meta for module in made for parameter in module.parameters())
+    assert made[3].gain.shape == (2, 1, 1)

@@ -11,19 +11,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zoo.cli._declared import add_declared
-from zoo.cli._inputs import as_flags
+from zoo.cli._inputs import add_action_arguments, as_flags
 from zoo.cli._models import DEVICE_HELP, family_of, load_model
 from zoo.cli._output import count, note, print_facts, print_json, ticking
 from zoo.cli._parser import Parser, positive, positive_int, seed
-from zoo.errors import CheckpointError, InputError, TokenError, ZooError
+from zoo.errors import CheckpointError, ConfigError, InputError, TokenError, ZooError
 from zoo.spec import option_names
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.modalities.action import ActionTokenizer
     from zoo.tokenfile import TokenFile
     from zoo.tokenizer import Tokenizer
     from zoo.tokens import Tokens
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str]) -> None:
         zoo decode photos.zoo -o decoded/ --device cuda
         zoo decode episodes.zoo -o decoded/ --model ./my-robot
         zoo decode talks.zoo -o decoded/ --steps 10 --seed 3
+        zoo decode episodes.zoo -o decoded/ --start episodes.npz
         """,
     )
     parser.add_argument("tokens", metavar="TOKENS.zoo", help="token file, as `zoo encode` writes it")
@@ -68,7 +70,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--seed", metavar="N", type=seed, default=0, help="for models that decode from noise (default: %(default)s)"
     )
+    parser.add_argument(
+        "--start",
+        metavar="FILE",
+        nargs="+",
+        help="for models whose chunks continue the commands before: robot actions, such as those that were encoded, of "
+        "which the first of each episode are taken for these",
+    )
     parser.add_json()
+    add_action_arguments(parser)
     names = add_declared(parser, arguments, partial(_family_of, arguments), "decode_options", _OWN)
     values = parser.values(arguments)
     decode(options={name: value for name in sorted(names) if (value := values.pop(name)) is not None}, **values)
@@ -101,6 +111,10 @@ def decode(
     seed: int,
     json: bool,
     options: Mapping[str, Any] | None = None,
+    start: Sequence[str] | None = None,
+    column: str | None = None,
+    key: str | None = None,
+    split: str | None = None,
 ) -> None:
     """Decode a token file into a folder, and print what was written."""
     from zoo import tokenfile
@@ -112,18 +126,19 @@ def decode(
     folder = Path(output)
     targets = _targets(file, folder, overwrite)
     tokenizer = _load(file, model, device, force)
+    first = _first_commands(tokenizer, file, start, column=column, key=key, split=split)
     with _staged(folder, targets) as staging:
-        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging, options or {})
+        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging, options or {}, first)
     if clipped:
         note(f"{clipped:,} values of the decoded signals were out of range, and clipped to it.")
     if json:
         outputs = [str(target) for target in targets]
         print_json({"model": tokenizer.name, "items": len(targets), "clipped": clipped, "outputs": outputs})
         return
-    first, last = targets[0].relative_to(folder), targets[-1].relative_to(folder)
+    ends = [str(target.relative_to(folder)) for target in (targets[0], targets[-1])]
     print_facts(
         f"{folder}: {count(len(targets), 'item')} decoded with {tokenizer.name}",
-        {"files": f"{first}" if len(targets) == 1 else f"{first} … {last}"},
+        {"files": ends[0] if len(targets) == 1 else " … ".join(ends)},
     )
 
 
@@ -182,6 +197,49 @@ def _load(file: TokenFile, model: str | None, device: str, force: bool) -> Token
     return tokenizer
 
 
+def _first_commands(
+    tokenizer: Tokenizer, file: TokenFile, start: Sequence[str] | None, **reading: str | None
+) -> Tensor | None:
+    """Return what each motion continues, (B, D), if the tokenizer needs to know it.
+
+    Args:
+        tokenizer: Decodes them.
+        file: The tokens.
+        start: Files of actions: an episode for each item, by its name or, if there are as many, in order.
+        reading: Options of `read_episodes`.
+
+    Raises:
+        ConfigError: It is needed and not there, or the other way round.
+        InputError: The files cannot be read, or do not fit the tokens.
+    """
+    import torch
+
+    from zoo.data.signals.action import read_episodes
+    from zoo.modalities.action import ActionTokenizer
+
+    if not isinstance(tokenizer, ActionTokenizer) or not tokenizer.num_fixed:
+        if start or any(reading.values()):
+            raise ConfigError(f"{tokenizer.name} decodes tokens alone: leave --start out.")
+        return None
+    if not start:
+        raise ConfigError(
+            f"chunks of {tokenizer.name} continue the commands before them, which tokens do not hold: name by --start "
+            "the file of actions that was encoded, or another with an episode for each item, which begins where the "
+            "motion does."
+        )
+    data = read_episodes(start, **reading)
+    tokenizer.require_order(data.dof_names)
+    by_name = dict(zip(data.names, data.episodes, strict=True))
+    unknown = [name for name in file.names if name not in by_name]
+    if unknown and len(data.episodes) != len(file.names):
+        raise InputError(
+            f"the token file has {count(len(file.names), 'item')} and --start {count(len(data.episodes), 'episode')}, "
+            f"of which none is called {unknown[0]!r}: give an episode for each item."
+        )
+    episodes = data.episodes if unknown else [by_name[name] for name in file.names]
+    return torch.stack([item[0] for item in tokenizer.as_ragged(episodes).items()])
+
+
 def _decode(
     tokenizer: Tokenizer,
     file: TokenFile,
@@ -190,6 +248,7 @@ def _decode(
     frame_rate: float | None,
     paths: list[Path],
     given: Mapping[str, Any],
+    first_commands: Tensor | None,
 ) -> int:
     """Decode and write all items; return how many values had to be clipped."""
     import torch
@@ -210,6 +269,8 @@ def _decode(
                 options["seed"] = seed
             elif takes_generator:
                 options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
+            if first_commands is not None:
+                options |= cast("ActionTokenizer", tokenizer).at_rest(first_commands[first : first + len(batch)])
             decoded: Iterable[Tensor] = tokenizer.decode(batch, **options).cpu()
             if kind.padding is not None or batch.signal_lengths is not None:
                 decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())

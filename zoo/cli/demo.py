@@ -48,13 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m zoo.cli.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for pictures and sounds (%(default)s)")
-    out = parser.parse_args(arguments).out
+    parser.add_argument("models", metavar="MODEL", nargs="*", help="what to show instead of all that ship")
+    options = parser.parse_args(arguments)
+    out, names = options.out, options.models
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
-    for name in registry.list_models():
-        entry = registry.model(name)
-        if entry.is_shipped:
-            rows += SHOWS[entry.modality](zoo.load(name), out)
+    for name in names or [name for name in registry.list_models() if registry.model(name).is_shipped]:
+        tokenizer = zoo.load(name)
+        rows += SHOWS[tokenizer.spec.modality](tokenizer, out)
     _print(rows, out)
     return 0
 
@@ -148,10 +149,10 @@ def show_speech(tokenizer: Tokenizer, out: Path) -> list[Row]:
         stems[name] = kind
     start = time.perf_counter()
     tokens = tokenizer.encode(wave)
-    _speech(tokenizer, tokens)
+    spoken = _speech(tokenizer, tokens)
     seconds = time.perf_counter() - start
-    of_waves = {name: tokenizer.encode(version) for name, version in waves.items()}
-    made = {name: _speech(tokenizer, of_wave) for name, of_wave in of_waves.items()}
+    of_waves = {name: tokens if version is wave else tokenizer.encode(version) for name, version in waves.items()}
+    made = {name: spoken if of is tokens else _speech(tokenizer, of) for name, of in of_waves.items()}
     decoded = {name: version for name, version in made.items() if version is not None}
     files = [out / f"{tokenizer.name}.png"]
     for name, version in waves.items():

@@ -156,7 +156,7 @@ def encode(
         if tokenizer.num_fixed:
             note(
                 f"chunks of {tokenizer.name} continue the commands before them: the first of each episode is taken for "
-                "those before it, as of a robot at rest. Decode in Python, tokenizer.decode(tokens, start=…)."
+                "those before it, as of a robot at rest. Give the same inputs to `zoo decode --start`."
             )
     with spooling(target, tokenizer, {"options": options, "reading": asdict(reading)}) as spool:
         try:

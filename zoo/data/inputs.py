@@ -1,4 +1,4 @@
-"""The input side of the contract: everything a user may hand to `encode` becomes a float32 batch and its lengths."""
+"""The input side of the contract: everything a user may hand to `encode` becomes float32 items, batched or not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from zoo.data import signals
+from zoo.data.ragged import Ragged
 from zoo.data.signals import Item, Options, Signal
 from zoo.errors import InputError
 
-__all__ = ["to_batch"]
+__all__ = ["to_batch", "to_ragged"]
 
 
 def to_batch(
@@ -72,32 +73,80 @@ def to_batch(
         InputError: What was given cannot be encoded. The message names the item.
         ValueError: The modality is unknown, or speech has no `sample_rate`: mistakes of the calling code.
     """
+    options = Options(sample_rate, input_size, resample, mix_down, on_white, _torch_device(device))
     signal = signals.of(modality)
-    if signal.has_rate and not sample_rate:
-        raise ValueError(f"{modality} needs the sample_rate that the batch must have.")
+    items, width = _read(x, lengths, signal, options, check_finite)
+    if isinstance(items, Tensor):
+        # One memory layout for all forms, since convolutions may round differently in another.
+        return items.contiguous(), None
+    batch = items[0].new_empty(len(items), width, *items[0].shape[1:])
+    for row, item in zip(batch, items, strict=True):
+        row[: len(item)] = item
+        row[len(item) :] = item[-1] if signal.padding == "last" else 0
+    return batch, torch.tensor([len(item) for item in items], device=batch.device)
+
+
+def to_ragged(
+    x: Any,
+    lengths: Tensor | Sequence[int] | np.ndarray | None = None,
+    *,
+    modality: str,
+    check_finite: bool = True,
+    device: torch.device | str | None = None,
+    **fitting: Any,
+) -> Ragged:
+    """Turn what a user calls a signal, or a list of signals whose lengths may differ, into items without padding.
+
+    Args:
+        x: As for `to_batch`.
+        lengths: As for `to_batch`.
+        modality: One whose items have lengths, "speech" or "action".
+        check_finite: As for `to_batch`.
+        device: As for `to_batch`.
+        fitting: `sample_rate`, `input_size`, `resample` and `mix_down`, as for `to_batch`.
+
+    Raises:
+        InputError: As for `to_batch`.
+        ValueError: As for `to_batch`.
+    """
+    options = Options(**fitting, device=_torch_device(device))
+    return Ragged.of(_read(x, lengths, signals.of(modality), options, check_finite)[0])
+
+
+def _torch_device(device: torch.device | str | None) -> torch.device | None:
+    return None if device is None else torch.device(device)
+
+
+def _read(
+    x: Any, lengths: Any, signal: Signal, options: Options, check_finite: bool
+) -> tuple[Tensor | list[Tensor], int]:
+    """Return a batch of items that are all whole, or items of different lengths; and the length of the longest.
+
+    Of items that were padded already it is the length they were padded to.
+    """
+    if signal.has_rate and not options.sample_rate:
+        raise ValueError(f"{signal.name} needs the sample_rate that the batch must have.")
     x = signal.unpack(x)
     listed = isinstance(x, (list, tuple)) and not signal.is_one(x)
-    target = torch.device(device) if device is not None else _device_of(x if listed else [x])
-    options = Options(sample_rate, input_size, resample, mix_down, on_white, target)
+    if options.device is None:
+        options = dataclasses.replace(options, device=_device_of(x if listed else [x]))
     if listed:
-        items = _read_list(x, signal, options)
-        batch, own_lengths = _collate(items, signal)
+        read = _read_list(x, signal, options)
+        items = _alike([item.values for item in read], signal)
     else:
-        item = signal.read(x, options)
-        single = item.values.ndim == len(signal.axes)
-        items = [item]
-        batch, own_lengths = item.values.unsqueeze(0) if single else item.values, None
+        read = [signal.read(x, options)]
+        values = read[0].values
+        items = values.unsqueeze(0) if values.ndim == len(signal.axes) else values
+    width = items.shape[1] if isinstance(items, Tensor) else max(map(len, items))
     if lengths is not None:
-        if any(item.has_own_length for item in items):
+        if any(item.has_own_length for item in read):
             raise InputError("files and (wave, rate) say their own length: leave lengths out.")
-        checked = _check_lengths(lengths, batch, own_lengths, signal)
-        own_lengths = checked.to(batch.device) if bool((checked < batch.shape[1]).any()) else None
-        if own_lengths is not None:
-            batch = _padded(batch.clone(), own_lengths.tolist(), signal)
-    if check_finite and not all(item.in_range for item in items):
-        signal.check_values(batch, named=listed or len(batch) > 1)
-    # One memory layout for all forms, since convolutions may round differently in another.
-    return batch.contiguous(), own_lengths
+        counts = _check_lengths(lengths, items, signal)
+        if any(count < width for count in counts):
+            items = [item[:count] for item, count in zip(items, counts, strict=True)]
+    if check_finite and not all(item.in_range for item in read):
+        signal.check_values(items, named=listed or len(items) > 1)
+    return items, width
 
 
 def _device_of(items: Sequence[Any]) -> torch.device:
@@ -130,8 +179,8 @@ def _read_list(x: Sequence[Any], signal: Signal, options: Options) -> list[Item]
     return items
 
 
-def _collate(items: list[Item], signal: Signal) -> tuple[Tensor, Tensor | None]:
-    values = [item.values for item in items]
+def _alike(values: list[Tensor], signal: Signal) -> Tensor | list[Tensor]:
+    """Return items as a batch if they are of one size, and as they are if their lengths differ."""
     first = values[0]
     free = 0 if signal.padding is None else 1  # axes in front whose sizes may differ
     for number, value in enumerate(values):
@@ -141,22 +190,16 @@ def _collate(items: list[Item], signal: Signal) -> tuple[Tensor, Tensor | None]:
                 f"the items of a batch must have {what}: item 0 is ({', '.join(signal.axes)}) = "
                 f"{tuple(first.shape)}, item {number} is {tuple(value.shape)}; make them equal, or encode them apart."
             )
-    counts = [len(value) for value in values]
-    if signal.padding is None or min(counts) == max(counts):
-        return torch.stack(values), None
-    batch = first.new_zeros(len(values), max(counts), *first.shape[1:])
-    for row, value in zip(batch, values, strict=True):
-        row[: len(value)] = value
-    return _padded(batch, counts, signal), torch.tensor(counts, device=first.device)
+    return torch.stack(values) if len({len(value) for value in values}) == 1 else values
 
 
-def _check_lengths(lengths: Any, batch: Tensor, own_lengths: Tensor | None, signal: Signal) -> Tensor:
-    """Return lengths as int64 on the CPU."""
+def _check_lengths(lengths: Any, items: Tensor | list[Tensor], signal: Signal) -> list[int]:
+    """Return the lengths of items that are at least so long."""
     if signal.padding is None:
         raise InputError(
             f"lengths are for speech and actions; every {signal.name} of a batch is whole: leave them out."
         )
-    rule = f"lengths must be {len(batch)} whole numbers, one for each item"
+    rule = f"lengths must be {len(items)} whole numbers, one for each item"
     if isinstance(lengths, Tensor) and (lengths.is_meta or lengths.is_nested or lengths.layout != torch.strided):
         kind = "on the meta device and has no values" if lengths.is_meta else "nested or sparse"
         raise InputError(f"{rule}; the tensor given is {kind}.")
@@ -167,17 +210,12 @@ def _check_lengths(lengths: Any, batch: Tensor, own_lengths: Tensor | None, sign
         raise InputError(f"{rule}, got {type(lengths).__name__}.") from error
     if array.dtype.kind not in "iu":
         raise InputError(f"{rule}, got {array.dtype if array.size else 'an empty list'}.")
-    if array.shape != (len(batch),):
+    if array.shape != (len(items),):
         raise InputError(f"{rule}, got the shape {array.shape}.")
-    longest = torch.full((len(batch),), batch.shape[1], device="cpu") if own_lengths is None else own_lengths.cpu()
-    for number, (length, most) in enumerate(zip(array.tolist(), longest.tolist(), strict=True)):
-        if not 1 <= length <= most:
-            raise InputError(f"lengths[{number}] is {length}, it must be from 1 to {most}, which item {number} has.")
-    return torch.from_numpy(array.astype(np.int64))
-
-
-def _padded(batch: Tensor, counts: list[int], signal: Signal) -> Tensor:
-    """Put the modality's padding where the items have ended, in place."""
-    for number, count in enumerate(counts):
-        batch[number, count:] = batch[number, count - 1].clone() if signal.padding == "last" else 0
-    return batch
+    counts: list[int] = array.tolist()
+    for number, (count, item) in enumerate(zip(counts, items, strict=True)):
+        if not 1 <= count <= len(item):
+            raise InputError(
+                f"lengths[{number}] is {count}, it must be from 1 to {len(item)}, which item {number} has."
+            )
+    return counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from zoo.components.exact.precision import KeepsPrecision
 from zoo.components.layers.reach import Reach
 from zoo.components.statistics import RunningRange
+from zoo.data.ragged import Ragged
 from zoo.errors import CheckpointError, InputError, NotFittedError, TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
@@ -157,20 +159,29 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
             raise InputError("there is no data to fit on: give at least one episode.")
         return ready
 
-    def as_actions(self, x: Any, lengths: Any = None) -> tuple[Tensor, Tensor | None]:
-        """Return what `encode` was given as float32 (B, L, D) on the tokenizer's device, and its lengths.
+    def as_actions(self, x: Any, lengths: Any = None) -> Ragged:
+        """Return what `encode` was given as float32 sequences (L, D) on the tokenizer's device.
 
-        Values are not searched for NaN here: every family does so as part of its arithmetic.
+        Raises:
+            InputError: NaN, a wrong number of degrees of freedom, an empty sequence, or values so large that their unit
+                must be wrong.
+            NotFittedError: There are no statistics yet.
         """
         self.require_ready()
         self.require_order(getattr(x, "dof_names", None))
-        if not (type(x) is Tensor and x.ndim == 3 and lengths is None and x.is_floating_point()):
-            x, lengths = self.as_batch(x, lengths)
-        if x.shape[2] != self.num_dofs or not x.shape[1] or not x.shape[0]:
+        is_plain = type(x) is Tensor and x.ndim == 3 and lengths is None and x.is_floating_point() and x.numel()
+        if is_plain and x.layout == torch.strided and not x.is_nested and not x.is_meta:
+            actions = Ragged.of(x.to(self.device, torch.float32))
+        else:
+            actions = self.as_ragged(x, lengths, check_finite=False)
+        if actions.values.shape[1] != self.num_dofs:
             raise InputError(
-                f"{self.name} takes actions (B, L, {self.num_dofs}) with B and L ≥ 1, got the shape {tuple(x.shape)}."
+                f"{self.name} takes actions (B, L, {self.num_dofs}), got ({len(actions)}, "
+                f"{max(actions.counts)}, {actions.values.shape[1]})."
             )
-        return x.detach().to(self.device, torch.float32), lengths
+        actions = replace(actions, values=actions.values.detach())
+        self.require_in_reach(actions)
+        return actions
 
     def require_order(self, dof_names: Sequence[str] | None) -> None:
         """Raise `InputError` if degrees of freedom are called otherwise than those that the tokenizer was fitted on.
@@ -186,25 +197,33 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
                 f"{', '.join(known)}. Bring them into that order, or pass arrays without names if they are the same."
             )
 
-    def require_finite(self, x: Tensor) -> None:
-        """Raise `InputError` that names the first NaN or infinity of x (B, L, D), if there is any."""
-        finite = x.isfinite()
+    def require_finite(self, x: Tensor | Ragged) -> None:
+        """Raise `InputError` that names the first NaN or infinity of x, (B, L, D) or sequences, if there is any."""
+        actions = x if isinstance(x, Ragged) else Ragged.of(x)
+        finite = actions.values.isfinite()
         if not finite.all():
-            item, step, dof = (int(i) for i in (~finite).nonzero()[0])
+            place, dof = (int(i) for i in (~finite).nonzero()[0])
+            ends = actions.lengths.cumsum(0)
+            item = int((ends <= place).sum())
+            step = place - int(ends[item] - actions.lengths[item])
             raise InputError(
-                f"item {item}, step {step}, DoF {dof} is {float(x[item, step, dof])}: remove or repair such steps "
-                "first."
+                f"item {item}, step {step}, DoF {dof} is {float(actions.values[place, dof])}: remove or repair such "
+                "steps first."
             )
 
-    def require_in_reach(self, x: Tensor) -> None:
-        """Raise `InputError` if x (B, L, D) holds NaN or infinities, or values so large that their unit must be wrong.
+    def require_in_reach(self, x: Tensor | Ragged) -> None:
+        """Raise `InputError` if x holds NaN or infinities, or values so large that their unit must be wrong.
+
+        Args:
+            x: (B, L, D), or sequences (L, D).
 
         Raises:
             InputError: It does; the message says where, or how far outside the fitted data they are.
         """
-        if not self.reach.holds(x):
+        values = x if isinstance(x, Tensor) else x.batch() if x.is_even else x.values
+        if not self.reach.holds(values):
             self.require_finite(x)
-            raise InputError(self.reach.complaint(x))
+            raise InputError(self.reach.complaint(values))
 
     def require_reach_of(self, seen: RunningRange, low: Tensor, high: Tensor) -> None:
         """Raise `InputError` if data to fit on has values that `encode` would refuse after fitting to [low, high]."""

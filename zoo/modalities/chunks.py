@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from zoo.data.ragged import Ragged
 from zoo.tokens import PAD_ID
 
 __all__ = ["Chunks", "split"]
@@ -50,24 +51,23 @@ class Chunks:
         return rows.view(batch, -1)
 
 
-def split(x: Tensor, lengths: Tensor | None, horizon: int) -> Chunks:
-    """Cut sequences x (B, L, D) of `lengths` (B,) into consecutive chunks of `horizon` steps; nothing is dropped."""
-    batch, steps, dofs = x.shape
-    if lengths is None:
-        signal = torch.full((batch,), steps, device=x.device)
+def split(actions: Ragged, horizon: int) -> Chunks:
+    """Cut sequences (L, D) into consecutive chunks of `horizon` steps; nothing is dropped."""
+    lengths, device = actions.lengths, actions.values.device
+    per_item = -(-lengths // horizon)
+    if actions.is_even:
+        x = actions.batch()
+        batch, steps, dofs = x.shape
         count = -(-steps // horizon)
         if short := count * horizon - steps:
             x = torch.cat([x, x[:, -1:].expand(-1, short, -1)], 1)
-        valid = torch.full((batch, count), horizon, device=x.device)
+        valid = torch.full((batch, count), horizon, device=device)
         valid[:, -1] = horizon - short
-        values = x.reshape(-1, horizon, dofs)
-        return Chunks(values, valid.view(-1), torch.full((batch,), count, device=x.device), signal, True)
-    lengths = lengths.to(x.device)
-    per_item = -(-lengths // horizon)
-    item = torch.arange(batch, device=x.device).repeat_interleave(per_item)
-    number = torch.arange(len(item), device=x.device) - (per_item.cumsum(0) - per_item)[item]
+        return Chunks(x.reshape(-1, horizon, dofs), valid.view(-1), per_item, lengths, True)
+    item = torch.arange(len(actions), device=device).repeat_interleave(per_item)
+    number = torch.arange(len(item), device=device) - (per_item.cumsum(0) - per_item)[item]
     start, length = number * horizon, lengths[item]
-    index = torch.minimum(start[:, None] + torch.arange(horizon, device=x.device), length[:, None] - 1)
-    values = x[item[:, None], index]
+    index = torch.minimum(start[:, None] + torch.arange(horizon, device=device), length[:, None] - 1)
+    values = actions.values[index + (lengths.cumsum(0) - lengths)[item, None]]
     valid = (length - start).clamp(max=horizon)
     return Chunks(values, valid, per_item, lengths, bool((per_item == per_item[0]).all()))

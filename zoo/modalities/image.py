@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from zoo.components.exact.one_by_one import canonical
+from zoo.components.exact.one_by_one import any_attention, canonical
 from zoo.components.quantizers import Quantizer
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.tokenizer import Tokenizer
@@ -152,12 +152,14 @@ class PixelTokenizer(Tokenizer):
         pixels, _ = self.as_batch(x, lengths, on_white=on_white)
         with torch.no_grad():
             if not self.is_exact:
-                return finish(pixels.to(self.input_dtype))
+                with any_attention:
+                    return finish(pixels.to(self.input_dtype))
             return torch.cat(canonical(self.device, len(pixels), lambda run: run(finish, [*pixels[:, None]])))
 
     def _pixels_of(self, vectors: Tensor) -> Tensor:
         is_fast = not self.is_exact and "decoder" in self.fast_modules
-        return self.pixels(vectors.to(self.fast_dtype) if is_fast else vectors).float()
+        with any_attention:
+            return self.pixels(vectors.to(self.fast_dtype) if is_fast else vectors).float()
 
 
 class ImageTokenizer(PixelTokenizer):

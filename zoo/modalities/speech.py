@@ -148,12 +148,11 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
         shared = self._tokens_in("overlap", overlap)
         if shared >= longest:
             raise ConfigError(f"overlap must be at most {self._seconds(longest - 1):g} s, got {overlap:g}.")
-        waves, valid = self.as_batch(x, lengths, resample=resample, mix_down=mix_down)
-        samples = torch.full((len(waves),), waves.shape[1], device=self.device) if valid is None else valid
+        speech = self.as_ragged(x, lengths, resample=resample, mix_down=mix_down)
+        waves, samples = speech.items(), speech.lengths
         counts = -(-samples // self.token_samples)
         pieces = [(row, piece) for row, count in enumerate(counts.tolist()) for piece in cut(count, longest, shared)]
-        ends = samples.tolist()
-        segments = [piece.samples(waves[row, : ends[row]], self.token_samples) for row, piece in pieces]
+        segments = [piece.samples(waves[row], self.token_samples) for row, piece in pieces]
         parts = self.encode_segments(segments, finish)
         made = parts[0].new_zeros((len(waves), int(counts.max()), *parts[0].shape[1:]))
         for (row, piece), part in zip(pieces, parts, strict=True):

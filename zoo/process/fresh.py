@@ -70,6 +70,8 @@ class _Fresh(TorchFunctionMode):  # a stack of these belongs to a thread
             arguments["device"] = _own_device(func, args, arguments) or self.device
         # Functions of `torch.nn.init` state their generator; what they are called changes where others wrap them.
         draws = func in _DRAWING or "generator" in arguments
+        if draws and (filled := _filled(func, args, arguments)) is not None and filled.is_meta:
+            return filled  # without values; torch would first import its compiler, which takes seconds
         if draws and arguments.get("generator") is None and _is_drawn_on_cpu(args, arguments):
             arguments["generator"] = self.generator
         if torch.get_default_dtype() is not torch.float32 and _lacks_dtype(args, arguments):
@@ -90,6 +92,12 @@ def _own_device(func: Any, args: tuple[Any, ...], arguments: Mapping[str, Any]) 
     """Return where the tensor is that is passed on as it is, or copied."""
     data = _data(args, arguments) if func in (torch.as_tensor, torch.asarray, torch.tensor) else None
     return data.device if isinstance(data, Tensor) else None
+
+
+def _filled(func: Any, args: tuple[Any, ...], arguments: Mapping[str, Any]) -> Tensor | None:
+    """Return the tensor that a function draws numbers into."""
+    tensor = args[0] if args else arguments.get("tensor")
+    return tensor if func.__name__.endswith("_") and isinstance(tensor, Tensor) else None
 
 
 def _is_drawn_on_cpu(args: tuple[Any, ...], arguments: Mapping[str, Any]) -> bool:

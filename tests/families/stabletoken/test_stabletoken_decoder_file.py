@@ -1,8 +1,6 @@
 """StableToken with and without its decoder, from a checkpoint and from released files, also of the Hub."""
 
-import subprocess
-import sys
-
+import children
 import pytest
 import stabletoken_decoder_reference as decoder_reference
 import stabletoken_reference as reference
@@ -76,7 +74,8 @@ print(loaded())
 zoo.load({str(saved)!r}).decode([[1]])
 assert len(loaded()) > 3
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = children.run(code)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['zoo.families.stabletoken.decoder.config']"
 
 

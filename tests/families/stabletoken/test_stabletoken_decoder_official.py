@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tiny_stabletoken import TINY_DECODER, make_decoder, seeded, some_ids
 
 from zoo.errors import CheckpointError, ConfigError, ZooError
-from zoo.families.stabletoken.decoder import DecoderConfig, UNetConfig, VocoderConfig
+from zoo.families.stabletoken.decoder import ConformerConfig, DecoderConfig, UNetConfig, VocoderConfig
 from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 from zoo.families.stabletoken.official import decoder as official_decoder
 from zoo.families.stabletoken.official.decoder_names import flow_name, vocoder_name
@@ -116,6 +116,9 @@ def test_round_trip(tmp_path, seed):
     for stem, shapes in (("flow", reference.flow_shapes), ("hift", reference.vocoder_shapes)):
         written = torch.load(place / f"{stem}.pt", weights_only=True)
         assert {name: tuple(tensor.shape) for name, tensor in written.items()} == shapes(reference.TOY)
+
+
+def test_round_trip_of_other_settings(tmp_path):
     other = SpeechDecoder(
         DecoderConfig(
             codebook_size=5,
@@ -123,6 +126,7 @@ def test_round_trip(tmp_path, seed):
             sample_rate=16000,
             steps=10,
             guidance=0.25,
+            conformer=ConformerConfig(width=24, num_heads=3, ffn_size=20, num_blocks=1),
             unet=UNetConfig(channels=(8, 16, 8), num_middle=1, num_layers=1),
             vocoder=VocoderConfig(channels=8, num_harmonics=2, limit=0.5, slope=0.2),
         )

@@ -283,10 +283,10 @@ class TestAdversarial:
         module, batch = stage(VocoderTraining, place, discriminator=self.SMALL), batch_of(place)
         optimizer = torch.optim.AdamW(module.discriminator.parameters(), lr=3e-3)
         totals = []
+        torch.manual_seed(1)
+        with torch.no_grad():
+            pair = module.reconstruct(batch)
         for _ in range(40):
-            torch.manual_seed(1)
-            with torch.no_grad():
-                pair = module.reconstruct(batch)
             loss = module.discriminator_losses(pair)["discriminator"]
             optimizer.zero_grad()
             loss.backward()

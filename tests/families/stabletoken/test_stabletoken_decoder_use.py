@@ -4,9 +4,8 @@ import dataclasses
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 
+import children
 import pytest
 import stabletoken_decoder_reference as decoder_reference
 import stabletoken_reference as reference
@@ -209,7 +208,8 @@ import sys, zoo
 zoo.load({str(folder)!r})
 print([name for name in sys.modules if "stabletoken.decoder." in name or "components.flow" in name])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = children.run(code)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['zoo.families.stabletoken.decoder.config']"
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_stabletoken import TINY_DECODER, make, speech
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import zoo
 from zoo import tokenfile
 from zoo.checkpoint.fingerprint import fingerprint
+from zoo.components.exact.one_by_one import any_attention, same_kernels
 from zoo.data.media import read_audio
 from zoo.errors import ConfigError, TokenError
 from zoo.families.stabletoken.fast import batches
@@ -295,3 +297,32 @@ class TestTokenFile:
             TokenError, match="fast_dtype must be one of float32, bfloat16, float16, float64, got 'int7'"
         ):
             tokenfile.load(path)
+
+
+@pytest.mark.parametrize("backend", ["EFFICIENT_ATTENTION", "FLASH_ATTENTION", "CUDNN_ATTENTION"])
+def test_attention_backends_that_are_switched_off(tiny, waves, backend):
+    """Not every backend can do everything: those are used nevertheless that the caller has switched off."""
+    other = fast(tiny)
+    expected = other.encode(waves[2:6])
+    switches = [getattr(torch.backends.cuda, f"{name}_sdp_enabled") for name in ("flash", "math", "mem_efficient")]
+    with sdpa_kernel([getattr(SDPBackend, backend)]):
+        inside = [switch() for switch in switches]
+        assert changed(other.encode(waves[2:6]), expected) == 0
+        assert [switch() for switch in switches] == inside
+
+
+def test_exact_and_fast_calls_at_once_leave_the_switches_alone():
+    """Each restores what it found; what one of them set meanwhile is not what was found."""
+    cuda = torch.backends.cuda
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):
+        with any_attention:
+            with same_kernels:
+                assert cuda.math_sdp_enabled()
+            assert cuda.math_sdp_enabled()
+        same_kernels.__enter__()
+        any_attention.__enter__()
+        same_kernels.__exit__()  # the first to enter is the first to leave
+        assert cuda.math_sdp_enabled()
+        any_attention.__exit__()
+        assert not cuda.math_sdp_enabled()
+        assert cuda.flash_sdp_enabled()

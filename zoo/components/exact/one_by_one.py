@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-__all__ = ["Run", "canonical", "same_kernels"]
+__all__ = ["Run", "any_attention", "canonical", "same_kernels"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -133,15 +133,20 @@ class _Threads:
             other.join()
 
 
-class _SameKernels:
-    """Has float32 computed in all its bits, and by the kernel that is always taken, while anyone is inside.
+_Switch = tuple[Callable[[], Any], Callable[[Any], Any], Any]  # reads it, sets it, and what is wanted
 
-    Switched off is what would take fewer bits, or whichever kernel was faster; switched on are all kernels of
-    attention, of which each rounds in its own way, and not every one can do everything. The switches belong to the
-    process, so the first to enter saves them and the last to leave restores them.
+
+class _Switches:
+    """Has switches of the process set while anyone is inside: the first to enter saves them, the last restores them.
+
+    Args:
+        list_them: Returns the switches.
+        within: Others that are set as well.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, list_them: Callable[[], list[_Switch]], within: _Switches | None = None) -> None:
+        self.list_them = list_them
+        self.within = within
         self.lock = threading.Lock()
         self.users = 0
         self.saved: list[tuple[Callable[[Any], Any], Any]] = []
@@ -149,27 +154,18 @@ class _SameKernels:
     def begin_anew(self) -> None:
         """Leave for all threads that are inside, of which there are none any more."""
         self.lock = threading.Lock()
-        self.users = min(self.users, 1)
-        if self.users:
-            self.__exit__()
+        users, self.users = self.users, 0
+        if users:
+            self._restore()
 
     def __enter__(self) -> None:
-        backends: Any = torch.backends
-        cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
-        kinds = (mkldnn.matmul, mkldnn.conv, cuda.matmul, cudnn.conv)
-        attributes: list[tuple[Any, str, Any]] = [(kind, "fp32_precision", "ieee") for kind in kinds]
-        attributes += [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
-        wanted: list[tuple[Any, Any, Any]] = [
-            (partial(getattr, *each[:2]), partial(setattr, *each[:2]), each[2]) for each in attributes
-        ]
-        wanted += [
-            (getattr(cuda, f"{kind}_sdp_enabled"), getattr(cuda, f"enable_{kind}_sdp"), True)
-            for kind in ("flash", "mem_efficient", "math", "cudnn")
-        ]
+        if self.within is not None:
+            self.within.__enter__()
         with self.lock:
             if not self.users:
-                self.saved = [(switch, read()) for read, switch, _ in wanted]
-                for _, switch, value in wanted:
+                switches = self.list_them()
+                self.saved = [(switch, read()) for read, switch, _ in switches]
+                for _, switch, value in switches:
                     switch(value)
             self.users += 1
 
@@ -177,12 +173,39 @@ class _SameKernels:
         with self.lock:
             self.users -= 1
             if not self.users:
-                for switch, value in self.saved:
-                    switch(value)
+                self._restore()
+        if self.within is not None:
+            self.within.__exit__()
+
+    def _restore(self) -> None:
+        for switch, value in self.saved:
+            switch(value)
 
 
-same_kernels = _SameKernels()
-"""A context: inside it a kernel depends on its inputs, and on how many threads share it, but on no switch."""
+def _attention() -> list[_Switch]:
+    cuda: Any = torch.backends.cuda
+    kinds = ("flash", "mem_efficient", "math", "cudnn")
+    return [(getattr(cuda, f"{kind}_sdp_enabled"), getattr(cuda, f"enable_{kind}_sdp"), True) for kind in kinds]
+
+
+def _precision() -> list[_Switch]:
+    backends: Any = torch.backends
+    cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
+    kinds = (mkldnn.matmul, mkldnn.conv, cuda.matmul, cudnn.conv)
+    attributes: list[tuple[Any, str, Any]] = [(kind, "fp32_precision", "ieee") for kind in kinds]
+    attributes += [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+    return [(partial(getattr, *each[:2]), partial(setattr, *each[:2]), each[2]) for each in attributes]
+
+
+any_attention = _Switches(_attention)
+"""A context: inside it all kernels of attention are allowed, of which not every one can do everything."""
+
+same_kernels = _Switches(_precision, any_attention)
+"""A context: inside it a kernel depends on its inputs, and on how many threads share it, but on no switch.
+
+Float32 is computed in all its bits, and by the kernel that is always taken: switched off is what would take fewer bits,
+or whichever kernel was faster, and switched on are all kernels of attention, of which each rounds in its own way.
+"""
 
 _threads = _Threads()
 
@@ -192,6 +215,7 @@ def _begin_anew() -> None:
     global _threads
     _threads = _Threads()
     same_kernels.begin_anew()
+    any_attention.begin_anew()
 
 
 if hasattr(os, "register_at_fork"):

@@ -53,7 +53,7 @@ class LFQ(Quantizer):
     def __init__(self, config: LFQConfig) -> None:
         super().__init__(config.num_bits, 2**config.num_bits)
         self.config = config
-        self.register_buffer("powers", 2 ** torch.arange(config.num_bits), persistent=False)
+        self.register_buffer("powers", torch.tensor([2**bit for bit in range(config.num_bits)]), persistent=False)
 
     def codes(self, ids: Tensor) -> Tensor:
         """Return the codes of ids (...), float32 (..., d) of ±1."""

@@ -100,7 +100,7 @@ class VotingLFQ(Quantizer):
             config.dim, config.num_voters * config.num_bits, bias=config.bias, dtype=torch.float32
         )
         self.out = nn.Linear(config.num_bits, config.dim, bias=config.bias, dtype=torch.float32)
-        self.register_buffer("powers", 2 ** torch.arange(config.num_bits), persistent=False)
+        self.register_buffer("powers", torch.tensor([2**bit for bit in range(config.num_bits)]), persistent=False)
 
     def forward(
         self,

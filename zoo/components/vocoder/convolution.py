@@ -26,7 +26,8 @@ class _WeightNormed(nn.Module):
         super().__init__()
         bound = fan_in**-0.5
         direction = torch.empty(shape).uniform_(-bound, bound)
-        self.gain = nn.Parameter(_norm(direction))
+        # Of an outline only the shape matters, and torch would import its compiler to compute it.
+        self.gain = nn.Parameter(direction.new_empty(shape[0], 1, 1) if direction.is_meta else _norm(direction))
         self.direction = nn.Parameter(direction)
         self.bias = nn.Parameter(torch.empty(num_out).uniform_(-bound, bound))
 

@@ -222,15 +222,17 @@ class Signal(ABC):
         layout = f"({axes}{',' if len(self.axes) == 1 else ''}) or (B, {axes})"
         return InputError(f"{self.noun} must have the shape {layout}, got {shape}{hint}.")
 
-    def check_values(self, batch: Tensor, *, named: bool) -> None:
+    def check_values(self, items: Tensor | list[Tensor], *, named: bool) -> None:
         """Raise `InputError` if there is NaN, an infinity or a value out of range; `named` if the item is to be said.
 
         One pass and one transfer: NaN comes through as NaN, infinities as the extremes.
         """
-        low, high = torch.stack(torch.aminmax(batch.detach())).tolist()
+        parts = [items] if isinstance(items, Tensor) else items
+        ends = torch.stack([torch.stack(torch.aminmax(part.detach())) for part in parts])
+        low, high = torch.stack([ends[:, 0].amin(), ends[:, 1].amax()]).tolist()
         if self._is_in_range(low, high):
             return
-        for number, item in enumerate(batch.detach()):
+        for number, item in enumerate(each.detach() for each in items):
             where = f"item {number}: " if named else ""
             bad = ~item.isfinite()
             if bool(bad.any()):

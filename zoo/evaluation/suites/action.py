@@ -19,6 +19,7 @@ from zoo import config, registry
 from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.statistics import RunningRange
 from zoo.data.actions import ActionEpisodes, hold_out, read_actions
+from zoo.data.ragged import Ragged
 from zoo.errors import InputError, TokenError
 from zoo.evaluation.figures import interval, row_interval
 from zoo.evaluation.items import Bootstrap
@@ -280,8 +281,8 @@ def _round_trip(tokenizer: ActionTokenizer, x: Tensor) -> tuple[int, Tensor]:
 
 def _joins(tokenizer: ActionTokenizer, result: Tensor, target: Tensor) -> dict[str, float]:
     """Return jumps at joins, steps of the data, and commands that are repeated at joins, all with their counts."""
-    chunks = split(target, None, tokenizer.horizon)
-    decoded = split(result, None, tokenizer.horizon)
+    chunks = split(Ragged.of(target), tokenizer.horizon)
+    decoded = split(Ragged.of(result), tokenizer.horizon)
     sums = motion.joins_sums(decoded.values, chunks.values, 1.0, chunks.valid, None, 1e-6)
     dofs = target.shape[2]
     return {

@@ -17,6 +17,7 @@ from zoo.components.layers.normalization import CONSTANT, RangeNormalizer
 from zoo.components.layers.reach import Reach
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
+from zoo.data.ragged import Ragged
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.families.beast import arguments
 from zoo.families.beast.bounds import fitted_bounds
@@ -116,14 +117,13 @@ class BeastTokenizer(ActionTokenizer):
             NotFittedError: There are no bounds yet.
         """
         with torch.no_grad():
-            x, lengths = self.as_actions(x, lengths)
-            self.require_in_reach(x)
-            before = self._before(start, len(x))
+            actions = self.as_actions(x, lengths)
+            before = self._before(start, len(actions))
             size, name = self.config.codebook_size, self.name
-            if lengths is None and x.shape[1] == self.horizon:
-                ids = self.quantizer.ids(self._points(x, before)).flatten(1)
+            if set(actions.counts) == {self.horizon}:
+                ids = self.quantizer.ids(self._points(actions.batch(), before)).flatten(1)
                 return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), size, name)
-            points, chunks = self._chunk_points(x, lengths, before)
+            points, chunks = self._chunk_points(actions, before)
             ids = self.quantizer.ids(points).flatten(1)
             return Tokens(chunks.padded(ids), chunks.per_item * ids.shape[1], size, name, signal_lengths=chunks.signal)
 
@@ -188,18 +188,11 @@ class BeastTokenizer(ActionTokenizer):
             lengths: As for `encode`.
             start: As for `encode`.
         """
-        with torch.no_grad():
-            x, lengths = self.as_actions(x, lengths)
-            self.require_in_reach(x)
-            points, _ = self._chunk_points(x, lengths, self._before(start, len(x)))
-            return self.quantizer.is_clipped(points).sum(0)
+        return self._clipped(self.as_actions(x, lengths), start).sum(0)
 
     def clipped_share(self, x: Any, *, start: Any = None) -> float:
         """Return the share of control points beyond their bounds; see `ActionTokenizer.clipped_share`."""
-        x, lengths = self.as_actions(x)
-        steps = [x.shape[1]] * len(x) if lengths is None else lengths.tolist()
-        total = sum(map(self.num_tokens, steps))
-        return float(self.clipped_slots(x, lengths, start=start).sum()) / total
+        return float(self._clipped(self.as_actions(x), start).double().mean())
 
     def encode_latents(self, x: Any, lengths: Any = None, *, start: Any = None, clamp: bool = True) -> Latents:
         """Turn whole chunks into control points in [-1, 1], differentiably.
@@ -356,20 +349,26 @@ class BeastTokenizer(ActionTokenizer):
         points: Tensor = self.encoder(x if before is None else torch.cat([before, x], 1))
         return points
 
-    def _chunk_points(self, x: Tensor, lengths: Tensor | None, before: Tensor | None) -> tuple[Tensor, Chunks]:
+    def _chunk_points(self, actions: Ragged, before: Tensor | None) -> tuple[Tensor, Chunks]:
         """Return the normalised control points of every chunk of sequences, (C, F, D), and the chunks."""
-        chunks = split(x, lengths, self.horizon)
+        chunks = split(actions, self.horizon)
         extended = chunks.values
         if before is not None:
             earlier = extended[:, -before.shape[1] :].roll(1, 0)
             earlier[chunks.is_first] = before
             extended = torch.cat([earlier, extended], 1)
-        points = x.new_zeros((len(extended), self.config.num_free, self.num_dofs), dtype=torch.float64)
+        points = extended.new_zeros((len(extended), self.config.num_free, self.num_dofs), dtype=torch.float64)
         for valid in sorted(set(chunks.valid.tolist())):
             rows = chunks.valid == valid
             encoder = self.encoder if valid == self.horizon else self.encoder.for_tail(valid)
             points[rows] = encoder(extended[rows][:, : self.config.num_fixed + valid])
         return points, chunks
+
+    def _clipped(self, actions: Ragged, start: Any) -> Tensor:
+        """Return which control points of sequences lie outside their bounds, (C, F, D) bool."""
+        with torch.no_grad():
+            points, _ = self._chunk_points(actions, self._before(start, len(actions)))
+            return self.quantizer.is_clipped(points)
 
     def _before(self, start: Any, batch: int) -> Tensor | None:
         before = arguments.commands_before(start, batch, self.config, self.device)

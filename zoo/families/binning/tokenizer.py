@@ -20,6 +20,7 @@ from zoo.components.layers.normalization import RangeNormalizer
 from zoo.components.layers.reach import LIMIT, Reach
 from zoo.components.quantizers.uniform import UniformGrid
 from zoo.components.statistics import RunningRange
+from zoo.data.ragged import Ragged
 from zoo.errors import ConfigError
 from zoo.families.binning.quantizer import EdgeGrid
 from zoo.modalities.action import ActionTokenizer, refresh_after_load, require_usable
@@ -131,9 +132,8 @@ class BinningTokenizer(ActionTokenizer):
             NotFittedError: There are no quantiles yet.
         """
         with torch.no_grad():
-            x, lengths = self.as_actions(x, lengths)
-            self.require_in_reach(x)
-            chunks = split(x, lengths, self.horizon)
+            actions = self.as_actions(x, lengths)
+            chunks = split(actions, self.horizon)
             return Tokens(
                 chunks.padded(self._ids(chunks.values)),
                 chunks.per_item * self.horizon * self.num_dofs,
@@ -176,18 +176,14 @@ class BinningTokenizer(ActionTokenizer):
             lengths: As for `encode`.
         """
         with torch.no_grad():
-            x, lengths = self.as_actions(x, lengths)
-            self.require_in_reach(x)
-            clipped = self.quantizer.is_clipped(self._normalised(x))
-            if lengths is not None:
-                clipped &= (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[:, :, None]
-            return clipped.sum(1)
+            actions = self.as_actions(x, lengths)
+            clipped = self._clipped(actions).long()
+            item = torch.arange(len(actions), device=clipped.device).repeat_interleave(actions.lengths)
+            return clipped.new_zeros(len(actions), self.num_dofs).index_add_(0, item, clipped)
 
     def clipped_share(self, x: Any, *, start: Any = None) -> float:
         """Return the share of values beyond the fitted quantiles; see `ActionTokenizer.clipped_share`."""
-        x, lengths = self.as_actions(x)
-        steps = x.shape[1] * len(x) if lengths is None else int(lengths.sum())
-        return float(self.count_clipped(x, lengths).sum()) / (steps * self.num_dofs)
+        return float(self._clipped(self.as_actions(x)).double().mean())
 
     @property
     def is_fitted(self) -> bool:
@@ -227,6 +223,10 @@ class BinningTokenizer(ActionTokenizer):
             self.became_another()
         self._seen = seen
         return self
+
+    def _clipped(self, actions: Ragged) -> Tensor:
+        """Return which values lie outside the fitted range, (S, D) bool."""
+        return self.quantizer.is_clipped(self._normalised(actions.values))
 
     def _ids(self, values: Tensor) -> Tensor:
         """Return the ids of chunks (C, T, D), (C, T·D), in blocks whose intermediate results stay in the cache."""

@@ -356,9 +356,8 @@ class FastTokenizer(ActionTokenizer):
 
     def _quantised(self, x: Any, lengths: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the integers of all chunks (C, T, D), each item's number of chunks, and its steps."""
-        x, lengths = self.as_actions(x, lengths)
-        self.require_in_reach(x)
-        chunks = split(x, lengths, self.horizon)
+        actions = self.as_actions(x, lengths)
+        chunks = split(actions, self.horizon)
         return self._rounded(chunks.values), chunks.per_item, chunks.signal
 
     def _actions(self, integers: Tensor) -> Tensor:

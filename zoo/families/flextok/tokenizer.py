@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from zoo import config as configs
-from zoo.components.exact.one_by_one import same_kernels
+from zoo.components.exact.one_by_one import any_attention, same_kernels
 from zoo.components.flow import Adaptive, Guidance, Path, Solver, draw_noise, sample
 from zoo.components.quantizers import Quantizer, build
 from zoo.errors import ConfigError, InputError, TokenError, near_matches, shown
@@ -225,7 +225,8 @@ class FlexTokTokenizer(ImageTokenizer):
         """Record no gradients; in exact mode, heed neither an autocast nor switches that trade precision for speed."""
         with torch.no_grad():
             if not self.is_exact:
-                yield
+                with any_attention:
+                    yield
                 return
             with same_kernels, torch.autocast(self.device.type, enabled=False):
                 yield

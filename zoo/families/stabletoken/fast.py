@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo.components.audio.log_mel import LogMel
+from zoo.components.exact.one_by_one import any_attention
 from zoo.components.quantizers.base import full_precision
 from zoo.families.stabletoken.encoder import SpeechEncoder
 
@@ -82,5 +83,6 @@ def _vectors(features: LogMel, encoder: SpeechEncoder, waves: list[Tensor], coun
     lengths = torch.tensor([len(wave) for wave in waves], device=device)
     with full_precision(padded):  # a small part of the work, and the logarithm would lose most digits
         mel = features.together(padded, torch.tensor(counts, device=device) * features.token_samples)
-    hidden, mask = encoder(mel.to(encoder.conv1.weight.dtype), features.num_frames(lengths))
+    with any_attention:
+        hidden, mask = encoder(mel.to(encoder.conv1.weight.dtype), features.num_frames(lengths))
     return hidden, mask

@@ -63,8 +63,8 @@ class Judges:
                 self.missing[name] = f"{error} Make it with `{made_by}`." if made_by else str(error)
                 self._features = None if is_of_features else self._features
         if self._features is not None:
-            for name in set(OF_FEATURES) & set(suite.measures):
-                self.networks[name] = _facts(self._features)
+            facts = _facts(self._features)
+            self.networks |= {measure: facts for measure in OF_FEATURES if measure in suite.measures}
 
     def _ready(self, name: str, suite: ImageSuite) -> Judge:
         if name in _PIXELS:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from zoo.data.datamodule import Split
 from zoo.data.images.layouts import find_pictures, open_pictures
 from zoo.data.images.pictures import SUFFIXES, FilePictures, Pictures
 from zoo.data.media import read_image
@@ -16,7 +17,7 @@ from zoo.errors import InputError
 
 __all__ = ["Photo", "photos_in"]
 
-_SPLITS = ("test", "val", "train")
+_SPLITS: tuple[Split, ...] = ("test", "val", "train")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,7 +56,7 @@ def measure(suite: ImageSuite, models: Sequence[str] | None, path: Path, progres
         for content in contents:
             digest.update(hashlib.sha256(content).digest())
         originals = torch.stack([photo.read(content, size) for photo, content in zip(batch, contents, strict=True)])
-        run.batch(originals, start, lambda text, start=start: progress(text, start, len(photos)))
+        run.batch(originals, start, partial(_tell, progress, start, len(photos)))
     progress("resampling pictures", len(photos), len(photos))
 
     report = Report(
@@ -80,7 +81,8 @@ def measure(suite: ImageSuite, models: Sequence[str] | None, path: Path, progres
         pictures=run.gallery.pictures({name: tally.quality.rows for name, tally in run.tallies.items()}),
     )
     sources = [photo.source for photo in photos]
-    for system in (*makers, *run.peers):
+    measured: list[System | Peer] = [*makers, *run.peers]
+    for system in measured:
         spec = system.tokenizer.spec if isinstance(system, RoundTrip) else None
         tally = run.tallies[system.name]
         if reason := run.failed.get(system.name):
@@ -182,6 +184,10 @@ class _Run:
                 pictures = made.pictures[:count]
             quality.add(*judged.first(count)(pictures))
             self.gallery.add_prefix(system.name, length, start, pictures)
+
+
+def _tell(progress: Progress, done: int, total: int, text: str) -> None:
+    progress(text, done, total)
 
 
 def _size(suite: ImageSuite, makers: Sequence[System]) -> tuple[int, int]:

@@ -269,6 +269,7 @@ def systems(suite: ImageSuite, models: Sequence[str] | None) -> list[System]:
         InputError: A model is not for images, or there is no such function.
         ConfigError: The suite has an option of `decode` that no model declares, or a value that it cannot have.
     """
+    wanted: list[tuple[str, str, dict[str, Any]]]
     wanted = [(name, name, {}) for name in dict.fromkeys(suite.models if models is None else models)]
     if models is None:
         wanted += [(variant.name, variant.model, variant.decode) for variant in suite.variants]

@@ -1,0 +1,54 @@
+"""Items of different lengths without padding, so that one long item among short ones costs no more than it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+__all__ = ["Ragged"]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Items whose first axis differs in length, one after the other.
+
+    Args:
+        values: (S, …), S being the sum of the lengths; contiguous.
+        counts: The lengths.
+    """
+
+    values: Tensor
+    counts: list[int]
+
+    @classmethod
+    def of(cls, items: Tensor | list[Tensor]) -> Self:
+        """Take a batch (B, L, …) of equally long items, without a copy if it is contiguous, or a list of items."""
+        if isinstance(items, Tensor):
+            return cls(items.flatten(0, 1).contiguous(), [items.shape[1]] * len(items))
+        values = items[0].contiguous() if len(items) == 1 else torch.cat(items)
+        return cls(values, [len(item) for item in items])
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """The lengths, (B,) int64, where the values are."""
+        return torch.tensor(self.counts, dtype=torch.int64, device=self.values.device)
+
+    @cached_property
+    def is_even(self) -> bool:
+        """Whether all items are equally long."""
+        return min(self.counts) == max(self.counts)
+
+    def items(self) -> list[Tensor]:
+        """Return each item (L, …), as a view."""
+        return list(self.values.split(self.counts))
+
+    def batch(self) -> Tensor:
+        """Return equally long items as a view (B, L, …)."""
+        return self.values.view(len(self), -1, *self.values.shape[1:])
