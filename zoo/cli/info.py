@@ -117,7 +117,14 @@ def _facts(model: str, download: bool) -> dict[str, Any]:
     except UnknownNameError:
         entry = None  # an address, or nothing, which loading finds out
     if entry is not None and not entry["is_shipped"] and not download:
-        return {**{key: entry[key] for key in _KNOWN}, "spec": None, "config": None, "fingerprint": None}
+        known = {key: entry[key] for key in _KNOWN}
+        return {
+            **known,
+            "spec": None,
+            "config": None,
+            "fingerprint": None,
+            **_options(registry.family(entry["family"])),
+        }
     return _loaded_facts(load_model(model), entry)
 
 
@@ -139,14 +146,14 @@ def _loaded_facts(tokenizer: Tokenizer, entry: dict[str, Any] | None) -> dict[st
         "spec": tokenizer.spec.to_dict(),
         "config": config.to_dict(tokenizer.config),
         "fingerprint": fingerprint(tokenizer),
-        "encode_options": _flags(tokenizer.encode_options),
-        "decode_options": _flags(tokenizer.decode_options),
+        **_options(type(tokenizer)),
     }
 
 
-def _flags(options: type) -> list[str]:
+def _options(cls: type[Tokenizer]) -> dict[str, list[str]]:
     """Return the options of a family that a command line can have."""
-    return [f"{option.flag} {option.values}" for option in declared(options)]
+    kinds = {"encode_options": cls.encode_options, "decode_options": cls.decode_options}
+    return {name: [f"{each.flag} {each.values}" for each in declared(kind)] for name, kind in kinds.items()}
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, str]:
@@ -161,8 +168,8 @@ def _shown(facts: dict[str, Any]) -> dict[str, str]:
         "restriction": facts["restriction"],
         "trained on": facts["trained_on"],
         **_shown_spec(facts["spec"]),
-        "to encode": "; ".join(facts.get("encode_options", ())),
-        "to decode": "; ".join(facts.get("decode_options", ())),
+        "to encode": "; ".join(facts["encode_options"]),
+        "to decode": "; ".join(facts["decode_options"]),
         "settings": ", ".join(f"{key} {_plain(value)}" for key, value in (facts["config"] or {}).items()),
         "fingerprint": facts["fingerprint"],
     }
