@@ -9,6 +9,7 @@ import shutil
 import warnings
 from typing import ClassVar
 
+import flextok_released
 import numpy as np
 import pytest
 import soundfile
@@ -118,6 +119,13 @@ class Released(Kind):
         zoo.load(folder / "m")
 
 
+class ReleasedFlexTok(Released):
+    """FlexTok's released layout."""
+
+    def make(self, folder):
+        flextok_released.write(folder / "m")
+
+
 class Registry(Kind):
     def make(self, folder):
         shutil.copy(resources.path("checkpoints", "registry.yaml"), folder / "r.yaml")
@@ -206,6 +214,7 @@ KINDS = {
     "token file": TokenFile(),
     **{f"checkpoint of {name}": Checkpoint(name) for name in ("beast", "binning", "fast", "stabletoken")},
     "released stabletoken": Released(),
+    "released flextok": ReleasedFlexTok(),
     "registry": Registry(),
     **{f"suite {name}": SuiteFile(name) for name in ("action", "image", "noise", "resynthesis", "stab", "invariance")},
     "manifest": Manifest(),

@@ -7,7 +7,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import children
 import pytest
 from PIL import Image
 
@@ -33,7 +32,7 @@ def installed(tmp_path_factory):
 
 def run(installed, code, cwd):
     script = f"import sys; sys.path.insert(0, {str(installed)!r})\n{code}"
-    done = children.run(script, cwd=cwd)
+    done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

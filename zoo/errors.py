@@ -8,11 +8,13 @@ to do about it.
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
+    "CONTROLS",
     "CheckpointError",
     "ConfigError",
     "HubError",
@@ -23,6 +25,7 @@ __all__ = [
     "TokenError",
     "UnknownNameError",
     "ZooError",
+    "harmless",
     "near_matches",
     "shown",
 ]
@@ -30,9 +33,21 @@ __all__ = [
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 80
 
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""C0 and C1 controls, line and paragraph separators, marks and overrides of direction, halves of surrogate pairs."""
+
 
 class ZooError(Exception):
-    """Base of every error that the library raises on purpose."""
+    """Base of every error that the library raises on purpose.
+
+    Names and values in a message may be what strangers have written: it is shown with `harmless` lines.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(harmless, self._message().split("\n")))
+
+    def _message(self) -> str:
+        return super().__str__()
 
 
 class InputError(ZooError, ValueError):
@@ -54,7 +69,7 @@ class NotFittedError(ZooError, ValueError):
 class UnknownNameError(ZooError, KeyError):
     """A name that is in no registry. The message lists near matches."""
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         # KeyError shows the repr of its argument, which turns a sentence into a quoted string.
         return str(self.args[0]) if self.args else ""
 
@@ -73,6 +88,14 @@ class MissingExtraError(ZooError, ImportError):
 
 class LicenceWarning(UserWarning):
     """The licence of a model that is loaded restricts what it may be used for."""
+
+
+def harmless(text: str) -> str:
+    """Return text with what a terminal would obey as escapes: control characters, and marks that reorder letters.
+
+    Names, licences and descriptions of models are what strangers have written.
+    """
+    return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def near_matches(name: str, candidates: Iterable[str], limit: int = 3) -> str:

@@ -2,7 +2,7 @@
 """Encode and decode speed and peak memory of FlexTok against a plain evaluation of its formulas, in one run.
 
     python eval/benchmarks/images.py                             # 25 steps: ten minutes on one core
-    python eval/benchmarks/images.py --steps 2 --turns 1         # a minute or two: `make bench`
+    python eval/benchmarks/images.py --steps 2 --turns 0         # a minute or two: `make bench`
     python eval/benchmarks/images.py --device cuda --batch 32 --fast bfloat16
 
 * plain: `tests/helpers/flextok_plain.py`, which evaluates the released layout module by module, and each branch of
@@ -62,9 +62,8 @@ def load(name: str, device: torch.device) -> tuple[zoo.Tokenizer, flextok_plain.
     return tokenizer, flextok_plain.Plain(values, {key: tensor.to(device) for key, tensor in tensors.items()})
 
 
-def best(compared: Calls, turns: int, device: torch.device) -> dict[str, float]:
-    """Return each call's best time in seconds."""
-    times = dict.fromkeys(compared, float("inf"))
+def best(compared: Calls, times: dict[str, float], turns: int, device: torch.device) -> dict[str, float]:
+    """Return each call's best time in seconds, `times` of the first ones included."""
     for _ in range(turns):
         for name, call in compared.items():
             start = time.perf_counter()
@@ -74,26 +73,28 @@ def best(compared: Calls, turns: int, device: torch.device) -> dict[str, float]:
     return times
 
 
-def first(call: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
-    """Return what a call returns, and the MiB that it adds to the peak."""
+def first(call: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float, float]:
+    """Return what a call returns, its seconds, and the MiB that it adds to the peak."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        made = call()
-        wait(device)
-        return made, (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    ctypes.CDLL(None).malloc_trim(0)  # what is free already would hide what is taken
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+        before = torch.cuda.memory_allocated(device) / 2**20
+    else:
+        ctypes.CDLL(None).malloc_trim(0)  # what is free already would hide what is taken
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
+    start = time.perf_counter()
     made = call()
-    return made, _status("VmHWM") - before
+    wait(device)
+    seconds = time.perf_counter() - start
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _status("VmHWM")
+    return made, seconds, peak - before
 
 
 def products(call: Callable[[], Tensor], device: torch.device) -> float:
     """Return the share of a call's time that goes into matrix products, convolutions and attention."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
-    with profile(activities=activities) as record:
+    with profile(activities=activities, acc_events=True) as record:
         call()
         wait(device)
     on_device = device.type == "cuda"
@@ -116,15 +117,23 @@ def _status(key: str) -> float:
     return float(re.search(rf"{key}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-def row(title: str, compared: Calls, batch: int, turns: int, device: torch.device) -> str:
-    """Return a line of the table: equality, times, memory and the share of products.
+def row(title: str, compared: Calls, profiled: Calls, batch: int, turns: int, device: torch.device) -> str:
+    """Return lines of the table: equality, times, memory and the share of products.
+
+    Args:
+        title: What is done.
+        compared: What is measured, by name.
+        profiled: The same by the names of what is profiled, in the thread that calls it.
+        batch: Images.
+        turns: Calls of each, after the first.
+        device: Where.
 
     Raises:
         SystemExit: What ours returns in exact mode is not what the plain evaluation returns.
     """
-    made, memory = {}, {}
+    made, times, memory = {}, {}, {}
     for name, call in compared.items():
-        made[name], memory[name] = first(call, device)
+        made[name], times[name], memory[name] = first(call, device)
     wanted = made["plain"]
     if wanted.is_floating_point():
         off = {name: float((value - wanted).abs().max()) for name, value in made.items()}
@@ -134,12 +143,12 @@ def row(title: str, compared: Calls, batch: int, turns: int, device: torch.devic
         is_same, said = off["ours"] == 0, {name: f"{value:.2%} others" for name, value in off.items()}
     if not is_same:
         raise SystemExit(f"{title}: ours is not what the plain evaluation gives, {said['ours']}.")
-    took = best(compared, turns, device)
+    took = best(compared, times, turns, device)
     lines = []
     for name in compared:
         seconds, share = took[name], ""
-        if name != "plain":
-            share = f"{products(compared[name], device):9.0%} {said[name]:>13}"
+        if name in profiled:
+            share = f"{products(profiled[name], device):9.0%} {said[name]:>13}"
         lines.append(
             f"{title:24} {name:6} {seconds:9.3f} {seconds / took['plain']:8.2f} {batch / seconds:9.2f} "
             f"{memory[name]:8.0f} {share}"
@@ -180,16 +189,18 @@ def main() -> None:
         ids = plain.encode(images)
         compared: Calls = {"plain": lambda: plain.encode(images)}
         compared |= {name: lambda one=one: one.encode(images).ids for name, one in modes.items()}
-        print(row("encode", compared, arguments.batch, arguments.turns, device), flush=True)
+        # The same kernels; `encode` leaves them to threads of its own, which the profiler does not see.
+        kernels = {name: lambda one=one: one.quantizer.ids(one.vectors(images)) for name, one in modes.items()}
+        print(row("encode", compared, kernels, arguments.batch, arguments.turns, device), flush=True)
         for title, scale in (("decode", 1.0), ("decode, guided", 7.5)):
             options = {"steps": arguments.steps, "guidance": scale, "adaptive_guidance": True}
             compared = {"plain": lambda scale=scale: plain.decode(ids, keep, noise, arguments.steps, scale, scale != 1)}
-            compared |= {
+            ours = {
                 name: lambda one=one, options=options: one.decode(ids, keep, noise=noise, clamp=False, **options)
                 for name, one in modes.items()
             }
             title = f"{title}, {arguments.steps} steps"
-            print(row(title, compared, arguments.batch, arguments.turns, device), flush=True)
+            print(row(title, compared | ours, ours, arguments.batch, arguments.turns, device), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,17 @@
 
 import matplotlib as mpl
 import pytest
+import tiny_flextok
 import torch
 from PIL import Image
 from tiny_stabletoken import TINY_DECODER, make
 
+from zoo import pictures
 from zoo.cli import demo
+from zoo.components.autoencoder_kl import ConvConfig
+from zoo.components.quantizers import FSQConfig
 from zoo.data.media import read_audio
+from zoo.families.autoencoder_kl import AutoencoderKLConfig, AutoencoderKLTokenizer
 
 
 def test_models_are_shown_by_name(tmp_path, capsys):
@@ -43,6 +48,38 @@ def test_speech_is_heard_where_there_is_a_decoder(tmp_path, decoder):
         width, height = picture.size
     assert (width > 3 * height) == (decoder is not None)
     assert ("It makes no speech" in row.remark) == (decoder is None)
+
+
+def tiny_image_tokenizers():
+    flextok = tiny_flextok.make()
+    ordered = {"1 token, 2 bytes", "4 tokens, 8 bytes", "8 tokens, 16 bytes"}
+    conv = ConvConfig(block_channels=(8, 12), layers_per_block=1, norm_groups=4)
+    with_ids = AutoencoderKLTokenizer(AutoencoderKLConfig(16, conv, FSQConfig((5, 5, 5)))).eval()
+    continuous = AutoencoderKLTokenizer(AutoencoderKLConfig(16, conv)).eval()
+    return [(flextok, ordered), (with_ids, {"64 tokens, 56 bytes"}), (continuous, {"from its latents"})]
+
+
+def test_a_picture_is_shown_beside_what_its_first_tokens_say(tmp_path, monkeypatch):
+    drawn = {}
+    draw = pictures.draw_images
+    monkeypatch.setattr(pictures, "draw_images", lambda images, title: drawn.update(images) or draw(images, title))
+    for number, (tokenizer, names) in enumerate(tiny_image_tokenizers()):
+        tokenizer.name = f"{tokenizer.family}.{number}"
+        drawn.clear()
+        (row,) = demo.SHOWS["image"](tokenizer, tmp_path)
+        assert set(drawn) == {"original", *names}
+        assert row.files == [tmp_path / f"{tokenizer.name}.png"]
+        with Image.open(row.files[0]) as picture:
+            assert picture.width > 250 * len(drawn)
+        if tokenizer.spec.is_continuous:
+            continue
+        tokens = tokenizer.encode(drawn["original"])
+        assert (row.tokens, row.bits) == (tokens.ids.numel(), float(tokens.num_bits))
+        assert " ".join(map(str, tokens.tolist()[0][:8])) in row.remark
+        for name, image in drawn.items():
+            if name != "original":
+                expected = tokenizer.decode(tokens[:, : int(name.split()[0])])[0]
+                assert torch.equal(image, expected)
 
 
 def test_the_help_says_what_it_is_for(capsys):

@@ -152,13 +152,46 @@ def test_x8_cut_files_are_refused(kind, kept):
     refused(data[: int(len(data) * kept)], r"truncated")
 
 
-@pytest.mark.parametrize("kind", ["AVR", "MAT4", "MAT5", "MPC2K", "SDS", "SVX", "WVE"])
+RARE = {
+    **{kind.lower(): lambda kind=kind: written(kind) for kind in ("AVR", "MAT4", "MAT5", "MPC2K", "SDS", "SVX")},
+    "wve": lambda: written("WVE", "ALAW", 8000),
+    "asf": lambda: muxed("asf", "pcm_s16le"),
+    "asf-mp3": lambda: muxed("asf", "libmp3lame", rate=44100),
+    "flv": lambda: muxed("flv", "aac", rate=44100),
+    "sox": lambda: muxed("sox", "pcm_s32le"),
+    "xi-of-a-tracker": lambda: changed(written("XI"), 298, (2 * COUNT).to_bytes(4, "little")),
+}
+ENDLESS = {
+    "ircam": (lambda: written("IRCAM"), 2),
+    "ircam-float": (lambda: written("IRCAM", "FLOAT", wave=samples(channels=2)), 8),
+    "paf": (lambda: written("PAF"), 2),
+    "pvf": (lambda: written("PVF"), 2),
+    "pvf-wide": (lambda: written("PVF", "PCM_32"), 4),
+    "xi": (lambda: written("XI"), 2),
+}
+
+
+@pytest.mark.parametrize("kind", RARE)
 def test_x8_cut_files_of_rare_kinds_are_refused(kind):
-    subtype = "ALAW" if kind == "WVE" else "PCM_16"
-    data = written(kind, subtype, 8000 if kind == "WVE" else RATE)
-    assert read_audio(data)[0].shape == (1, COUNT)
-    with pytest.raises(InputError, match="truncated"):
-        read_audio(data[: len(data) * 6 // 10])
+    data = RARE[kind]()
+    one, _ = both(data)
+    assert COUNT <= one.shape[1] <= COUNT + 3200
+    for kept in (len(data) * 6 // 10, len(data) - 2):
+        refused(data[:kept], "truncated")
+    assert torch.equal(both(data * 2)[0], one.repeat(1, 2))
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_x8_files_that_state_no_length(kind):
+    """They are read to their end, or to where the next begins; half a sample at the end is seen to be no whole one."""
+    make, frame = ENDLESS[kind]
+    data = make()
+    one, _ = both(data)
+    assert one.shape[1] == COUNT
+    assert torch.equal(both(data[: -100 * frame])[0], one[:, :-100])
+    refused(data[:-1], f"its last sample has {frame - 1} of {frame} bytes")
+    if kind != "xi":  # of which a sample is the difference to the one before
+        assert torch.equal(both(data * 3)[0], one.repeat(1, 3))
 
 
 def test_b2_four_seconds_of_mp3_pieces():

@@ -158,11 +158,11 @@ HUGE = (2147483648, 10**9, 2**70, 10**30)
 def test_x5_sizes_are_bounded_before_anything_is_built(family, field):
     if field not in {f.name for f in registry.family(family).config_class.__dataclass_fields__.values()}:
         pytest.skip("not a setting of it")
-    start = time.perf_counter()
+    start = time.thread_time()  # not of the wall, which other programs share
     for value in HUGE:
         with pytest.raises(ConfigError, match=field):
             fresh(family, **{field: value})
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -20,7 +20,7 @@ from pathlib import Path
 def run(code, *arguments, cwd=None, env=None, strict=False):
     """Run code in a process of its own, as `python -c` does, and return a `subprocess.CompletedProcess` of texts.
 
-    After five minutes it is ended by SIGALRM.
+    After a quarter of an hour, which is for busy machines, it is ended by SIGALRM.
 
     Args:
         code: Python, which may be indented.
@@ -74,7 +74,7 @@ def _serve():
 
 def _become(request):
     """Make this process what was asked for."""
-    signal.alarm(300)
+    signal.alarm(900)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

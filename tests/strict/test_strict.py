@@ -4,8 +4,11 @@ import os
 
 import pytest
 
+from zoo import resources
+from zoo.components.features.files import read_safetensors
 from zoo.errors import CheckpointError, ConfigError, InputError
-from zoo.strict import parse_json, read_text
+from zoo.evaluation.suite import read_suite
+from zoo.strict import is_file, is_there, parse_json, read_text
 
 
 def test_text_is_read_as_it_is(tmp_path):
@@ -63,3 +66,23 @@ def test_json_that_is_read():
         "b": ["\u2028", None],
         "c": float("inf"),
     }
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_there_is_no_file_of_a_name_that_no_file_can_have(tmp_path, name):
+    assert not is_there(tmp_path / name)
+    assert not is_file(tmp_path / name)
+    with pytest.raises(CheckpointError, match="is not a file"):
+        read_safetensors(tmp_path / name)
+    for suite in ("action", "noise"):
+        text = resources.path("eval", f"{suite}.yaml").read_text()
+        (line,) = [line for line in text.splitlines() if line.startswith("  file: ")]
+        path = tmp_path / f"{suite}.yaml"
+        path.write_text(text.replace(line, "  file: " + (name if name.isalpha() else '"a\\0b"')))
+        data = read_suite(path).data
+        assert data.file == name
+        with pytest.raises(InputError, match="does not exist"):
+            data.locate(None)
+    assert is_there(tmp_path)
+    assert is_file(path)
+    assert not is_file(tmp_path)

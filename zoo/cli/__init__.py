@@ -26,8 +26,8 @@ try:
     from typing import NamedTuple, TextIO
 
     from zoo import __version__
-    from zoo.cli._output import harmless, note
-    from zoo.errors import LicenceWarning, ZooError, near_matches
+    from zoo.cli._output import note
+    from zoo.errors import LicenceWarning, ZooError, harmless, near_matches
 except KeyboardInterrupt:  # a Ctrl-C that came before `main` is there to tell of it
     sys.stderr.write("zoo: interrupted.\n")
     sys.exit(130)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from zoo.errors import CONTROLS, harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Ticker",
     "count",
-    "harmless",
     "note",
     "number",
     "print_facts",
@@ -28,8 +28,6 @@ __all__ = [
     "ticking",
 ]
 
-# C0 and C1 controls, line and paragraph separators, and the marks and overrides of direction.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _PATIENCE = 2.0  # seconds after which work that goes on shows its progress
 
 
@@ -38,18 +36,10 @@ def note(text: str) -> None:
     print(f"note: {harmless(text)}", file=sys.stderr)
 
 
-def harmless(text: str) -> str:
-    """Return text with what a terminal would obey as escapes: control characters, and marks that reorder letters.
-
-    Names, licences and descriptions of models are what strangers have written.
-    """
-    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
-
-
 def print_json(value: Any) -> None:
     """Print the one JSON document that a command promises. What is not a finite number becomes null."""
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    print(_CONTROLS.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text))
+    print(CONTROLS.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()) -> None:

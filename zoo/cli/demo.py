@@ -25,6 +25,7 @@ from zoo.errors import TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
 
+_MOST_IDS = 32  # that are printed of a picture
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 
 
@@ -196,8 +197,72 @@ def _speech(tokenizer: Tokenizer, tokens: Tokens) -> Tensor | None:
     return wave[: int(tokenizer.output_lengths(tokens)[0])].cpu()
 
 
+def show_images(tokenizer: Tokenizer, out: Path) -> list[Row]:
+    """Encode and decode a photograph; draw it beside what comes back, of ordered tokens also of the first few."""
+    from zoo.data.media import read_image
+    from zoo.pictures import draw_images
+
+    spec = tokenizer.spec
+    image = read_image(SAMPLES / "dandelion.jpg", size=None if spec.input_size is None else spec.input_size[-2:])
+    start = time.perf_counter()
+    if spec.is_continuous:
+        latents = tokenizer.encode_latents(image)
+        made = {"from its latents": tokenizer.decode_latents(latents)}
+        count, bits, remark = int(latents.lengths.sum()), 32.0 * latents.values.numel(), ""
+        told = f"{count} latents of {spec.latent_dim} numbers"
+    else:
+        tokens = tokenizer.encode(image)
+        count, bits = int(tokens.lengths.sum()), float(tokens.num_bits.sum())
+        lengths = _shown_lengths(tokenizer, count)
+        made = {
+            f"{length} token{'s' * (length > 1)}, {bits * length / count / 8:.0f} bytes": tokenizer.decode(
+                tokens if length == count else tokens[:, :length]
+            )
+            for length in lengths
+        }
+        told = f"{count} tokens"
+        remark = f"{tokenizer.name}: the ids are {_shown_ids(tokens)}." + (
+            f" Look at what the first {', '.join(map(str, lengths[:-1]))} of them say." if len(lengths) > 1 else ""
+        )
+    seconds = time.perf_counter() - start
+    path = out / f"{tokenizer.name}.png"
+    title = f"{tokenizer.name}: a picture of {image.shape[2]} × {image.shape[1]} pixels as {told}"
+    draw_images({"original": image, **{name: images[0].cpu() for name, images in made.items()}}, title).savefig(
+        path, dpi=110
+    )
+    best = [*made.values()][-1][0].cpu()
+    error = (best - image).double().square().mean().sqrt() / image.double().std()
+    return [
+        Row(
+            tokenizer.name,
+            f"{image.shape[2]} × {image.shape[1]} pixels",
+            count,
+            bits,
+            image.numel() * 32 / bits,
+            f"{float(error):.1%}",
+            seconds,
+            [path],
+            remark,
+        )
+    ]
+
+
+def _shown_lengths(tokenizer: Tokenizer, count: int) -> list[int]:
+    """Return how many tokens are decoded: all, and of ordered ones the first few, as many as training kept."""
+    if not tokenizer.spec.is_ordered:
+        return [count]
+    trained = tokenizer.spec.trained_lengths
+    return [few for few in (1, 4, 16) if few < count and (trained is None or few in trained)] + [count]
+
+
+def _shown_ids(tokens: Tokens) -> str:
+    ids = tokens.tolist()[0]
+    return " ".join(str(each) for each in ids[:_MOST_IDS]) + (" …" if len(ids) > _MOST_IDS else "")
+
+
 SHOWS: dict[str, Callable[[Tokenizer, Path], list[Row]]] = {
     "action": show_actions,
+    "image": show_images,
     "speech": show_speech,
 }
 """How the sample of a modality is shown."""
@@ -233,7 +298,7 @@ def _print(rows: list[Row], out: Path) -> None:
     console.print("Compression is against 32 bits a number; the error is RMS, in standard deviations of the input.")
     for row in rows:
         if row.remark:
-            console.print(row.remark)
+            console.print(row.remark, highlight=False)
     console.print(f"Look at {', '.join(str(path) for row in rows for path in row.files)}.", soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.cli._declared import declared
 from zoo.cli._models import MODEL_HELP, load_model
 from zoo.cli._output import number, print_facts, print_json, size
 from zoo.cli._parser import Parser
@@ -138,7 +139,14 @@ def _loaded_facts(tokenizer: Tokenizer, entry: dict[str, Any] | None) -> dict[st
         "spec": tokenizer.spec.to_dict(),
         "config": config.to_dict(tokenizer.config),
         "fingerprint": fingerprint(tokenizer),
+        "encode_options": _flags(tokenizer.encode_options),
+        "decode_options": _flags(tokenizer.decode_options),
     }
+
+
+def _flags(options: type) -> list[str]:
+    """Return the options of a family that a command line can have."""
+    return [f"{option.flag} {option.values}" for option in declared(options)]
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, str]:
@@ -153,6 +161,8 @@ def _shown(facts: dict[str, Any]) -> dict[str, str]:
         "restriction": facts["restriction"],
         "trained on": facts["trained_on"],
         **_shown_spec(facts["spec"]),
+        "to encode": "; ".join(facts.get("encode_options", ())),
+        "to decode": "; ".join(facts.get("decode_options", ())),
         "settings": ", ".join(f"{key} {_plain(value)}" for key, value in (facts["config"] or {}).items()),
         "fingerprint": facts["fingerprint"],
     }
@@ -166,22 +176,28 @@ def _shown_spec(spec: dict[str, Any] | None) -> dict[str, str]:
 
     signal = signals.of(spec["modality"])
     books = f" in each of {spec['num_codebooks']} codebooks" if spec["num_codebooks"] > 1 else ""
-    shape = spec["input_size"]
+    shape, count, bits = spec["input_size"], spec["num_tokens"], spec["bits_per_token"]
+    is_continuous = spec["codebook_size"] is None
+    amount = f"{number(count)} for every {signal.unit}" if count else f"vary with the {signal.unit}"
+    if count and not is_continuous:
+        amount += f", {number(count * bits)} bits together"
+    trained = f"; trained were {', '.join(map(str, lengths))}" if (lengths := spec["trained_lengths"]) else ""
     return {
-        "codebook": f"{spec['codebook_size']:,} codes{books}, {spec['bits_per_token']:.4g} bits a token",
-        "tokens": f"{number(spec['num_tokens'])} for every {signal.unit}"
-        if spec["num_tokens"]
-        else f"vary with the {signal.unit}",
+        "codebook": "" if is_continuous else f"{spec['codebook_size']:,} codes{books}, {bits:.4g} bits a token",
+        "tokens": "none: it is continuous" if is_continuous else amount,
+        "latents": f"{amount}, of {spec['latent_dim']} numbers each" if is_continuous else "",
         "input": f"{' × '.join(map(str, shape))} ({signal.size_axes})" if shape else "any size",
         "rate": f"{number(spec['sample_rate'])} {signal.steps} a second" if spec["sample_rate"] else "",
         "token rate": f"{number(spec['token_rate'])} a second, {size(spec['bit_rate'], 'bit')} a second"
-        if spec["token_rate"]
+        if spec["token_rate"] and not is_continuous
         else "",
-        "ordered": "yes: a prefix of an item's tokens is a coarser code of it" if spec["is_ordered"] else "",
+        "ordered": f"yes: a prefix of an item's tokens is a coarser code of it{trained}" if spec["is_ordered"] else "",
     }
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, dict):
+        return f"({', '.join(f'{key} {_plain(item)}' for key, item in value.items())})"
     return "none" if value is None else str(value)

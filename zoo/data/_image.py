@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "SUFFIXES",
     "Crop",
     "Size",
     "checked_8_bit",
@@ -28,6 +29,11 @@ __all__ = [
 
 Size = int | tuple[int, int]
 Crop = Literal["center"] | None
+
+_COMMON = ".png .apng .jpg .jpeg .jpe .jfif .webp .avif .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .pfm .jp2 .j2k"
+_SELDOM = ".tga .qoi .pcx .sgi .ico .icns .dds .psd"
+SUFFIXES = (*_COMMON.split(), *_SELDOM.split())
+"""What the names of pictures end in, of the formats that Pillow reads by itself and that are not drawings."""
 
 # The frames after the first are previews (phones' MPO) or layers (PSD), not a sequence.
 _STILL_WITH_MORE_FRAMES = ("MPO", "PSD")

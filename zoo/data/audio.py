@@ -33,7 +33,8 @@ def read_audio(
 ) -> tuple[Tensor, int]:
     """Read a sound file, or the sound of a video.
 
-    All the sound is read, whatever a header says of its length, and all parts of files that were joined.
+    All the sound is read, whatever a header says of its length, and all parts of files that were joined. What was cut
+    short is refused; of IRCAM, PAF, PVF and some XI files, which state no length, this is seen only within a sample.
 
     Args:
         source: A path, a whole file in memory, or a file open in binary mode. libsndfile reads it (WAV, FLAC, Ogg, MP3,

@@ -17,7 +17,7 @@ from zoo.errors import ConfigError, InputError
 from zoo.evaluation.items import cache
 from zoo.evaluation.kinds import KINDS, Progress, suite_kind
 from zoo.evaluation.report import Report
-from zoo.strict import read_text
+from zoo.strict import is_file, is_there, read_text
 
 __all__ = ["DataFile", "DataFolder", "Suite", "SuiteData", "environment", "read_suite", "run"]
 
@@ -43,7 +43,7 @@ class DataFile:
             InputError: It is not there; the message says how to make it.
         """
         path = override or cache() / self.file
-        if not (path.is_file() or (path.is_dir() and (override is not None or not self.sha256))):
+        if not (is_file(path) or (is_there(path) and path.is_dir() and (override is not None or not self.sha256))):
             remedy = f"make it with `{self.made_by}`, or point --data at it" if self.made_by else "point --data at it"
             raise InputError(f"{path} does not exist: {remedy}.")
         return path
@@ -93,7 +93,7 @@ class DataFolder:
         """
         path = override or cache() / self.file
         lacking = [] if override or not self.sha256 else [path / name for name in self.needed]
-        if absent := [each for each in (*lacking, path) if not each.exists()]:
+        if absent := [each for each in (*lacking, path) if not is_there(each)]:
             made = f"make the folder with `{self.made_by}`, or " if self.made_by and override is None else ""
             raise InputError(f"{absent[0]} does not exist: {made}point --data at {self.forms}.")
         return path
@@ -161,7 +161,7 @@ def _beside(data: Any, folder: Path) -> Any:
         value = getattr(data, each.name)
         if is_dataclass(value):
             changes[each.name] = _beside(value, folder)
-        elif each.name == "file" and value and (folder / value).exists():
+        elif each.name == "file" and value and is_there(folder / value):
             changes["file"] = str((folder / value).absolute())
     return replace(data, **changes)
 

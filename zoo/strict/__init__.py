@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo.errors import ConfigError, ZooError, shown
 
-__all__ = ["decode", "expanded", "parse_json", "read_json", "read_text"]
+__all__ = ["decode", "expanded", "is_file", "is_there", "parse_json", "read_json", "read_text"]
 
 _MAX_BYTES = 2**26
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -30,6 +30,22 @@ def expanded(path: str | os.PathLike[str], error: type[ZooError] = ConfigError) 
         return Path(path).expanduser()
     except RuntimeError as problem:
         raise error(f"{os.fspath(path)} names a home folder that cannot be found: write the path out.") from problem
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is a file or folder of that name.
+
+    There is none of a name that no file can have, for which `Path.exists` raises an error of the system.
+    """
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is a regular file of that name; see `is_there`."""
+    return is_there(path) and Path(path).is_file()
 
 
 def read_text(path: str | os.PathLike[str], error: type[ZooError] = ConfigError, most: int = _MAX_BYTES) -> str:

@@ -47,10 +47,11 @@ def spooling(target: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]) ->
 
     Raises:
         CheckpointError: Another process is making the same file.
+        ConfigError: The tokenizer is continuous.
     """
     folder = target.with_name(f".encoding-{target.name}")
+    spool = Spool(folder, tokenizer, settings)
     with held(folder):
-        spool = Spool(folder, tokenizer, settings)
         is_done = False
         try:
             yield spool
@@ -65,7 +66,7 @@ class Spool:
     """Batches of tokens in a folder, to which batches are added.
 
     Args:
-        folder: Where; it exists, and nobody else writes there.
+        folder: Where; once `go_on` is called it exists, and nobody else writes there.
         tokenizer: What makes the tokens.
         settings: What else the ids depend on, as plain values.
 

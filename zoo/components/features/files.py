@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import CheckpointError
-from zoo.strict import expanded
+from zoo.strict import expanded, is_file
 
 __all__ = ["fill", "read_safetensors"]
 
@@ -26,7 +26,7 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     path = expanded(path, CheckpointError)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"{path} is not a file: give the path of a *.safetensors file with the weights.")
     try:
         tensors: dict[str, Tensor] = load_file(path)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from zoo.components.features.base import FeatureNetwork, ImageInput
 from zoo.components.features.files import fill
 from zoo.errors import CheckpointError, InputError, MissingExtraError
-from zoo.strict import expanded
+from zoo.strict import expanded, is_file
 
 __all__ = ["STLPIPS", "packaged_weights"]
 
@@ -126,7 +126,7 @@ def packaged_weights() -> Path:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"{path} is not a file: give the path of vgg_shift_tolerant.pth.")
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)

@@ -12,7 +12,10 @@ from collections.abc import Callable
 
 from zoo.data._sound.part import Bytes, Part, TruncatedError
 
-__all__ = ["aiff", "avi", "boxes", "core_audio", "matroska", "nist", "sample_dump", "sun", "voice", "wave", "wave_64"]
+__all__ = [
+    *("aiff", "avi", "boxes", "core_audio", "matroska", "nist", "sample_dump", "sun", "voice", "wave", "wave_64"),
+    *("IsFile", "after", "missing"),
+]
 
 IsFile = Callable[[int], bool]
 
@@ -51,12 +54,12 @@ def wave(data: Bytes, start: int, is_file: IsFile) -> Part:
             if size == 0 and body < data.size and not _ends_in_chunks(data, body, number):
                 # 0 is what is left where a writer stopped before it wrote the size, or wrote to a pipe.
                 if wide == 0 and kind in (b"RF64", b"BW64"):
-                    raise TruncatedError(_missing(data.size - body, 0))
+                    raise TruncatedError(missing(data.size - body, 0))
                 return Part(start, _next_wave(data, body), "ffmpeg")
             if body + size > data.size:
                 if size >= _UNKNOWN:
                     return Part(start, _next_wave(data, body))
-                raise TruncatedError(_missing(data.size - body, size))
+                raise TruncatedError(missing(data.size - body, size))
             if sizes > 1:
                 raise TruncatedError(f"it has another chunk of {size} bytes of sound, which no decoder here reads")
             first = size
@@ -72,7 +75,7 @@ def wave(data: Bytes, start: int, is_file: IsFile) -> Part:
             break
     if not sizes:
         return Part(start, data.size)
-    return Part(start, _after(data, position, is_file, byte_rate * _JUNK_SECONDS, first))
+    return Part(start, after(data, position, is_file, byte_rate * _JUNK_SECONDS, first))
 
 
 def avi(data: Bytes, start: int, is_file: IsFile) -> Part:
@@ -83,7 +86,7 @@ def avi(data: Bytes, start: int, is_file: IsFile) -> Part:
         if size == 0 or size >= _UNKNOWN:
             return Part(start, data.size)
         if position + 8 + size > data.size:
-            raise TruncatedError(_missing(data.size - position - 8, size))
+            raise TruncatedError(missing(data.size - position - 8, size))
         position += 8 + size + size % 2
     return Part(start, min(position, data.size))
 
@@ -102,7 +105,7 @@ def aiff(data: Bytes, start: int, is_file: IsFile) -> Part:
             if body + size > data.size:
                 if size >= _UNKNOWN:
                     return Part(start, data.size)
-                raise TruncatedError(_missing(data.size - body, size))
+                raise TruncatedError(missing(data.size - body, size))
             first = max(0, size - 8)
         elif body + size > data.size:
             break
@@ -111,7 +114,7 @@ def aiff(data: Bytes, start: int, is_file: IsFile) -> Part:
             break
     if first is None:
         return Part(start, data.size)
-    return Part(start, _after(data, position, is_file, byte_rate * _JUNK_SECONDS, first))
+    return Part(start, after(data, position, is_file, byte_rate * _JUNK_SECONDS, first))
 
 
 def wave_64(data: Bytes, start: int, is_file: IsFile) -> Part:
@@ -128,7 +131,7 @@ def wave_64(data: Bytes, start: int, is_file: IsFile) -> Part:
                 break
             if size >= _UNKNOWN:
                 return Part(start, data.size)
-            raise TruncatedError(_missing(data.size - position, size))
+            raise TruncatedError(missing(data.size - position, size))
         sound = size - _GUID - 8 if name == b"data" else sound
         position += size
         end = position  # libsndfile takes padding behind it for sound
@@ -139,8 +142,8 @@ def wave_64(data: Bytes, start: int, is_file: IsFile) -> Part:
             break
     if not sound:
         return Part(start, data.size)
-    after = _after(data, position, is_file, byte_rate * _JUNK_SECONDS, sound)
-    return Part(start, after if is_file(after) else end)
+    following = after(data, position, is_file, byte_rate * _JUNK_SECONDS, sound)
+    return Part(start, following if is_file(following) else end)
 
 
 def core_audio(data: Bytes, start: int, is_file: IsFile) -> Part:
@@ -154,13 +157,13 @@ def core_audio(data: Bytes, start: int, is_file: IsFile) -> Part:
             return Part(start, data.size)
         if position + 12 + size > data.size:
             if name == b"data" or not sound:
-                raise TruncatedError(_missing(data.size - position - 12, size))
+                raise TruncatedError(missing(data.size - position - 12, size))
             break
         sound = size if name == b"data" else sound
         position += 12 + size
     if not sound:
         return Part(start, data.size)
-    return Part(start, _after(data, position, is_file, 0x1000, sound))
+    return Part(start, after(data, position, is_file, 0x1000, sound))
 
 
 def sun(data: Bytes, start: int, is_file: IsFile) -> Part:
@@ -169,8 +172,8 @@ def sun(data: Bytes, start: int, is_file: IsFile) -> Part:
     if size == 0xFFFFFFFF:
         return Part(start, data.size)
     if begin + size > data.size:
-        raise TruncatedError(_missing(data.size - begin, size))
-    return Part(start, _after(data, begin + size, is_file, 0x1000, size))
+        raise TruncatedError(missing(data.size - begin, size))
+    return Part(start, after(data, begin + size, is_file, 0x1000, size))
 
 
 def voice(data: Bytes, start: int, is_file: IsFile) -> Part:
@@ -181,7 +184,7 @@ def voice(data: Bytes, start: int, is_file: IsFile) -> Part:
         # Types 1 and 9 begin a sound, 2 goes on with it.
         sounds += kind in (b"\1", b"\2", b"\t")
         if len(data.at(position, 4)) < 4 or position + 4 + size > data.size:
-            raise TruncatedError(_missing(data.size - position - 4, size))
+            raise TruncatedError(missing(data.size - position - 4, size))
         position += 4 + size
     return Part(start, min(position + 1, data.size), "ffmpeg" if sounds > 1 else "any")
 
@@ -197,9 +200,9 @@ def nist(data: Bytes, start: int, is_file: IsFile) -> Part:
         return Part(start, data.size)
     size = found["sample_count"] * found["sample_n_bytes"] * found.get("channel_count", 1)
     if start + head + size > data.size:
-        raise TruncatedError(_missing(data.size - start - head, size))
+        raise TruncatedError(missing(data.size - start - head, size))
     rate = found.get("sample_rate", 0) * found["sample_n_bytes"] * found.get("channel_count", 1)
-    return Part(start, _after(data, start + head + size, is_file, rate * _JUNK_SECONDS, size))
+    return Part(start, after(data, start + head + size, is_file, rate * _JUNK_SECONDS, size))
 
 
 def boxes(data: Bytes, start: int, is_file: IsFile) -> Part:
@@ -220,7 +223,7 @@ def boxes(data: Bytes, start: int, is_file: IsFile) -> Part:
         has_description = has_description or name == b"moov"
         if position + size > data.size:
             if name in (b"moov", b"moof", b"mdat"):
-                raise TruncatedError(_missing(data.size - position, size))
+                raise TruncatedError(missing(data.size - position, size))
             break
         position += size
     return Part(start, data.size)
@@ -246,11 +249,11 @@ def matroska(data: Bytes, start: int, is_file: IsFile) -> Part:
             return Part(start, position)
         if size is None or name == segment:
             if size is not None and body + size > data.size:
-                raise TruncatedError(_missing(data.size - body, size))
+                raise TruncatedError(missing(data.size - body, size))
             position = body
             continue
         if body + size > data.size:
-            raise TruncatedError(_missing(data.size - body, size))
+            raise TruncatedError(missing(data.size - body, size))
         position = body + size
     return Part(start, min(position, data.size))
 
@@ -262,7 +265,8 @@ def sample_dump(data: Bytes, start: int, is_file: IsFile) -> Part:
         width, samples = -(-head[6] // 7), head[10] | head[11] << 7 | head[12] << 14
         size = 21 + 127 * -(-samples * max(2, width) // 120)
         if start + size > data.size:
-            raise TruncatedError(_missing(data.size - start, size))
+            raise TruncatedError(missing(data.size - start, size))
+        return Part(start, after(data, start + size, is_file, 0x1000, size))
     return Part(start, data.size)
 
 
@@ -280,7 +284,7 @@ def _element(data: Bytes, position: int) -> tuple[int, int | None, int] | None:
     return int.from_bytes(head[:width], "big"), None if size == mask else size, position + width + count
 
 
-def _after(data: Bytes, position: int, is_file: IsFile, junk: float, stated: int) -> int:
+def after(data: Bytes, position: int, is_file: IsFile, junk: float, stated: int) -> int:
     """Return the end of this file, without junk behind it; refuse sound that no chunk states."""
     if is_file(position):
         return position
@@ -326,5 +330,5 @@ def _extended(value: bytes) -> float:
     return int.from_bytes(value[2:], "big") * 2.0**exponent if -63 <= exponent < 0 else 0.0
 
 
-def _missing(present: int, stated: int) -> str:
+def missing(present: int, stated: int) -> str:
     return f"its header states {stated} bytes of sound, and {max(0, present)} bytes are there"

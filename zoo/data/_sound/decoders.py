@@ -21,8 +21,6 @@ _CUT_NOTES = re.compile(
     re.IGNORECASE,
 )
 _EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # where seeking gives the samples that reading on would
-_FRAMES_NOTE = re.compile(r"^\s*Frames\s*:\s*(\d+)$", re.MULTILINE)
-_MATLAB_NOTE = re.compile(r"Size : (\d+)$", re.MULTILINE)
 
 
 class Block(NamedTuple):
@@ -91,7 +89,7 @@ def _of_part(file: BinaryIO, part: Part, offset: float) -> Iterator[Block]:
             return
         with sound:
             if part.samples is None or part.otherwise is None or sound.frames >= part.samples:
-                yield from _libsndfile(sound, part.end - part.start, offset)
+                yield from _libsndfile(sound, offset)
                 return
             part = part.otherwise
     yield from _ffmpeg(file, part)
@@ -111,7 +109,7 @@ def _sequential(soundfile: Any) -> Any:
     return Sequential
 
 
-def _libsndfile(sound: Any, size: int, offset: float) -> Iterator[Block]:
+def _libsndfile(sound: Any, offset: float) -> Iterator[Block]:
     rate, count = int(sound.samplerate), 0
     if offset and (sound.format == "FLAC" or sound.subtype.startswith(_EXACT)):
         count = sound.seek(min(round(offset * rate), sound.frames))
@@ -122,16 +120,11 @@ def _libsndfile(sound: Any, size: int, offset: float) -> Iterator[Block]:
         yield Block(rate, count, torch.from_numpy(values.T).contiguous())
         count += len(values)
     log = sound.extra_info
-    stated = sound.frames
-    if sound.format in ("AVR", "MPC2K") and (note := _FRAMES_NOTE.search(log)):
-        stated = int(note[1])
-    if sound.format == "MAT5" and any(int(note) > size for note in _MATLAB_NOTE.findall(log)):
-        raise TruncatedError("its header states more bytes than are there")
     if (note := _CUT_NOTES.search(log)) and (note["stated"] is None or int(note["stated"]) > int(note["there"])):
         raise TruncatedError(f"libsndfile notes: {note[0].strip('* ')}")
     # The number of samples of MPEG sound is an estimate, and its frames have been looked at.
-    if count < stated and not sound.subtype.startswith("MPEG"):
-        raise TruncatedError(f"its header states {stated} samples, and {count} of them are there")
+    if count < sound.frames and not sound.subtype.startswith("MPEG"):
+        raise TruncatedError(f"its header states {sound.frames} samples, and {count} of them are there")
 
 
 def claimed_seconds(container: Any, stream: Any) -> float | None:

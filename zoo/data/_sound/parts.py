@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from zoo.data._sound import chunks, frames
+from zoo.data._sound import chunks, frames, rare
 from zoo.data._sound.part import Bytes, Part
 
 __all__ = ["find_parts"]
 
 _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _EBML = bytes.fromhex("1a45dfa3")
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_IRCAM = {bytes(form) for kind in range(1, 5) for form in ((0x64, 0xA3, kind, 0), (0, kind, 0xA3, 0x64))}
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 Walker = Callable[[Bytes, int, Callable[[int], bool]], Part]
@@ -48,8 +50,14 @@ def _walker(data: Bytes, start: int) -> Walker | None:
     form = head[8:12]
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return {b"WAVE": chunks.wave, b"AVI ": chunks.avi}.get(form)
-    if head[:4] == b"FORM" and form in (b"AIFF", b"AIFC"):
-        return chunks.aiff
+    if head[:4] == b"FORM":
+        return {b"AIFF": chunks.aiff, b"AIFC": chunks.aiff, b"8SVX": rare.svx, b"16SV": rare.svx}.get(form)
+    if head[20:30] == b"samplerate":
+        return rare.mat4
+    if head[:2] == b"\1\4" and all(0x20 <= byte < 0x7F or byte == 0 for byte in head[2:19]):
+        return rare.mpc2000
+    if head[:4] in _IRCAM:
+        return rare.ircam
     if head[:2] == b"\xf0\x7e" and head[3:4] == b"\1":
         return chunks.sample_dump
     for magic, walk in _MAGIC.items():
@@ -67,4 +75,15 @@ _MAGIC: dict[bytes, Walker] = {
     _EBML: chunks.matroska,
     b"OggS": frames.ogg,
     b"fLaC": frames.flac,
+    b" paf": rare.paf,
+    b"fap ": rare.paf,
+    b"PVF1\n": rare.pvf,
+    b"Extended Instrument: ": rare.instrument,
+    b"2BIT": rare.avr,
+    b"ALawSoundFile**": rare.psion,
+    b"MATLAB 5.0 MAT-file": rare.mat5,
+    b".SoX": rare.sox,
+    b"XoS.": rare.sox,
+    _ASF: rare.asf,
+    b"FLV\1": rare.flash,
 }

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zoo.data import _image
 from zoo.data.json_lines import read_json_lines
 from zoo.errors import InputError, near_matches, shown
 
 __all__ = ["COLUMNS", "SUFFIXES", "FilePictures", "Picture", "Pictures", "class_names", "facts"]
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
-)
+SUFFIXES = frozenset(_image.SUFFIXES) - {".gif", ".apng"}  # which in sets of pictures are animations, as a rule
 
 # What this library calls it, and the names that are tried where `columns` does not say another.
 COLUMNS: dict[str, tuple[str, ...]] = {

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data._image import from_8_bit, from_pil, read_image, write_png
+from zoo.data._image import SUFFIXES, from_8_bit, from_pil, read_image, write_png
 from zoo.data.signals.base import FLOATS, Item, Options, Reading, Signal
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
 
 __all__ = ["ImageSignal", "PixelSignal", "is_pil"]
-
-_SUFFIXES = ".png .jpg .jpeg .jpe .jfif .webp .bmp .tif .tiff .ppm .pgm .avif"
 
 
 class PixelSignal(Signal):
@@ -106,7 +104,8 @@ class ImageSignal(PixelSignal):
     array_layout = "(H, W, 3)"
     size_advice = "resize it first, e.g. zoo.data.media.read_image(path, size={})"
     size_axes = "height × width"
-    suffixes = tuple(_SUFFIXES.split())
+    unit = "image"
+    suffixes = SUFFIXES
     suffix = ".png"
     pipeline_tag = "image-to-image"
     example = "picture.png"

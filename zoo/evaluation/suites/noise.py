@@ -32,6 +32,7 @@ from zoo.evaluation.utterances import choose, find, key, read_wave, require_no_g
 from zoo.metrics.rows import Columns, Row, Statistic
 from zoo.metrics.tokens.edits import unit_edits
 from zoo.process.random import derive_seed
+from zoo.strict import is_file
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["SPEECH", "NoiseLevels", "SpeechFiles", "SpeechSuite", "measure"]
@@ -247,7 +248,7 @@ def _noises(suite: SpeechSuite, folder: Path) -> tuple[Mapping[str, Perturbation
         if manifest is None:
             found[name] = perturbation(name, level)
             continue
-        at = next((place for place in (folder, cache() / data.file) if (place / manifest).is_file()), None)
+        at = next((place for place in (folder, cache() / data.file) if is_file(place / manifest)), None)
         if at is None:
             made = f"make them with `{data.made_by}`, or " if data.made_by else ""
             missing[name] = f"there are no recordings of noise: {made}put {manifest} beside the speech"

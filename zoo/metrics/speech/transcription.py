@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from zoo.errors import CheckpointError, InputError, MissingExtraError
+from zoo.strict import is_file
 
 __all__ = ["Transcriber"]
 
@@ -41,7 +42,7 @@ class Transcriber:
     def __init__(self, folder: str | os.PathLike[str], language: str = "en", max_tokens: int = 128) -> None:
         self.folder = Path(folder)
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
-            if not (self.folder / name).is_file():
+            if not is_file(self.folder / name):
                 raise CheckpointError(
                     f"{self.folder / name} does not exist; a folder of a Whisper model is expected, as "
                     "`zoo data whisper` writes."

@@ -10,6 +10,7 @@ import torch
 
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation.items import Bootstrap, cache
+from zoo.strict import is_there
 
 __all__ = ["Chunking", "InvarianceData", "InvarianceSuite", "Mode", "Source"]
 
@@ -67,7 +68,7 @@ class InvarianceData:
             raise ConfigError(f"the suite names no data for {modality}: point --data at a file or folder of it.")
         else:
             path = path / source.file
-        if not path.exists():
+        if not is_there(path):
             made = f"make it with `{source.made_by}`, or " if source.made_by else ""
             raise InputError(f"{path} does not exist: {made}point --data at what is there.")
         return source, path
