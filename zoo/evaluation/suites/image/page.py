@@ -19,7 +19,7 @@ body{max-width:1280px}
 .pictures{border-spacing:0}.pictures td,.pictures th{border:0;padding:4px;text-align:center;white-space:normal}
 .pictures th{font-weight:600;vertical-align:bottom;max-width:180px;overflow-wrap:anywhere}
 .pictures td:first-child,.pictures th:first-child{text-align:center}
-.pictures img{display:block;background:#eee}
+.pictures img{display:block;margin:0 auto;background:#eee}
 .pictures small{display:block;color:#555;font-size:11px;width:0;min-width:100%;overflow-wrap:anywhere}
 .small{image-rendering:pixelated}summary{cursor:pointer;color:#555;font-size:13px}
 """
