@@ -77,7 +77,7 @@ class FSQ(Quantizer):
         self._sure = 0.5 - (max(halves) + 1) * 2.0**-20
         formula = [[2 * shift for shift in shifts], [2 * half for half in halves]]
         # Repeated for a block of vectors, because broadcasting along a short last axis is slow.
-        tables = torch.tensor(formula, dtype=torch.float32)[:, None].repeat(1, _BLOCK, 1)
+        tables = torch.tensor(formula, dtype=torch.float32)[:, None].expand(-1, _BLOCK, -1).clone()
         # 32 bits, where they hold every id, are faster.
         integer = torch.int32 if self.codebook_size <= 2**31 else torch.int64
         powers = [math.prod(levels[:i]) for i in range(len(levels))]
