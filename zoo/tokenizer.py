@@ -59,8 +59,9 @@ class Tokenizer(Stored, ABC):
         no gradients.
 
         Args:
-            x: A batch tensor as `design.md` lists them by modality, one item without the batch dimension, or a path,
-                bytes, PIL image, NumPy array, `(wave, rate)`, or a list of these.
+            x: A batch: speech (B, samples) in -1…1, images (B, 3, H, W) and videos (B, 3, T, H, W) in 0…1, actions
+                (B, T, D) in their units; one item without the batch dimension; or a path, bytes, PIL image, NumPy
+                array, `(wave, rate)`, or a list of these.
             lengths: (B,) valid length of each item of a padded batch, in samples, frames or commands.
 
         Raises:

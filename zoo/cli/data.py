@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str]) -> None:
     """Run the script of `recipes/data/` that is named, in a process of its own."""
-    names = sorted(path.stem for path in resources.path("recipes", "data").glob("*.py"))
+    names = sorted(path.stem for path in resources.path("recipes", "data").glob("[a-z]*.py"))
     if not arguments or arguments[0].startswith("-"):
         parser = Parser(
             "data",

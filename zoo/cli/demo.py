@@ -203,7 +203,8 @@ def show_images(tokenizer: Tokenizer, out: Path) -> list[Row]:
     from zoo.pictures import draw_images
 
     spec = tokenizer.spec
-    image = read_image(SAMPLES / "dandelion.jpg", size=None if spec.input_size is None else spec.input_size[-2:])
+    size = None if spec.input_size is None else (spec.input_size[0], spec.input_size[1])
+    image = read_image(SAMPLES / "dandelion.jpg", size=size)
     start = time.perf_counter()
     if spec.is_continuous:
         latents = tokenizer.encode_latents(image)

@@ -160,8 +160,7 @@ def read_episodes(
 
 
 def _stamp(name: str, episode: np.ndarray) -> str:
-    values = np.ascontiguousarray(episode)
-    return f"{name}: {values.shape} of {hashlib.sha256(values).hexdigest()}"
+    return f"{name}: {episode.shape} of {hashlib.sha256(episode.tobytes()).hexdigest()}"
 
 
 def _is_npy(path: str | os.PathLike[str]) -> bool:
