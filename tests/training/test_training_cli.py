@@ -138,13 +138,16 @@ def test_the_command_saves_and_stops_when_it_is_told_to(recipe, tmp_path):
     command = [sys.executable, "-m", "zoo.cli", "fit", "--config", file]
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
-        while not last.exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        _, shown = process.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 300
+            while not last.exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            _, shown = process.communicate(timeout=300)
+        finally:
+            process.kill()  # else it would be waited for, a million steps
     assert process.returncode == 143
     assert b"Traceback" not in shown
     assert runs.read(tmp_path / "run")["global_step"] > 5
