@@ -82,7 +82,7 @@ def released(name: str, tensor: Tensor, grid: tuple[int, int]) -> Tensor:
         grid: Rows and columns of patches.
     """
     if name in (ENCODER_POSITIONS, DECODER_POSITIONS):
-        return tensor.T.reshape(1, -1, *grid)
+        return tensor.T.reshape(1, -1, *grid).contiguous()
     return tensor.T[None, None].contiguous() if name == REGISTER_POSITIONS else tensor
 
 
