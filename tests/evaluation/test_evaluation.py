@@ -173,7 +173,7 @@ def test_every_shipped_model_has_a_card_with_metadata_and_figures():
         assert front["license"] == registry.info(name)["licence"].lower()
         assert front["library_name"] == "tokenizer-zoo"
         assert "tokenizer" in front["tags"]
-        figures = {"action": "| MSE |", "speech": "| UED %, mean of the six |"}
+        figures = {"action": "| MSE |", "speech": "| UED %, mean of the six |", "image": "| PSNR, dB |"}
         assert figures[registry.info(name)["modality"]] in text
         assert "## Limits" in text
 
