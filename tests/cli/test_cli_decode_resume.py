@@ -145,6 +145,36 @@ def test_two_processes_do_not_decode_one_file_into_one_folder(stored, capsys):
     ok(*COMMAND)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+@pytest.mark.parametrize("most", [60, 600])
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_a_disk_that_is_full_loses_nothing_that_was_there(command, most, stored, capsys):
+    """As far as files can grow; what is written of them then is cut anywhere."""
+    import resource
+
+    before = contents(".")
+    arguments = COMMAND
+    if command == "encode":
+        ok(*COMMAND)
+        before = contents(".")
+        arguments = ("encode", "../models/image", "out", "-o", "y.zoo", "--batch-size", "2")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        assert main([*arguments]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "File too large" in capsys.readouterr().err
+    there = contents(".")
+    assert {name: there[name] for name in before} == before
+    made = [name for name in there if name not in before and ".decoding-" not in name and ".encoding-" not in name]
+    ok(*arguments)
+    assert {name: there[name] for name in made} == {name: contents(".")[name] for name in made}
+    if command == "encode":
+        ok("encode", "../models/image", "out", "-o", "z.zoo")
+        assert Path("y.zoo").read_bytes() == Path("z.zoo").read_bytes()
+
+
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv.pop(1))

@@ -116,7 +116,10 @@ def writing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
         if os.path.lexists(target) and not overwrite:
             raise CheckpointError(f"{target} exists already: choose another path, or pass overwrite=True.")
         # In the same folder, since only there the last step is atomic.
-        staged, handle = _new_file(target)
+        try:
+            staged, handle = _new_file(target)
+        except ValueError as error:  # a name that no file can have
+            raise CheckpointError(f"{str(target)!r} cannot be written: {error}.") from error
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file

@@ -153,7 +153,8 @@ class Placed:
     def close(self) -> None:
         """Close the journal."""
         if self._journal is not None:
-            self._journal.close()
+            with suppress(OSError):  # of a full disk, which was told when a line did not get there
+                self._journal.close()
 
     def _add(self, line: Mapping[str, Any]) -> None:
         self._journal.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")

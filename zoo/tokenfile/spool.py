@@ -203,7 +203,8 @@ class Spool:
     def close(self) -> None:
         """Close the files."""
         while self._open:
-            self._open.popitem()[1].close()
+            with suppress(OSError):  # of a full disk, which was told when a batch did not get there
+                self._open.popitem()[1].close()
 
     def _map(self, name: str, dtype: np.dtype, *rest: int) -> np.ndarray:
         """Return what is in a file as an array that is read when it is looked at."""
