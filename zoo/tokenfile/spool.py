@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.checkpoint.atomic import held
+from zoo.checkpoint.atomic import beside, held
 from zoo.errors import TokenError
 from zoo.tokenfile.content import Contents, Origin, require_consistent
 from zoo.tokenizer import Tokenizer
@@ -49,7 +49,7 @@ def spooling(target: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]) ->
         CheckpointError: Another process is making the same file.
         ConfigError: The tokenizer is continuous.
     """
-    folder = target.with_name(f".encoding-{target.name}")
+    folder = beside(target, ".encoding-")
     spool = Spool(folder, tokenizer, settings)
     with held(folder):
         is_done = False
@@ -203,7 +203,8 @@ class Spool:
     def close(self) -> None:
         """Close the files."""
         while self._open:
-            self._open.popitem()[1].close()
+            with suppress(OSError):  # of a full disk, which was told when a batch did not get there
+                self._open.popitem()[1].close()
 
     def _map(self, name: str, dtype: np.dtype, *rest: int) -> np.ndarray:
         """Return what is in a file as an array that is read when it is looked at."""

@@ -22,7 +22,7 @@ from zoo.data.images.pictures import COLUMNS, FilePictures, Pictures, class_name
 from zoo.data.images.shards import TarPictures
 from zoo.data.images.tables import ArrowPictures, ParquetPictures
 from zoo.errors import ConfigError, InputError, near_matches, shown
-from zoo.strict import parse_json, read_text
+from zoo.strict import is_there, parse_json, read_text
 
 __all__ = ["find_pictures", "open_pictures"]
 
@@ -54,7 +54,7 @@ def find_pictures(
             if name not in known:
                 what = "columns" if given is columns else "splits"
                 raise ConfigError(f"data.{what} has the key {shown(name)}; {near_matches(str(name), known)}")
-    if not folder.exists():
+    if not is_there(folder):
         raise ConfigError(f"data.folder {str(folder)!r} does not exist.")
     if splits is not None:
         return open_pictures(folder, splits[split], columns, split) if split in splits else None
@@ -74,7 +74,7 @@ def open_pictures(folder: Path, pattern: str, columns: Mapping[str, str], split:
         InputError: What is there is damaged.
     """
     path = folder / Path(pattern).expanduser()
-    paths = [path] if path.exists() else _matching(folder, Path(pattern).expanduser())
+    paths = [path] if is_there(path) else _matching(folder, Path(pattern).expanduser())
     if not paths:
         raise ConfigError(f"{str(path)!r} does not exist, and no file fits it as a pattern.")
     kinds = {path.suffix.lower() for path in paths}

@@ -19,7 +19,7 @@ from zoo.data.images.transforms import Transforms
 from zoo.data.media import read_image
 from zoo.errors import ConfigError, InputError, near_matches, shown
 from zoo.process.random import derive_seed
-from zoo.strict import expanded
+from zoo.strict import expanded, is_there
 
 __all__ = ["ImageBatch", "ImageData", "ImageItem", "ImageItems"]
 
@@ -190,7 +190,7 @@ class ImageData(DataModule):
             ConfigError: There is no such folder, or a source is named that the data does not have.
             InputError: A manifest, shard or table is damaged.
         """
-        if self.is_default and not self.folder.exists():
+        if self.is_default and not is_there(self.folder):
             raise ConfigError(
                 f"{self.folder} does not exist: make the pictures with `zoo data images`, or point "
                 "data.folder at pictures of your own."
