@@ -8,7 +8,7 @@ downloads 130 MB once, makes a virtual environment of its own in the cache and r
 >= 3.11, x86-64 Linux with `apt-get` and `dpkg` (no root) and pip; it imports nothing of this library.
 
     train.jsonl, val.jsonl, test.jsonl   one JSON object a line, which is a shot
-        video_filepath         below the manifest's folder: MP4, H.264 4:4:4, a key frame every 12 frames
+        video_filepath         below the manifest's folder: QuickTime, not compressed (RGB), to be read fast
         duration, num_frames, frame_rate, width, height
         source                 bunny (the film Big Buck Bunny, animated), street, tree, city (fixed cameras)
         shot, begins           its number in the film, and the second of the film where it begins
