@@ -704,12 +704,12 @@ def test_videos_of_different_lengths_repeat_their_last_frame():
     long, short = torch.rand(3, 4, 2, 2), torch.rand(3, 1, 2, 2)
     batch, lengths = batch_of([long, short], "video")
     assert lengths.tolist() == [4, 1]
-    same((batch, None), torch.stack([long, short.expand(-1, 4, -1, -1)]))
+    assert torch.equal(batch, torch.stack([long, short.expand(-1, 4, -1, -1)]))
     padded = torch.cat([short, torch.full((3, 3, 2, 2), torch.nan)], 1)
     again, counts = batch_of(torch.stack([long, padded]), "video", [4, 1])
     assert torch.equal(again, batch)
     assert counts.tolist() == [4, 1]
-    with pytest.raises(InputError, match="one height and width: item 0 is .* item 1 is"):
+    with pytest.raises(InputError, match=r"one height and width: item 0 is .* item 1 is"):
         batch_of([long, torch.rand(3, 4, 2, 3)], "video")
     with pytest.raises(InputError, match=r"lengths\[1\] is 5, it must be from 1 to 4"):
         batch_of(torch.stack([long, long]), "video", [4, 5])
