@@ -152,12 +152,12 @@ def test_a_manifest_of_shots(tmp_path, kind):
     rows = [
         {"path": "films/a.mp4", "start": 0.4, "end": 0.8, "label": 3, "source": "x", "split": "train"},
         {"path": "films/a.mp4", "start": 1.0, "duration": 0.9, "caption": "grey", "source": "y", "split": "train"},
-        {"path": "films/a.mp4", "start": 2.0, "end": 2.4, "split": "validation"},
+        {"path": "films/a.mp4", "start": 2.0, "end": 2.4, "split": "validation", "frame_rate": 10},
     ]
     if kind == "jsonl":
         text = "".join(json.dumps(row) + "\n" for row in rows)
     else:
-        keys = ("path", "start", "end", "duration", "label", "caption", "source", "split")
+        keys = ("path", "start", "end", "duration", "frame_rate", "label", "caption", "source", "split")
         lines = [",".join(str(row.get(key, "")) for key in keys) for row in rows]
         text = "\r\n".join([",".join(keys), *lines, ""])
     write(tmp_path / f"manifest.{kind}", text.encode())
