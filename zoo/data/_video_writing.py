@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from torch import Tensor
 from zoo.data._image import checked_8_bit
 from zoo.errors import InputError, MissingExtraError
 
-__all__ = ["write_gif", "write_mp4"]
+__all__ = ["encoded_gif", "write_gif", "write_mp4"]
 
 _FASTEST_GIF = 50  # frames a second
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")
@@ -66,6 +67,11 @@ def write_gif(path: str | os.PathLike[str], video: Tensor | Iterable[Tensor], fr
     Raises:
         InputError: The clip has another shape, values outside 0…1, or more frames a second.
     """
+    Path(path).write_bytes(encoded_gif(video, frame_rate))
+
+
+def encoded_gif(video: Tensor | Iterable[Tensor], frame_rate: float) -> bytes:
+    """Return the file that `write_gif` writes; errors as there."""
     from PIL import Image
 
     if not 0 < frame_rate <= _FASTEST_GIF:
@@ -82,10 +88,11 @@ def write_gif(path: str | os.PathLike[str], video: Tensor | Iterable[Tensor], fr
         ends.append(end)
         previous = frame
     durations = [10 * (end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
-    with Path(path).open("wb") as file:
-        images[0].save(
-            file, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False
-        )
+    file = io.BytesIO()
+    images[0].save(
+        file, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False
+    )
+    return file.getvalue()
 
 
 def _frames(video: Tensor | Iterable[Tensor], *, even: bool) -> Iterator[np.ndarray]:
