@@ -180,3 +180,4 @@ def test_one_without_a_number_of_frames_takes_each_video_as_a_window():
     tokens = tokenizer.encode([video(3), video(5)])
     assert tokens.lengths.tolist() == [12, 20]
     assert tokens.signal_lengths.tolist() == [3, 5]
+    assert tokenizer.encode_stream([video(3), video(2)]).signal_lengths.tolist() == [5]

@@ -217,7 +217,8 @@ def _batches(
     With `streams`, what may be too long to be held is alone, and not read yet.
     """
     batch: list[_Read] = []
-    longest, shape = 0, ()
+    longest = 0
+    shape: tuple[int, ...] = ()
     for place, item, read in items:
         try:
             if streams and item.blocks is not None:

@@ -266,7 +266,8 @@ def show_videos(tokenizer: Tokenizer, out: Path) -> list[Row]:
     from zoo.data.media import read_video, write_gif
 
     spec = tokenizer.spec
-    clip, rate = read_video(SAMPLES / "bunny.mp4", size=None if spec.input_size is None else spec.input_size[-2:])
+    size = None if spec.input_size is None else (spec.input_size[-2], spec.input_size[-1])
+    clip, rate = read_video(SAMPLES / "bunny.mp4", size=size)
     start = time.perf_counter()
     if spec.is_continuous:
         latents = tokenizer.encode_latents(clip)
@@ -282,9 +283,9 @@ def show_videos(tokenizer: Tokenizer, out: Path) -> list[Row]:
     write_gif(path, torch.cat([clip, made.clamp(0, 1)], dim=3), rate)
     error = (made - clip).double().square().mean().sqrt() / clip.double().std()
     _, frames, height, width = clip.shape
-    size = f"{frames} frames of {width} × {height} pixels"
+    shown = f"{frames} frames of {width} × {height} pixels"
     compression = clip.numel() * 32 / bits
-    return [Row(tokenizer.name, size, count, bits, compression, f"{float(error):.1%}", seconds, [path], remark)]
+    return [Row(tokenizer.name, shown, count, bits, compression, f"{float(error):.1%}", seconds, [path], remark)]
 
 
 SHOWS: dict[str, Callable[[Tokenizer, Path], list[Row]]] = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -147,25 +148,38 @@ class VideoTokenizer(PixelTokenizer):
         Raises:
             InputError: As for `encode`, perhaps only once what is wrong is reached; or nothing comes.
         """
+        for windows in self._streamed(x, frame_rate, 1):
+            yield self.encode(windows, **options)
+
+    def encode_stream(
+        self, x: Source | Tensor | Iterable[Tensor], *, frame_rate: float | None = None, **options: Any
+    ) -> Tokens:
+        """Return the tokens that `encode` gives of one video, in memory that is that of a few windows.
+
+        Arguments and errors are those of `encode_chunks`.
+        """
+        parts = [self.encode(windows, **options) for windows in self._streamed(x, frame_rate, _TOGETHER)]
+        counts, frames = (
+            torch.cat([getattr(part, name) for part in parts]).sum(0, keepdim=True)
+            for name in ("lengths", "signal_lengths")
+        )
+        ids = torch.cat([part.ids.flatten(0, 1)[None] for part in parts], 1)
+        return replace(parts[0], ids=ids, lengths=counts, signal_lengths=frames, grid=self._grid(counts))
+
+    def _streamed(
+        self, x: Source | Tensor | Iterable[Tensor], frame_rate: float | None, together: int
+    ) -> Iterator[list[Tensor]]:
+        """Yield the windows of a stream, so many at a time."""
         blocks: Iterable[Any]
         if is_source(x):
             from zoo.data._video import frames_of
 
             blocks = (frame[:, None] for frame, _ in frames_of(x, frame_rate=frame_rate))
         else:
-            blocks = [x] if isinstance(x, (Tensor, np.ndarray)) else x
-        for window in _windows(map(self._block, blocks), self.window or 1):
-            yield self.encode(window, **options)
-
-    def encode_stream(self, x: Source | Tensor | Iterable[Tensor], **options: Any) -> Tokens:
-        """Return the tokens that `encode` gives of one video, in memory that is that of a few windows.
-
-        Arguments and errors are those of `encode_chunks`.
-        """
-        parts = list(self.encode_chunks(x, **options))
-        counts, frames = (sum(getattr(part, name) for part in parts) for name in ("lengths", "signal_lengths"))
-        ids = torch.cat([part.ids for part in parts], 1)
-        return replace(parts[0], ids=ids, lengths=counts, signal_lengths=frames, grid=self._grid(counts))
+            blocks = [x] if isinstance(x, (Tensor, np.ndarray)) else cast("Iterable[Any]", x)
+        windows = _windows(map(self._block, blocks), self.window or sys.maxsize)
+        while batch := list(itertools.islice(windows, together)):
+            yield batch
 
     def decode_chunks(self, tokens: Tokens, **options: Any) -> Iterator[Tensor]:
         """Turn the tokens of one video into pixels (3, t, H, W), window by window.
@@ -203,11 +217,12 @@ class VideoTokenizer(PixelTokenizer):
         padded = made[0].new_full((len(items), max(counts), *made[0].shape[1:]), PAD_ID)
         for row, whole in zip(padded, joined, strict=True):
             row[: len(whole)] = whole
-        return padded, *(torch.tensor(each, device=padded.device) for each in (counts, frames))
+        counted, lasting = (torch.tensor(each, device=padded.device) for each in (counts, frames))
+        return padded, counted, lasting
 
     def cut(self, video: Tensor) -> list[Tensor]:
         """Return the windows (3, t, H, W) of a video (3, F, H, W), the last one filled up by its last frame."""
-        windows = list(video.split(self.window or video.shape[1], 1))
+        windows = list(torch.split(video, self.window or video.shape[1], 1))
         if missing := -windows[-1].shape[1] % self.frame_multiple:
             windows[-1] = torch.cat([windows[-1], windows[-1][:, -1:].expand(-1, missing, -1, -1)], 1)
         return windows
@@ -281,7 +296,7 @@ class VideoTokenizer(PixelTokenizer):
 
     def _grid(self, counts: Tensor) -> tuple[int, ...] | None:
         """Return the arrangement of tokens, which several windows do not have."""
-        return self.grid if self.window is None or bool((counts == self.spec.num_tokens).all()) else None
+        return self.grid if self.window is None or bool((counts == (self.spec.num_tokens or 0)).all()) else None
 
     def _block(self, block: Any) -> Tensor:
         """Return a checked part of a stream, (3, t, H, W)."""

@@ -56,7 +56,7 @@ class Clip:
         try:
             whole = content if isinstance(content, bytes) else content.read_bytes()
         except OSError as error:
-            raise InputError(f"{content} cannot be read: {error.strerror}.") from error
+            raise InputError(f"{self.name} cannot be read: {error.strerror}.") from error
         return hashlib.sha256(whole).digest() + self.first.to_bytes(8)
 
     def read(self, num_frames: int, frame_rate: float | None, size: tuple[int, int]) -> Tensor:

@@ -46,7 +46,7 @@ def _encode(pixels: Tensor, quality: int) -> bytes:
 def _decode(file: bytes) -> Tensor:
     import av
 
-    with av.open(io.BytesIO(file), format="h264") as container:
+    with av.open(io.BytesIO(file), "r", format="h264") as container:
         frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     if not frames:
         raise InputError("the bitstream has no pictures.")
