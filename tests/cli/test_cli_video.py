@@ -58,7 +58,8 @@ def test_a_long_video_is_never_held(clips, monkeypatch):
 
     def frames_of(file, **options):
         for frame in original(file, **options):
-            read.append(file)
+            if file.name == "long.mp4":
+                read.append(file)
             yield frame
 
     ahead = []
@@ -71,7 +72,7 @@ def test_a_long_video_is_never_held(clips, monkeypatch):
     monkeypatch.setattr(video_signal, "frames_of", frames_of)
     monkeypatch.setattr(toy.ToyVideo, "encode", counting)
     monkeypatch.setattr(video_signal, "_LONG", 8 * 8 * 3 * 20)
-    ok("encode", *arguments, "-o", "parts.zoo", "--workers", "0")
+    ok("encode", *arguments, "-o", "parts.zoo", "--workers", "2")
     whole, parts = tokenfile.load("whole.zoo"), tokenfile.load("parts.zoo")
     assert parts.tokens.equal(whole.tokens)
     assert (parts.names, parts.rates) == (whole.names, whole.rates)

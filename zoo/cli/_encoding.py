@@ -196,7 +196,10 @@ def _ahead(
     with ThreadPoolExecutor(workers, "zoo-read") as pool:
         try:
             for place in range(start, len(items)):
-                waiting.append((place, items[place], pool.submit(items[place].read).result))
+                item = items[place]
+                # What may be too long to be held is not read ahead either.
+                is_long = item.blocks is not None
+                waiting.append((place, item, item.read if is_long else pool.submit(item.read).result))
                 if len(waiting) > 2 * workers:
                     yield waiting.popleft()
             while waiting:

@@ -6,7 +6,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,9 +18,20 @@ from zoo.errors import InputError, TokenError
 from zoo.modalities.image import PixelTokenizer
 from zoo.tokens import PAD_ID, Latents, Tokens
 
-__all__ = ["VideoTokenizer"]
+__all__ = ["Place", "VideoTokenizer"]
 
 _TOGETHER = 8  # windows that fast mode, and whoever decodes, has in one kernel
+
+
+class Place(NamedTuple):
+    """Which window of which item of a batch it is, both from 0."""
+
+    item: int
+    window: int
+
+
+Finish = Callable[[Tensor, list[Place]], Tensor]
+"""What is made of windows (B, 3, t, H, W), (B, N, …), given which they are."""
 
 
 class VideoTokenizer(PixelTokenizer):
@@ -69,8 +80,8 @@ class VideoTokenizer(PixelTokenizer):
             InputError: NaN, another size, out of range, transparent, or an unreadable file.
         """
         size = self.spec.require_codebook()
-        ids, counts, frames = self._encode_windows(
-            x, lengths, on_white, lambda pixels: self.quantizer.ids(self.vectors(pixels))
+        ids, counts, frames = self.encode_windows(
+            x, lengths, on_white, lambda pixels, _: self.quantizer.ids(self.vectors(pixels))
         )
         return Tokens(ids, counts, size, self.name, self._grid(counts), signal_lengths=frames)
 
@@ -78,7 +89,9 @@ class VideoTokenizer(PixelTokenizer):
         """Turn videos into the vectors that are quantized; arguments and errors as of `encode`."""
         if self.spec.latent_dim is None:
             return super().encode_latents(x, lengths)
-        values, counts, frames = self._encode_windows(x, lengths, on_white, lambda pixels: self.vectors(pixels).float())
+        values, counts, frames = self.encode_windows(
+            x, lengths, on_white, lambda pixels, _: self.vectors(pixels).float()
+        )
         return Latents(values, counts, self.name, self._grid(counts), signal_lengths=frames)
 
     def decode(self, tokens: Any, lengths: Any = None, *, clamp: bool = True) -> Tensor:
@@ -203,20 +216,28 @@ class VideoTokenizer(PixelTokenizer):
 
     # Windows
 
-    def _encode_windows(
-        self, x: Any, lengths: Any, on_white: bool, finish: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what `finish` makes of the windows of each item, (B, T, …), its tokens, and its frames."""
+    def encode_windows(self, x: Any, lengths: Any, on_white: bool, finish: Finish) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what is made of the windows of each item, for families whose `encode` has more options.
+
+        Args:
+            x: As for `encode`.
+            lengths: As for `encode`.
+            on_white: As for `encode`.
+            finish: Makes ids or vectors of windows.
+
+        Returns:
+            What `finish` makes, (B, T, …) and `PAD_ID` past an item's end; its tokens, (B,); its frames, (B,).
+        """
         items = self.as_items(x, lengths, on_white=on_white)
-        frames = [item.shape[1] for item in items]
         cut = [self.cut(item) for item in items]
-        made = self._each([window for windows in cut for window in windows], finish)
-        rows = iter(made)
+        places = [Place(item, number) for item, windows in enumerate(cut) for number in range(len(windows))]
+        rows = iter(self._each([window for windows in cut for window in windows], places, finish))
         joined = [torch.cat(list(itertools.islice(rows, len(windows)))) for windows in cut]
         counts = [len(row) for row in joined]
-        padded = made[0].new_full((len(items), max(counts), *made[0].shape[1:]), PAD_ID)
+        padded = joined[0].new_full((len(items), max(counts), *joined[0].shape[1:]), PAD_ID)
         for row, whole in zip(padded, joined, strict=True):
             row[: len(whole)] = whole
+        frames = [item.shape[1] for item in items]
         counted, lasting = (torch.tensor(each, device=padded.device) for each in (counts, frames))
         return padded, counted, lasting
 
@@ -227,19 +248,21 @@ class VideoTokenizer(PixelTokenizer):
             windows[-1] = torch.cat([windows[-1], windows[-1][:, -1:].expand(-1, missing, -1, -1)], 1)
         return windows
 
-    def _each(self, windows: list[Tensor], finish: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    def _each(self, windows: list[Tensor], places: list[Place], finish: Finish) -> list[Tensor]:
         """Return what `finish` makes of each window, (N, …), a function of it alone in exact mode."""
         with torch.no_grad():
             if self.is_exact:
                 # One memory layout for all, since convolutions may round differently in another.
-                alone = [window[None].contiguous() for window in windows]
-                return [made[0] for made in canonical(self.device, len(alone), lambda run: run(finish, alone))]
-            made: list[Tensor] = [windows[0]] * len(windows)
-            for places in _alike([window.shape for window in windows]):
-                batch = torch.stack([windows[place] for place in places]).to(self.input_dtype)
+                alone = [(window[None].contiguous(), [place]) for window, place in zip(windows, places, strict=True)]
+                made = canonical(self.device, len(alone), lambda run: run(lambda one: finish(*one), alone))
+                return [row[0] for row in made]
+            made = list(windows)
+            for alike in _alike([window.shape for window in windows]):
+                batch = torch.stack([windows[number] for number in alike]).to(self.input_dtype)
                 with any_attention:
-                    for place, row in zip(places, finish(batch), strict=True):
-                        made[place] = row
+                    rows = finish(batch, [places[number] for number in alike])
+                for number, row in zip(alike, rows, strict=True):
+                    made[number] = row
             return made
 
     def _windows_of(self, tokens: Tokens | Latents) -> Iterator[tuple[int, Tensor]]:
