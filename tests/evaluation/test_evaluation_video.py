@@ -17,8 +17,8 @@ from zoo.evaluation import read_report, read_suite, run, write_report
 from zoo.evaluation.kinds import suite_kind
 from zoo.evaluation.suites.image.codecs import encode_within
 from zoo.evaluation.suites.image.config import Group, Network
-from zoo.evaluation.suites.video.clips import clips_in
-from zoo.evaluation.suites.video.codecs import CODECS
+from zoo.evaluation.suites.image.video.clips import clips_in
+from zoo.evaluation.suites.image.video.codecs import CODECS
 from zoo.metrics.feature_distance import feature_vectors
 from zoo.metrics.image import ssim
 from zoo.metrics.video import flicker

@@ -22,13 +22,13 @@ from zoo.evaluation.suites.image.columns import more_columns
 from zoo.evaluation.suites.image.judges import OF_FEATURES
 from zoo.evaluation.suites.image.runner import Run, size_of, tell
 from zoo.evaluation.suites.image.systems import Peer, RoundTrip, System, systems
-from zoo.evaluation.suites.video.clips import clips_in
-from zoo.evaluation.suites.video.codecs import CODECS
-from zoo.evaluation.suites.video.columns import COLUMNS
-from zoo.evaluation.suites.video.config import VideoSuite
-from zoo.evaluation.suites.video.judges import ClipJudges
-from zoo.evaluation.suites.video.page import ClipGallery, write_page
-from zoo.evaluation.suites.video.systems import frame_systems
+from zoo.evaluation.suites.image.video.clips import clips_in
+from zoo.evaluation.suites.image.video.codecs import CODECS
+from zoo.evaluation.suites.image.video.columns import COLUMNS
+from zoo.evaluation.suites.image.video.config import VideoSuite
+from zoo.evaluation.suites.image.video.judges import ClipJudges
+from zoo.evaluation.suites.image.video.page import ClipGallery, write_page
+from zoo.evaluation.suites.image.video.systems import frame_systems
 
 __all__ = ["VIDEO", "measure"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zoo.evaluation.items import load_for
 from zoo.evaluation.suites.image.systems import Made, OfTokenizer, RoundTrip, check_options
-from zoo.evaluation.suites.video.config import VideoSuite
+from zoo.evaluation.suites.image.video.config import VideoSuite
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["FrameByFrame", "frame_systems"]

@@ -12,7 +12,7 @@ from zoo.evaluation.page import document, figures_table, legend, require_kind, w
 from zoo.evaluation.report import Report
 from zoo.evaluation.suites.image.gallery import Gallery
 from zoo.evaluation.suites.image.page import STYLE, measure_bars, side_by_side, sources_of
-from zoo.evaluation.suites.video.columns import MEASURES
+from zoo.evaluation.suites.image.video.columns import MEASURES
 
 __all__ = ["ClipGallery", "page", "write_page"]
 
