@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -127,12 +127,12 @@ class Placed:
             self._add(self._first)
 
     @contextmanager
-    def file(self, number: int, clipped: int) -> Iterator[Path]:
+    def file(self, number: int, clipped: Callable[[], int]) -> Iterator[Path]:
         """Yield the path where to write a file, which gets its name if the context ends well.
 
         Args:
             number: Of its target.
-            clipped: How many of its values were clipped.
+            clipped: Says how many of its values were clipped, and is asked when the file is whole.
 
         Raises:
             CheckpointError: Somebody else has put a file there meanwhile, which must not be replaced.
@@ -143,9 +143,10 @@ class Placed:
             yield staged
             _make(target.parent, self._made)
             _require_free(target, self._overwrite)  # it may have come meanwhile
-            self._add({"number": number, "digest": _digest(staged), "clipped": clipped})
+            count = clipped()
+            self._add({"number": number, "digest": _digest(staged), "clipped": count})
             staged.replace(target)
-            self.clipped[number] = clipped
+            self.clipped[number] = count
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
