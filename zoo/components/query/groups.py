@@ -170,9 +170,8 @@ class GroupTransformer(nn.Module):
         """
         self._require_fits(tokens, valid or {})
         groups = self.config.groups
-        parts = [
-            tokens[group.name] + self.types[group.name] if group.has_type else tokens[group.name] for group in groups
-        ]
+        parts = [tokens[group.name] for group in groups]
+        parts = [part + self.types[g.name] if g.has_type else part for g, part in zip(groups, parts, strict=True)]
         sizes = [part.shape[1] for part in parts]
         x = torch.cat(parts, 1)
         mask = group_mask(groups, sizes, x.device)

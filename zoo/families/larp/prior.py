@@ -124,8 +124,8 @@ def all_codes(quantizer: Quantizer) -> Tensor:
         )
     if quantizer.codebook_size > _MOST_CODES:
         raise ConfigError(
-            f"a prior over {quantizer.codebook_size} codes is out of reach, at most {_MOST_CODES}: set prior to null, or "
-            "take a smaller codebook."
+            f"a prior over {quantizer.codebook_size} codes is out of reach, at most {_MOST_CODES}: set prior to null, "
+            "or take a smaller codebook."
         )
     device = next(iter([*quantizer.parameters(), *quantizer.buffers()]), torch.empty(0)).device
     with torch.no_grad():

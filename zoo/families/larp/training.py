@@ -72,7 +72,7 @@ class LARPTraining(AdversarialModule):
     """Trains encoder, quantizer and decoder, and beside them a prior and a discriminator.
 
     Losses: `l1` and `l2`, the mean absolute and squared error of pixels in 0…1; `perceptual`, the mean distance of
-    frames in a frozen network's features; `prior`, the mean negative log-probability of an id, in nats, over both rounds
+    frames in a frozen network's features; `prior`, the mean negative log-probability of an id in nats, over both rounds
     of scheduled sampling; the quantizer's, as published 0.1 times what its config says; `adversarial`, `discriminator`
     and `lecam`, if there is a discriminator. `lecam` is published with a weight of 0.001, which the authors' code
     multiplies in twice, hence 1e-6 here. Their `hinge` is half of what it is here.
@@ -83,8 +83,8 @@ class LARPTraining(AdversarialModule):
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not those of `default_weights`.
         prior: Values of `PriorConfig`; None for no prior.
-        prior_lr_multiplier: How many times the learning rate the prior has. The paper says 50, but the authors' schedule
-            overwrites it in its first step, so that their released model was trained with 1.
+        prior_lr_multiplier: How many times the learning rate the prior has. The paper says 50, but the authors'
+            schedule overwrites it in its first step, so that their released model was trained with 1.
         perceptual: The frozen network, as `zoo.components.features.build` takes it; none if None.
         perceptual_frames: Frames of each clip that it compares, drawn anew each step; all if None.
         annealing: Values of `AnnealingConfig`; None for the config's temperature throughout.
