@@ -49,6 +49,7 @@ class LARPTokenizer(VideoTokenizer):
     encode_options: ClassVar[type] = EncodeOptions
     decode_options: ClassVar[type] = DecodeOptions
     decoder_file: ClassVar[bool] = True
+    official: ClassVar[str] = "zoo.families.larp.official.folder"
 
     config: LARPConfig
     encoder: LARPEncoder
