@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from zoo.data._image import from_pil
-from zoo.data._video import read_video, write_mp4
+from zoo.data._video import SUFFIXES, read_video, write_mp4
 from zoo.data.signals.base import Item, Options, Reading
 from zoo.data.signals.image import PixelSignal, is_pil
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
 
 __all__ = ["VideoSignal"]
-
-_SUFFIXES = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ogv .wmv .flv .gif"
 
 
 class VideoSignal(PixelSignal):
@@ -36,7 +34,7 @@ class VideoSignal(PixelSignal):
     time_axis = 1
     steps = "frames"
     size_axes = "frames × height × width"
-    suffixes = tuple(_SUFFIXES.split())
+    suffixes = SUFFIXES
     suffix = ".mp4"
     pipeline_tag = "video-to-video"
     example = "clip.mp4"
