@@ -68,9 +68,8 @@ class Plain:
         """Return (m, D) of a clip (3, T, H, W): the convolution as a sum over each patch."""
         weight, (k, p) = self.tensors["x_embedder.proj.weight"], self.patch
         flat = weight.flatten(1)  # by channel, (time,) row, column
-        corners = itertools.product(
-            *(range(0, size, step) for size, step in zip(clip.shape[1:], (k, p, p), strict=True))
-        )
+        steps = zip(clip.shape[1:], (k, p, p), strict=True)
+        corners = itertools.product(*(range(0, size, step) for size, step in steps))
         made = [flat @ clip[:, t : t + k, y : y + p, x : x + p].flatten() for t, y, x in corners]
         return torch.stack(made) + self.tensors["x_embedder.proj.bias"]
 
@@ -122,3 +121,21 @@ class Plain:
             cell = row.view(k, p, p, 3).permute(3, 0, 1, 2)
             clip[:, t * k : (t + 1) * k, y * p : (y + 1) * p, x * p : (x + 1) * p] = cell
         return clip
+
+    def predicted(self, codes, heads):
+        """Return what the prior expects after each of some codes (T, d), of length 1."""
+        x = self.linear("prior_model.input_proj", codes) + self.tensors["prior_model.pos_emb"][0, : len(codes)]
+        later = torch.ones(len(codes), len(codes)).triu(1).bool()
+        for i in range(sum(name.endswith("ln1.weight") for name in self.tensors)):
+            name = f"prior_model.blocks.{i}"
+            normed = self.norm(f"{name}.ln1", x, 1e-5)
+            q, k, v = (
+                self.linear(f"{name}.attn.{part}", normed).unflatten(1, (heads, -1)).transpose(0, 1)
+                for part in ("query", "key", "value")
+            )
+            scores = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).masked_fill(later, -torch.inf).softmax(-1)
+            x = x + self.linear(f"{name}.attn.proj", (scores @ v).transpose(0, 1).flatten(1))
+            hidden = self.linear(f"{name}.mlp.0", self.norm(f"{name}.ln2", x, 1e-5))
+            x = x + self.linear(f"{name}.mlp.2", hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5)))
+        made = self.linear("prior_model.head", self.norm("prior_model.ln_f", x, 1e-5))
+        return made / made.norm(dim=1, keepdim=True)

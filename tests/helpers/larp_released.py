@@ -185,9 +185,10 @@ def tensors(sizes=TINY, seed=0):
         elif "norm" in name or ".ln" in name:
             made[name] = 1 + 0.1 * draw
         elif name.endswith(".weight") and len(shape) > 1 and "embedding" not in name:
-            made[name] = draw / math.prod(shape[1:]) ** 0.5
+            # Attention that is not the same for all, so that clips matter to ids.
+            made[name] = (3 if ".attn." in name else 1) * draw / math.prod(shape[1:]) ** 0.5
         elif name == "encoder_latent_query_embed":
-            made[name] = 3 * draw
+            made[name] = draw
         elif not shape:
             made[name] = torch.tensor(10.0)
         else:

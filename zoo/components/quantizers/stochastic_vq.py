@@ -42,7 +42,7 @@ class StochasticVQConfig(StageConfig):
     def __post_init__(self) -> None:
         require(
             1e-6 <= self.temperature <= 1e6,
-            f"stochastic_vq: temperature must be from 1e-6 to 1e6, got {self.temperature}.",
+            f"stochastic_vq: temperature must be positive, from 1e-6 to 1e6, got {self.temperature}.",
         )
         require(
             1 <= self.codebook_size <= 2**30,

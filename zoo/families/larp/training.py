@@ -25,6 +25,7 @@ from zoo.components.losses.adversarial import AdversarialKind, LeCam, discrimina
 from zoo.components.losses.perceptual import PerceptualDistance
 from zoo.components.prior import CodePrior
 from zoo.components.quantizers import Quantized, StochasticVQ, StochasticVQConfig
+from zoo.data.videos import VideoBatch
 from zoo.errors import ConfigError
 from zoo.families.larp.prior import PriorConfig, all_codes
 from zoo.families.larp.tokenizer import LARPTokenizer
@@ -186,11 +187,11 @@ class LARPTraining(AdversarialModule):
         """Return the prior, and how many times the tokenizer's learning rate it has."""
         return () if self.prior is None else ((self.prior, self.prior_lr_multiplier),)
 
-    def num_items(self, batch: Any) -> int:
+    def num_items(self, batch: VideoBatch) -> int:
         """Return how many clips a batch has."""
         return len(batch.videos)
 
-    def reconstruct(self, batch: Any) -> Reconstruction:
+    def reconstruct(self, batch: VideoBatch) -> Reconstruction:
         """Return what the tokenizer makes of clips."""
         videos: Tensor = batch.videos
         is_training = self.trainer.training
@@ -226,7 +227,7 @@ class LARPTraining(AdversarialModule):
         judge = cast("ClipDiscriminator", self.discriminator)
         return {"adversarial": generator_loss([judge(pair.made)], self.adversarial_kind)}
 
-    def media(self, batch: Any) -> dict[str, Media]:
+    def media(self, batch: VideoBatch) -> dict[str, Media]:
         """Return the first clip over what becomes of it."""
         videos = batch.videos[:1]
         with torch.no_grad():
