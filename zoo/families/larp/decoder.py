@@ -51,11 +51,6 @@ class LARPDecoder(nn.Module):
         start_linear_maps(self)
         nn.init.zeros_(self.patches.project.weight)
 
-    @property
-    def last_layer(self) -> nn.Parameter:
-        """Weight of the last layer."""
-        return self.patches.project.weight
-
     def forward(self, codes: Tensor, num_frames: int | None = None) -> Tensor:
         """Decode.
 

@@ -60,7 +60,8 @@ def load(folder: Path, *, decoder: bool = True) -> LARPTokenizer:
         skeleton = LARPTokenizer(released.config).state_dict()
     own = {name: tensor for name, tensor in skeleton.items() if decoder or not name.startswith("decoder.")}
     expected = names.to_released(skeleton, released.config) | _prior_shapes(released)
-    if (number := names.released_name(_ONE_NUMBER)) in expected and kinds[number][0] == (1,):
+    number = names.released_name(_ONE_NUMBER)
+    if number in expected and number in kinds and kinds[number][0] == (1,):
         expected[number] = expected[number].reshape(1)
     wanted = frozenset(map(names.released_name, own))
     tensors = foreign.read_fitting(paths, expected, str(folder), wanted=wanted)

@@ -160,7 +160,7 @@ class _Values:
         Raises:
             CheckpointError: It is of another type, or absent and there is no default.
         """
-        value = self.found.get(name)
+        value: Any = self.found.get(name)
         if self.is_absent(name):
             if default is None:
                 raise CheckpointError(f"{self.where} lacks {name}: download it again.")
@@ -217,7 +217,7 @@ def _codes(config: QuantizerConfig) -> tuple[int, dict[str, Any]]:
     """Return the width of the codes, and the arguments of the authors' quantizer."""
     is_plain = isinstance(config, VQConfig) and config.ema_decay is None
     if isinstance(config, VQConfig) and is_plain and not config.revive_below and not config.kmeans_iterations:
-        own = {"l2_normalized": config.cosine, "stochastic": False}
+        own: dict[str, Any] = {"l2_normalized": config.cosine, "stochastic": False}
     elif isinstance(config, StochasticVQConfig):
         temperature = 0.0 if config.learns_temperature else config.temperature
         own = {"l2_normalized": True, "stochastic": True, "stochastic_temperature": temperature}
@@ -243,7 +243,7 @@ def _prior(top: _Values, config: LARPConfig) -> CodePriorConfig:
     name = values.get("name", str)
     if name not in PRESETS:
         raise CheckpointError(f"{values.where}: name must be one of {', '.join(PRESETS)}, got {shown(name)}.")
-    sizes: CausalConfig = PRESETS[name]  # type: ignore[index]
+    sizes: CausalConfig = PRESETS[name]
     arguments = _Values(_mapping(entry.get("args")), f"{values.where}: args")
     if not arguments.get("l2_normalized", bool, True):
         raise CheckpointError(f"{arguments.where}: l2_normalized must be true.")
