@@ -167,7 +167,7 @@ class _Values:
             return default
         if kind is float and type(value) is int and abs(value) < 2**53:
             value = float(value)
-        if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
             raise CheckpointError(f"{self.where}: {name} must be {kind.__name__}, got {shown(value)}.")
         return value
 
