@@ -4,11 +4,11 @@
     zoo data video
 
 The result is the folder ${XDG_CACHE_HOME:-~/.cache}/tokenizer-zoo/video unless `--out` says otherwise. The script
-downloads 130 MB once, makes a virtual environment of its own in the cache and runs itself inside it. It needs Python
+downloads 165 MB once, makes a virtual environment of its own in the cache and runs itself inside it. It needs Python
 >= 3.11, x86-64 Linux with `apt-get` and `dpkg` (no root) and pip; it imports nothing of this library.
 
     train.jsonl, val.jsonl, test.jsonl   one JSON object a line, which is a shot
-        video_filepath         below the manifest's folder: MP4, H.264 4:4:4, a key frame every 12 frames
+        video_filepath         below the manifest's folder: QuickTime, not compressed (RGB), to be read fast
         duration, num_frames, frame_rate, width, height
         source                 bunny (the film Big Buck Bunny, animated), street, tree, city (fixed cameras)
         shot, begins           its number in the film, and the second of the film where it begins
@@ -19,7 +19,7 @@ frames, and those in which nothing moves, are left out and counted.
 **Split.** By shot, six neighbouring ones of the film together, since the camera goes back and forth between views of
 one scene; a hash chooses. Each fixed camera is one shot, and in one split.
 **Size and rate.** The short side is brought to 96 pixels (`--size`) by averaging areas. Every second frame of the film
-(12 a second) and of the city (15) is kept, all of the others. Two runs give the same bytes.
+(12 a second) and of the city (12.5) is kept, all of the others. Two runs give the same bytes.
 """
 
 from __future__ import annotations

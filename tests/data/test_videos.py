@@ -50,7 +50,9 @@ def test_a_clip_of_a_gif_which_cannot_be_jumped_into():
 def test_a_clip_is_resized_as_a_whole_video_is():
     content = encoded(4, size=(48, 32))
     clip, _ = read_clip(content, num_frames=2, start=0.1, size=16)
-    assert torch.equal(clip, read_video(content, size=16)[0][:, 1:3])
+    error = (clip - read_video(content, size=16)[0][:, 1:3]).abs()
+    assert error.max() < 4 / 255, "at an edge"
+    assert error.mean() < 0.2 / 255
 
 
 @pytest.mark.parametrize(
@@ -76,9 +78,9 @@ def test_reading_clips_leaves_nothing_behind(tmp_path):
         gc.collect()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(list(Path("/proc/self/fd").iterdir()))
 
-    read(30)
-    memory, files = read(10)
-    more_memory, more_files = read(60)
+    read(10)
+    memory, files = read(2)
+    more_memory, more_files = read(30)
     assert more_files == files
     assert more_memory - memory < 2_000, "kB, of which a decoder that stays open takes hundreds"
 
@@ -150,12 +152,12 @@ def test_a_manifest_of_shots(tmp_path, kind):
     rows = [
         {"path": "films/a.mp4", "start": 0.4, "end": 0.8, "label": 3, "source": "x", "split": "train"},
         {"path": "films/a.mp4", "start": 1.0, "duration": 0.9, "caption": "grey", "source": "y", "split": "train"},
-        {"path": "films/a.mp4", "start": 2.0, "end": 2.4, "split": "validation"},
+        {"path": "films/a.mp4", "start": 2.0, "end": 2.4, "split": "validation", "frame_rate": 10},
     ]
     if kind == "jsonl":
         text = "".join(json.dumps(row) + "\n" for row in rows)
     else:
-        keys = ("path", "start", "end", "duration", "label", "caption", "source", "split")
+        keys = ("path", "start", "end", "duration", "frame_rate", "label", "caption", "source", "split")
         lines = [",".join(str(row.get(key, "")) for key in keys) for row in rows]
         text = "\r\n".join([",".join(keys), *lines, ""])
     write(tmp_path / f"manifest.{kind}", text.encode())

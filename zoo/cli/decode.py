@@ -24,6 +24,7 @@ from zoo.spec import option_names
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.data.signals import Signal
     from zoo.modalities.action import ActionTokenizer
     from zoo.tokenfile import TokenFile
     from zoo.tokenizer import Tokenizer
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--frame-rate", metavar="HZ", type=positive, help="frames a second of videos (default: that of the inputs)"
     )
+    parser.add_argument("--gif", action="store_true", help="write videos as animated GIFs instead of mp4")
     parser.add_argument(
         "--seed", metavar="N", type=seed, default=0, help="for models that decode from noise (default: %(default)s)"
     )
@@ -110,6 +112,7 @@ def decode(
     frame_rate: float | None,
     seed: int,
     json: bool,
+    gif: bool = False,
     options: Mapping[str, Any] | None = None,
     start: Sequence[str] | None = None,
     column: str | None = None,
@@ -124,7 +127,7 @@ def decode(
         raise CheckpointError(f"{tokens} holds ids for other programs, which nothing checks: encode to a .zoo file.")
     file = tokenfile.load(tokens)
     folder = Path(output)
-    targets = _targets(file, folder, overwrite)
+    targets = _targets(file, folder, overwrite, ".gif" if gif else None)
     tokenizer = _load(file, model, device, force)
     first = _first_commands(tokenizer, file, start, column=column, key=key, split=split)
     with _staged(folder, targets) as staging:
@@ -142,17 +145,20 @@ def decode(
     )
 
 
-def _targets(file: TokenFile, folder: Path, overwrite: bool) -> list[Path]:
-    """Return the file that each item becomes.
+def _targets(file: TokenFile, folder: Path, overwrite: bool, suffix: str | None = None) -> list[Path]:
+    """Return the file that each item becomes, which ends in `suffix` or in what is usual.
 
     Raises:
+        ConfigError: GIFs were asked for of what are no videos.
         CheckpointError: One of them exists, or cannot be written.
         TokenError: Two items would become one file.
     """
     from zoo.data import signals
 
     signal = signals.of(file.spec.modality)
-    end = signal.suffix
+    if suffix is not None and signal.name != "video":
+        raise ConfigError(f"the tokens are of {signal.name}, only videos are written as GIF: leave --gif out.")
+    end = suffix or signal.suffix
     known = (*signal.suffixes, end)
     short = [name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in known else name for name in file.names]
     times = Counter(short)
@@ -254,6 +260,7 @@ def _decode(
     import torch
 
     from zoo.data import signals
+    from zoo.modalities.video import VideoTokenizer
 
     spec, kind = tokenizer.spec, signals.of(tokenizer.spec.modality)
     # Named like the tokenizer, which may be a copy of the model under another name.
@@ -271,19 +278,36 @@ def _decode(
                 options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
             if first_commands is not None:
                 options |= cast("ActionTokenizer", tokenizer).at_rest(first_commands[first : first + len(batch)])
-            decoded: Iterable[Tensor] = tokenizer.decode(batch, **options).cpu()
-            if kind.padding is not None or batch.signal_lengths is not None:
-                decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
-            for number, signal in enumerate(decoded, first):
-                values, outside = kind.clipped(signal)
+            if isinstance(tokenizer, VideoTokenizer):
+                parts = [tokenizer.decode_chunks(one, **options) for one in batch]
+            else:
+                decoded: Iterable[Tensor] = tokenizer.decode(batch, **options)
+                if kind.padding is not None or batch.signal_lengths is not None:
+                    decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
+                parts = [iter([signal]) for signal in decoded]
+            for number, signal in enumerate(parts, first):
                 rate = spec.sample_rate if kind.has_rate else frame_rate or file.rates[number] or spec.sample_rate
+                inside = _Clipped(kind, signal)
                 try:
-                    kind.write(paths[number], values, rate)
+                    kind.write_parts(paths[number], inside, rate)
                 except InputError as error:
                     raise InputError(as_flags(f"{file.names[number]}: {error}")) from error
-                clipped += outside
+                clipped += inside.count
             ticker.advance(len(batch))
     return clipped
+
+
+class _Clipped:
+    """Parts of a signal within the range, and a count of values that were out of it."""
+
+    def __init__(self, kind: Signal, parts: Iterator[Tensor]) -> None:
+        self.kind, self.parts, self.count = kind, parts, 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for part in self.parts:
+            values, outside = self.kind.clipped(part.cpu())
+            self.count += outside
+            yield values
 
 
 def _batches(tokens: Tokens, batch_size: int) -> Iterator[tuple[int, Tokens]]:

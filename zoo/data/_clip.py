@@ -73,7 +73,8 @@ def read_clip(
 ) -> tuple[Tensor, int]:
     """Read some consecutive frames of a video as (3, T, H, W), float32, 0…1, upright.
 
-    Nothing of the file stays open or in memory. It decodes with one thread, since many clips are read at a time.
+    Nothing of the file stays open or in memory. It decodes with one thread, since many clips are read at a time, and
+    resizes them in 8 bits, which at edges differs by up to 4 of 255 from what `read_video` makes.
 
     Args:
         source: A path, or a whole file in memory, of any format FFmpeg reads.
@@ -111,10 +112,9 @@ def read_clip(
     if any(frame.shape != frames[0].shape for frame in frames):
         if target is None:
             raise InputError(f"{describe(source)} changes its picture size near {start:.2f} s: pass size.")
-        return torch.stack([resize(from_8_bit(frame), target, crop) for frame in frames], dim=1), valid
-    clip = from_8_bit(torch.stack(frames))
-    clip = clip if target is None else resize(clip, target, crop)
-    return clip.transpose(0, 1).contiguous(), valid
+        frames = [resize(frame, target, crop) for frame in frames]
+    clip = torch.stack(frames, dim=1)
+    return from_8_bit(clip if target is None else resize(clip, target, crop)), valid
 
 
 def _stretch(

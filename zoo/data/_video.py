@@ -1,31 +1,26 @@
-"""Reading and writing videos with FFmpeg."""
+"""Reading videos with FFmpeg."""
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.data._image import Crop, Size, checked_8_bit, from_8_bit, output_size, resize
+from zoo.data._image import Crop, Size, from_8_bit, output_size, resize
 from zoo.data._source import Source, describe, open_source, unreadable
 from zoo.data.audio import claimed_seconds
-from zoo.errors import InputError, MissingExtraError
+from zoo.errors import InputError
 
-__all__ = ["SUFFIXES", "at_rate", "frames_of", "opened_video", "read_video", "upright", "write_mp4"]
+__all__ = ["SUFFIXES", "at_rate", "frames_of", "opened_video", "read_video", "upright"]
 
 _SUFFIXES = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ogv .wmv .flv .gif"
 SUFFIXES = tuple(_SUFFIXES.split())
 """What the names of videos end in."""
-
-_ENCODERS = ("libx264", "libopenh264", "mpeg4")
 
 
 def read_video(
@@ -132,34 +127,6 @@ def opened_video(source: Source, threads: int = 0) -> Iterator[tuple[Any, Any, f
         if container.format.name == "gif":
             _check_gif_end(file, source)
         yield container, stream, rate
-
-
-def write_mp4(path: str | os.PathLike[str], video: Tensor, frame_rate: float) -> None:
-    """Write a clip (3, T, H, W) in 0…1 as MP4, H.264 at high quality (MPEG-4 where the build of FFmpeg lacks H.264).
-
-    Raises:
-        InputError: The clip has another shape, odd height or width (its colours are stored for 2×2 pixels), or values
-            outside 0…1.
-        MissingExtraError: The build of FFmpeg has no encoder for MP4.
-    """
-    if video.ndim != 4 or video.shape[0] != 3 or video.numel() == 0 or video.shape[2] % 2 or video.shape[3] % 2:
-        raise InputError(f"a video to write is (3, T, H, W) with even H and W, got {tuple(video.shape)}.")
-    pixels = checked_8_bit(video).permute(1, 2, 3, 0).contiguous().numpy()
-    import av
-
-    encoder = next((name for name in _ENCODERS if name in av.codecs_available), None)
-    if encoder is None:
-        raise MissingExtraError(f"this build of av has none of the encoders {', '.join(_ENCODERS)}: pip install -U av.")
-    options = {"libx264": {"crf": "16"}, "mpeg4": {"qscale": "2"}}.get(encoder, {})
-    file = io.BytesIO()  # through memory, so that what a disk refuses is the system's error
-    with av.open(file, "w", format="mp4") as container:
-        rate = Fraction(frame_rate).limit_denominator(1001)
-        stream: Any = container.add_stream(encoder, rate=rate, options=options)
-        stream.height, stream.width, stream.pix_fmt = video.shape[2], video.shape[3], "yuv420p"
-        for frame in pixels:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    Path(path).write_bytes(file.getbuffer())
 
 
 def _decode(container: Any, stream: Any, rate: float, source: Source) -> Iterator[tuple[float, Any]]:

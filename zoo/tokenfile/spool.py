@@ -230,7 +230,7 @@ class Spool:
         if not self._lists:
             return
         grid = None if line["grid"] is None else tuple(line["grid"])
-        if grid != self.grid:
+        if grid != self.grid and None not in (grid, self.grid):
             first, other = self.names[0], line["names"][0]
             raise TokenError(
                 f"a token file has one grid, these items differ: {self.grid} ({first}) and {grid} ({other}). Encode "
@@ -243,13 +243,15 @@ class Spool:
 
     def _take(self, line: dict[str, Any], digest: Any) -> None:
         """Count a batch that is on disk."""
+        is_first = not self._lists
         for name in _LISTS:
             known = self._lists.setdefault(name, [])
             if known is None or line[name] is None:  # a signal's length that is unknown of one item is so of the file
                 self._lists[name] = None
             else:
                 known += line[name]
-        self.grid = None if line["grid"] is None else tuple(line["grid"])
+        grid = None if line["grid"] is None else tuple(line["grid"])
+        self.grid = grid if is_first or grid == self.grid else None  # which the items do not have in common
         self._width = line["width"]
         self._digest, self.num_inputs = digest, line["inputs"]
         self.notes.append(line["note"])

@@ -18,8 +18,6 @@ LEAST_FRAMES = 17  # of a shot, at the rate that is kept; shorter ones are left 
 STILL = 0.15  # mean absolute difference below which nothing moves
 GROUP = 6  # neighbouring shots of a film show one scene, as a rule, and are in one split
 TEST_SHARE, VAL_SHARE = 0.15, 0.10  # of the groups
-# Short distances between key frames, so that a clip inside is reached quickly; no colour is thrown away.
-CODEC = {"crf": "10", "preset": "slow", "g": "12", "bf": "0", "threads": "1"}
 
 
 def make(root: Path, out: Path, film: Film, short_side: int) -> tuple[list[dict], dict[str, int]]:
@@ -34,7 +32,7 @@ def make(root: Path, out: Path, film: Film, short_side: int) -> tuple[list[dict]
         if motion(kept) < STILL:
             left_out["still"] += 1
             continue
-        target = out / film.source / f"{number:03d}.mp4"
+        target = out / film.source / f"{number:03d}.mov"
         write(target, kept, rate / film.every)
         lines.append(
             {
@@ -80,12 +78,12 @@ def motion(frames: list[np.ndarray]) -> float:
 
 
 def write(path: Path, frames: list[np.ndarray], rate: Fraction) -> None:
-    """Write frames as MP4, H.264 with all colours (4:4:4), at a quality where nothing is seen to be lost."""
+    """Write frames as they are: a training step reads a clip of 16 frames in 5 ms, of H.264 it would take 40."""
     part = path.with_suffix(".part")
-    with av.open(str(part), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=rate, options=CODEC)
+    with av.open(str(part), "w", format="mov") as container:
+        stream = container.add_stream("rawvideo", rate=rate)
         stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv444p"
+        stream.pix_fmt = "rgb24"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())

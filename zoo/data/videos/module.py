@@ -255,12 +255,8 @@ class VideoData(CollectionData):
 
     def _last_start(self, shots: Shots, number: int) -> int:
         """Return the last frame of a shot at which a clip may begin; 0 where it cannot be read, which reading tells."""
-        seconds = shots.seconds(number)
         try:
-            if seconds is not None and self.frame_rate is not None:
-                frames = clips_in(seconds, self.frame_rate)
-            else:
-                frames, _ = frames_of_shot(shots.read(number), self.frame_rate)
+            frames, _ = frames_of_shot(shots.read(number), self.frame_rate)
         except InputError:
             return 0
         return max(0, frames - self.num_frames)
@@ -294,11 +290,11 @@ def frames_of_shot(shot: Shot, frame_rate: float | None, needs_frames: bool = Tr
     Raises:
         InputError: The file cannot be read, or the shot begins behind its end.
     """
-    if frame_rate is not None:
-        if not needs_frames:
-            return 0, frame_rate
-        if shot.end is not None:
-            return clips_in(shot.end - shot.start, frame_rate), frame_rate
+    known = frame_rate or shot.frame_rate
+    if known is not None and not needs_frames:
+        return 0, known
+    if known is not None and shot.end is not None:
+        return clips_in(shot.end - shot.start, known), known
     facts = video_facts(shot.content)
     rate = frame_rate or facts.frame_rate
     end = facts.duration if shot.end is None else shot.end

@@ -26,13 +26,14 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "start": ("start", "offset", "time_start", "start_time"),
     "end": ("end", "time_end", "end_time"),
     "duration": ("duration",),
+    "frame_rate": ("frame_rate", "fps"),
     "label": ("label", "labels", "cls"),
     "caption": ("caption", "text"),
     "source": ("source",),
     "split": ("split",),
 }
 _MOST = 2**31  # bytes of a CSV file
-_MAX_SECONDS = 1e9
+_MAX_NUMBER = 1e9
 
 
 class Shot(NamedTuple):
@@ -44,6 +45,7 @@ class Shot(NamedTuple):
         end: Seconds until behind it; None is the end of the file.
         label: Number of its class, -1 if unknown.
         caption: "" if there is none.
+        frame_rate: Frames a second of the file; None if it is to be asked.
     """
 
     content: Path | bytes
@@ -51,6 +53,7 @@ class Shot(NamedTuple):
     end: float | None = None
     label: int = -1
     caption: str = ""
+    frame_rate: float | None = None
 
 
 class Shots(Collection):
@@ -63,10 +66,6 @@ class Shots(Collection):
         Raises:
             InputError: It cannot be read, or what belongs to it cannot be used.
         """
-
-    def seconds(self, index: int) -> float | None:
-        """Return how long a shot is, if that is known without opening it."""
-        return None
 
 
 class FileShots(Shots):
@@ -101,11 +100,6 @@ class FileShots(Shots):
         """Return the shot; the file is not opened."""
         return self.shots[index]
 
-    def seconds(self, index: int) -> float | None:
-        """Return its duration, if the manifest says it."""
-        shot = self.shots[index]
-        return None if shot.end is None else shot.end - shot.start
-
     def sources(self) -> Sequence[str] | None:
         """Return the sources of a manifest that names them."""
         return self._sources
@@ -133,8 +127,8 @@ class FileShots(Shots):
         """Return the shots that a list names, JSON lines or CSV with a header.
 
         Keys are `video_filepath` or `path` (relative to the list's folder, or absolute) and, if known, `start` and
-        `end` or `duration` in seconds, `label` (an integer), `caption` or `text`, `source` and `split`; `columns` may
-        name others. More keys are left alone.
+        `end` or `duration` in seconds, `frame_rate` of the file, `label` (an integer), `caption` or `text`, `source`
+        and `split`; `columns` may name others. More keys are left alone.
 
         Args:
             path: The list.
@@ -221,7 +215,8 @@ def _shot(found: Mapping[str, Any], where: str, folder: Path) -> Shot:
     file = found["video"]
     if not isinstance(file, str) or not file or "\0" in file:
         raise InputError(f"{where}: {COLUMNS['video'][0]} must be the path of a video, got {shown(file)}.")
-    start, end, duration = (_seconds(found[field], field, where) for field in ("start", "end", "duration"))
+    numbers = ("start", "end", "duration", "frame_rate")
+    start, end, duration, rate = (_number(found[field], field, where) for field in numbers)
     start = start or 0.0
     if end is None and duration is not None:
         end = start + duration
@@ -230,16 +225,17 @@ def _shot(found: Mapping[str, Any], where: str, folder: Path) -> Shot:
     label = found["label"]
     if isinstance(label, str) and label.isascii() and label.isdigit() and len(label) < 19:  # of a CSV file
         label = int(label)
-    return Shot(folder / file, start, end, *facts({"label": label, "caption": found["caption"]}, where))
+    return Shot(folder / file, start, end, *facts({"label": label, "caption": found["caption"]}, where), rate or None)
 
 
-def _seconds(value: Any, field: str, where: str) -> float | None:
+def _number(value: Any, field: str, where: str) -> float | None:
     if value is None:
         return None
     try:
         seconds = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1.0
     except (ValueError, OverflowError):
         seconds = -1.0
-    if not 0 <= seconds < _MAX_SECONDS:
-        raise InputError(f"{where}: {field} must be a number of seconds, at least 0, got {shown(value)}.")
+    if not 0 <= seconds < _MAX_NUMBER:
+        what = "frames a second" if field == "frame_rate" else "seconds"
+        raise InputError(f"{where}: {field} must be a number of {what}, at least 0, got {shown(value)}.")
     return seconds
