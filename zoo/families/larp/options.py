@@ -14,14 +14,12 @@ class EncodeOptions:
 
     Attributes:
         on_white: Whether what is transparent is laid on white.
-        repeat_last: Whether the last frame is repeated until a clip is as long as patches are.
         sample: Whether ids are drawn, as in training, instead of the most likely ones.
         seed: Of what each clip draws, where there is no generator.
         generator: Source of that.
     """
 
     on_white: bool = False
-    repeat_last: bool = False
     sample: bool = False
     seed: int = 0
     generator: Any = None
