@@ -120,7 +120,9 @@ class LARPTokenizer(VideoTokenizer):
             )
         latents = self.encode_latents(x, lengths, on_white=on_white)
         most = latents.values.shape[1] // self.config.num_tokens
-        clips = latents.values.unflatten(1, (most, -1))  # those of padding as well, which matter to nobody
+        clips = latents.values.reshape(
+            len(latents.values), most, -1, quantizer.input_dim
+        )  # those of padding as well, which matter to nobody
         counts = (latents.lengths // self.config.num_tokens).tolist()
         sources = _generators(generator, seed, counts)
 
