@@ -10,6 +10,7 @@ import warnings
 from typing import ClassVar
 
 import flextok_released
+import larp_released
 import numpy as np
 import pytest
 import soundfile
@@ -128,6 +129,13 @@ class ReleasedFlexTok(Released):
         flextok_released.write(folder / "m")
 
 
+class ReleasedLARP(Released):
+    """LARP's released layout."""
+
+    def make(self, folder):
+        larp_released.write(folder / "m")
+
+
 class Registry(Kind):
     def make(self, folder):
         shutil.copy(resources.path("checkpoints", "registry.yaml"), folder / "r.yaml")
@@ -239,6 +247,7 @@ KINDS = {
     **{f"checkpoint of {name}": Checkpoint(name) for name in ("beast", "binning", "fast", "stabletoken")},
     "released stabletoken": Released(),
     "released flextok": ReleasedFlexTok(),
+    "released larp": ReleasedLARP(),
     "registry": Registry(),
     **{f"suite {name}": SuiteFile(name) for name in ("action", "image", "noise", "resynthesis", "stab", "invariance")},
     "manifest": Manifest(),
