@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from zoo.cli._declared import add_declared
-from zoo.cli._inputs import add_action_arguments, as_flags
+from zoo.cli._decoding import OWN_OPTIONS, decode_to, staged, targets_of
+from zoo.cli._inputs import add_action_arguments
 from zoo.cli._models import DEVICE_HELP, family_of, load_model
-from zoo.cli._output import count, note, print_facts, print_json, ticking
+from zoo.cli._output import count, note, print_facts, print_json
 from zoo.cli._parser import Parser, positive, positive_int, seed
 from zoo.errors import CheckpointError, ConfigError, InputError, TokenError, ZooError
-from zoo.spec import option_names
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zoo.modalities.action import ActionTokenizer
     from zoo.tokenfile import TokenFile
     from zoo.tokenizer import Tokenizer
-    from zoo.tokens import Tokens
 
 __all__ = ["decode", "main"]
 
@@ -79,14 +72,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_json()
     add_action_arguments(parser)
-    names = add_declared(parser, arguments, partial(_family_of, arguments), "decode_options", _OWN)
+    names = add_declared(parser, arguments, partial(_family_of, arguments), "decode_options", OWN_OPTIONS)
     values = parser.values(arguments)
     decode(options={name: value for name in sorted(names) if (value := values.pop(name)) is not None}, **values)
-
-
-# Options of decoding that are decided here: the noise by --seed, the range since what is out of it is counted, and the
-# rate since the file is to have that of the tokens.
-_OWN = ("generator", "noise", "seed", "clamp", "sample_rate")
 
 
 def _family_of(arguments: Sequence[str], given: Sequence[str]) -> type[Tokenizer] | None:
@@ -124,11 +112,11 @@ def decode(
         raise CheckpointError(f"{tokens} holds ids for other programs, which nothing checks: encode to a .zoo file.")
     file = tokenfile.load(tokens)
     folder = Path(output)
-    targets = _targets(file, folder, overwrite)
+    targets = targets_of(file, folder, overwrite)
     tokenizer = _load(file, model, device, force)
     first = _first_commands(tokenizer, file, start, column=column, key=key, split=split)
-    with _staged(folder, targets) as staging:
-        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging, options or {}, first)
+    with staged(folder, targets) as staging:
+        clipped = decode_to(tokenizer, file, batch_size, seed, frame_rate, staging, options or {}, first)
     if clipped:
         note(f"{clipped:,} values of the decoded signals were out of range, and clipped to it.")
     if json:
@@ -140,35 +128,6 @@ def decode(
         f"{folder}: {count(len(targets), 'item')} decoded with {tokenizer.name}",
         {"files": ends[0] if len(targets) == 1 else " … ".join(ends)},
     )
-
-
-def _targets(file: TokenFile, folder: Path, overwrite: bool) -> list[Path]:
-    """Return the file that each item becomes.
-
-    Raises:
-        CheckpointError: One of them exists, or cannot be written.
-        TokenError: Two items would become one file.
-    """
-    from zoo.data import signals
-
-    signal = signals.of(file.spec.modality)
-    end = signal.suffix
-    known = (*signal.suffixes, end)
-    short = [name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in known else name for name in file.names]
-    times = Counter(short)
-    # `talk.wav` becomes talk.wav again, unless there is also talk.mp3: then talk.wav.wav and talk.mp3.wav.
-    chosen = [f"{name if times[stem] > 1 else stem}{end}" for name, stem in zip(file.names, short, strict=True)]
-    if twice := [name for name, often in Counter(chosen).items() if often > 1]:
-        raise TokenError(f"several items would be written to {twice[0]!r}: they have the same name in the token file.")
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file: give a folder.")
-    targets = [folder / name for name in chosen]
-    for target in targets:
-        if target.is_dir():
-            raise CheckpointError(f"{target}, where a file would be written, is a folder.")
-        if os.path.lexists(target) and not overwrite:
-            raise CheckpointError(f"{target} exists already: choose another folder, or pass --overwrite.")
-    return targets
 
 
 def _load(file: TokenFile, model: str | None, device: str, force: bool) -> Tokenizer:
@@ -238,87 +197,3 @@ def _first_commands(
         )
     episodes = data.episodes if unknown else [by_name[name] for name in file.names]
     return torch.stack([item[0] for item in tokenizer.as_ragged(episodes).items()])
-
-
-def _decode(
-    tokenizer: Tokenizer,
-    file: TokenFile,
-    batch_size: int,
-    seed: int,
-    frame_rate: float | None,
-    paths: list[Path],
-    given: Mapping[str, Any],
-    first_commands: Tensor | None,
-) -> int:
-    """Decode and write all items; return how many values had to be clipped."""
-    import torch
-
-    from zoo.data import signals
-
-    spec, kind = tokenizer.spec, signals.of(tokenizer.spec.modality)
-    # Named like the tokenizer, which may be a copy of the model under another name.
-    tokens = replace(file.tokens, model=tokenizer.name)
-    known = option_names(tokenizer.decode_options)
-    takes_generator = "generator" in known and "seed" not in known  # a seed is of each item's own noise
-    clipped = 0
-    with torch.no_grad(), ticking("decoding", len(tokens)) as ticker:
-        # An item's noise must not depend on the others.
-        for first, batch in _batches(tokens, 1 if takes_generator else batch_size):
-            options: dict[str, Any] = {**given, **({"clamp": False} if "clamp" in known else {})}  # counted here
-            if "seed" in known:
-                options["seed"] = seed
-            elif takes_generator:
-                options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
-            if first_commands is not None:
-                options |= cast("ActionTokenizer", tokenizer).at_rest(first_commands[first : first + len(batch)])
-            decoded: Iterable[Tensor] = tokenizer.decode(batch, **options).cpu()
-            if kind.padding is not None or batch.signal_lengths is not None:
-                decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
-            for number, signal in enumerate(decoded, first):
-                values, outside = kind.clipped(signal)
-                rate = spec.sample_rate if kind.has_rate else frame_rate or file.rates[number] or spec.sample_rate
-                try:
-                    kind.write(paths[number], values, rate)
-                except InputError as error:
-                    raise InputError(as_flags(f"{file.names[number]}: {error}")) from error
-                clipped += outside
-            ticker.advance(len(batch))
-    return clipped
-
-
-def _batches(tokens: Tokens, batch_size: int) -> Iterator[tuple[int, Tokens]]:
-    for first in range(0, len(tokens), batch_size):
-        batch = tokens[first : first + batch_size]
-        yield first, batch.truncate(int(batch.lengths.max()))  # padding for longer items elsewhere in the file
-
-
-@contextmanager
-def _staged(folder: Path, targets: list[Path]) -> Iterator[list[Path]]:
-    """Yield a temporary path for each target, and put all of them in place at the end, or none."""
-    made: list[Path] = []
-    placed: list[Path] = []
-    try:
-        _make(folder, made)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".decoding-") as scratch:
-            staged = [Path(scratch, f"{number}{target.suffix}") for number, target in enumerate(targets)]
-            yield staged
-            for source, target in zip(staged, targets, strict=True):
-                _make(target.parent, made)
-                is_new = not os.path.lexists(target)
-                source.replace(target)
-                placed += [target] * is_new
-    except BaseException:
-        for target in placed:
-            target.unlink(missing_ok=True)
-        for parent in reversed(made):
-            with suppress(OSError):  # somebody else has put something there in the meantime
-                parent.rmdir()
-        raise
-
-
-def _make(folder: Path, made: list[Path]) -> None:
-    """Make a folder and those above it, and add them to `made`, outermost first."""
-    for parent in (*reversed(folder.parents), folder):
-        if not parent.exists():
-            parent.mkdir()
-            made.append(parent)

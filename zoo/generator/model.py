@@ -170,6 +170,7 @@ class TokenGenerator(Stored):
         prompt: Tokens | None = None,
         sampling: Sampling = _SAMPLING,
         seed: int = 0,
+        batch_size: int | None = None,
         is_cached: bool = True,
     ) -> Tokens:
         """Draw tokens for the tokenizer to decode.
@@ -184,6 +185,7 @@ class TokenGenerator(Stored):
             prompt: The first tokens of the items, of one length, which are kept.
             sampling: How ids are drawn.
             seed: Of the random numbers.
+            batch_size: Items at a time; all if None.
             is_cached: Keep keys and values instead of computing them again for every token.
 
         Returns:
@@ -201,19 +203,23 @@ class TokenGenerator(Stored):
                 f"labels, prefix and prompt must be of the same items, at least one; got {given or batch}."
             )
         classes = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
-        ids, lengths = generate(
-            self,
-            batch,
-            labels=classes,
-            prefix=None if prefix is None else self._ids_of(prefix, "prefix"),
-            prompt=None if prompt is None else self._ids_of(prompt, "prompt"),
-            sampling=sampling,
-            generators=[torch.Generator().manual_seed(derive_seed(seed, item)) for item in range(batch)],
-            is_cached=is_cached,
-        )
-        return Tokens.from_ids(
-            ids, codebook_size=self.config.codebook_size, lengths=lengths, model=self.config.tokenizer
-        )
+        rows = {
+            "labels": classes,
+            "prefix": None if prefix is None else self._ids_of(prefix, "prefix"),
+            "prompt": None if prompt is None else self._ids_of(prompt, "prompt"),
+        }
+        found: list[Tensor] = []
+        for places in torch.arange(batch).split(batch_size or batch):
+            ids, lengths = generate(
+                self,
+                len(places),
+                sampling=sampling,
+                generators=[torch.Generator().manual_seed(derive_seed(seed, item)) for item in places.tolist()],
+                is_cached=is_cached,
+                **{name: None if value is None else value[places] for name, value in rows.items()},
+            )
+            found += [row[:length] for row, length in zip(ids, lengths.tolist(), strict=True)]
+        return Tokens.from_ids(found, codebook_size=self.config.codebook_size, model=self.config.tokenizer)
 
     def require_made_by(self, tokenizer: Tokenizer) -> None:
         """Raise `TokenError` if the ids that this was trained on are not those of a tokenizer."""

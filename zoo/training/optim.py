@@ -105,7 +105,10 @@ class OptimizerConfig:
 
 
 def build_optimizer(
-    config: OptimizerConfig, modules: Iterable[nn.Module], without: nn.Module | None = None
+    config: OptimizerConfig,
+    modules: Iterable[nn.Module],
+    without: nn.Module | None = None,
+    undecayed: Iterable[nn.Parameter] = (),
 ) -> Optimizer:
     """Return the optimiser of all parameters of some modules that are trained.
 
@@ -113,15 +116,17 @@ def build_optimizer(
         config: Its values.
         modules: Whose parameters it changes.
         without: Part of them that another optimiser has.
+        undecayed: Matrices that do not decay, as vectors do not.
 
     Raises:
         MissingExtraError: It is of a package that is not installed.
     """
     left_out = set() if without is None else set(without.parameters())
+    kept = set(undecayed)
     trained = [p for module in modules for p in module.parameters() if p.requires_grad and p not in left_out]
     both = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim >= 2 and p not in kept], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2 or p in kept], "weight_decay": 0.0},
     ]
     groups: Any = [group for group in both if group["params"]]
     if config.kind == "schedule_free_radam":
