@@ -1,5 +1,6 @@
 # make demo   installs what is needed into .venv and shows every tokenizer that ships, at work on a real sample
 # make test   the same for the test suite
+# make cover  the test suite once more, slower, and what of the code it runs
 # make lint   style, types
 # make bench  speed against the bare operations and against peers
 # The first that runs and is new enough: a command of that name may be there and not work.
@@ -12,15 +13,19 @@ BIN := $(VENV)/bin
 # The processes that tests start read what the first has compiled.
 JOBS ?= 2
 
-.PHONY: demo test lint bench clean
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+.PHONY: demo test cover lint bench clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m zoo.cli.demo --out demo
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
-		--cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(PYTEST)
+
+cover: $(VENV)/.dev
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

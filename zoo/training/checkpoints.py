@@ -115,6 +115,14 @@ class Checkpoints(Checkpoint):
             self._forget_signals()
             raise SystemExit(128 + number)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write again what was written right before a validation, with what that found.
+
+        A run that goes on from there does not validate once more, and its curve would lack the point.
+        """
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and self._written == trainer.global_step:
+            self._write(trainer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what a run that was stopped early has."""
         self._forget_signals()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import training_runs as runs
 import yaml
 from PIL import Image
 from tiny_flextok import CONFIG
@@ -173,37 +176,69 @@ def test_the_paper_s_recipe_is_the_published_model():
     assert sum(tensor.numel() for tensor in tokenizer.state_dict().values()) == 2_540_882_841
 
 
-def test_the_nano_recipe_trains(autoencoder, tmp_path, capsys, monkeypatch, quiet_lightning):
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
     draw = np.random.default_rng(0)
     for split, count in {"train": 12, "val": 4}.items():
-        (tmp_path / "photographs" / split).mkdir(parents=True)
+        (folder / split).mkdir()
         for number in range(count):
             coarse = Image.fromarray(draw.integers(256, size=(4, 5, 3), dtype=np.uint8))
-            coarse.resize((40, 32), Image.Resampling.BICUBIC).save(tmp_path / f"photographs/{split}/{number}.png")
+            coarse.resize((40, 32), Image.Resampling.BICUBIC).save(folder / f"{split}/{number}.png")
+    return folder
+
+
+@pytest.fixture
+def fit(autoencoder, photographs, monkeypatch, quiet_lightning):
+    """`fit(folder, **more)` makes three steps of the nano recipe of a tiny model, of three batches an epoch."""
     for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.setenv(variable, "0")
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    overrides = {
-        "trainer.accelerator": "cpu",
-        "trainer.max_steps": "3",
-        "trainer.val_check_interval": "2",
-        "trainer.log_every_n_steps": "1",
-        "trainer.default_root_dir": str(tmp_path),
-        "trainer.logger": "false",
-        "trainer.enable_progress_bar": "false",
-        "trainer.enable_model_summary": "false",
-        "data.folder": str(tmp_path / "photographs"),
-        "data.batch_size": "4",
-        "data.repeat": "null",
-        "data.transforms": json.dumps([{"name": "RandomCrop", "size": 16}]),
-        "data.eval_transforms": json.dumps([{"name": "CenterCrop", "size": 16}]),
-        "model.config": json.dumps({**PLAIN, "quantizer": {"kind": "lfq", "num_bits": 6}}),
-        "model.autoencoder": autoencoder,
-        "model.optimizer.warmup_steps": "1",
-    }
-    arguments = [part for key, value in overrides.items() for part in (f"--{key}", value)]
-    with process_random.preserved():
-        assert main(["fit", "--config", str(RECIPES / "nano.yaml"), *arguments]) == 0, capsys.readouterr().err
+
+    def run(folder, **more):
+        values = {
+            "trainer.accelerator": "cpu",
+            "trainer.max_steps": "3",
+            "trainer.val_check_interval": "2",
+            "trainer.log_every_n_steps": "1",
+            "trainer.default_root_dir": str(folder),
+            "trainer.logger": "false",
+            "trainer.enable_progress_bar": "false",
+            "trainer.enable_model_summary": "false",
+            "data.folder": str(photographs),
+            "data.batch_size": "4",
+            "data.repeat": "null",
+            "data.transforms": json.dumps([{"name": "RandomCrop", "size": 16}]),
+            "data.eval_transforms": json.dumps([{"name": "CenterCrop", "size": 16}]),
+            "model.config": json.dumps({**PLAIN, "quantizer": {"kind": "lfq", "num_bits": 6}}),
+            "model.autoencoder": autoencoder,
+            "model.optimizer.warmup_steps": "1",
+            **more,
+        }
+        arguments = [part for key, value in values.items() for part in (f"--{key}", value)]
+        with process_random.preserved():
+            return main(["fit", "--config", str(RECIPES / "nano.yaml"), *arguments])
+
+    return run
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(fit, tmp_path):
+    steps = {"trainer.max_steps": "5", "checkpoints.every_n_steps": "1"}
+    assert fit(tmp_path / "whole", **steps) == 0
+    child = os.fork()
+    if not child:
+        # Before the fifth batch, within the second epoch.
+        killer = json.dumps([{"class_path": "toy_training.SignalAt", "init_args": {"batch": 4, "number": 9}}])
+        fit(tmp_path / "killed", **steps, **{"trainer.callbacks": killer})
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert runs.read(tmp_path / "killed")["global_step"] < 5
+    assert fit(tmp_path / "killed", **steps, ckpt_path="last") == 0
+    assert runs.differences(runs.essence(tmp_path / "whole"), runs.essence(tmp_path / "killed")) == []
+
+
+def test_the_nano_recipe_trains(fit, tmp_path, capsys):
+    assert fit(tmp_path) == 0, capsys.readouterr().err
     last = str(tmp_path / "checkpoints/last.ckpt")
     assert main(["export", last, "-o", str(tmp_path / "model"), "--name", "flextok.mine"]) == 0
     made = zoo.load(tmp_path / "model")

@@ -36,26 +36,28 @@ COLUMNS = (
 )
 """The table without what depends on the data and the models."""
 
-# Of these the first that was measured has rows for groups and prefixes beside PSNR; results have all.
+# Of these the first that was measured has rows for groups beside PSNR, the first two for prefixes; results have all.
 _PERCEIVED = ("st_lpips", "feature_distance", "ssim")
 
 
 def more_columns(report: Report) -> list[Column]:
     """Return rows for groups of pictures, and for the first tokens of ordered tokenizers."""
     measured = {name for figures in report.models.values() for name, figure in figures.items() if not figure.reason}
-    names = ["psnr", *[name for name in _PERCEIVED if name in measured][:1]]
-    shown = [column for column in MEASURES if column.key in names]
+    perceived = [name for name in _PERCEIVED if name in measured]
+    of_groups, of_prefixes = (
+        [column for column in MEASURES if column.key in ("psnr", *perceived[:count])] for count in (1, 2)
+    )
     lengths = sorted({length for found in report.data["prefixes"].values() for length in found})
     return [
         replace(column, key=f"{column.key}@{group}", title=f"{column.title}; {group}")
         for group in report.data["groups"]
-        for column in shown
+        for column in of_groups
     ] + [
         replace(
             column,
             key=f"{column.key}@{length} tokens",
             title=f"{column.title}; first {'token' if length == 1 else f'{length} tokens'}",
         )
-        for column in shown
+        for column in of_prefixes
         for length in lengths
     ]
