@@ -305,6 +305,8 @@ def _from_official(folder: Path, family: str | None, decoder: bool) -> Tokenizer
             tokenizer: Tokenizer = reader.load(folder, **options).eval()
         tokenizer.source = str(folder)
         return tokenizer
+    if family is None and registry.official(_GENERATOR).recognises(folder):
+        raise CheckpointError(f"{folder} holds a generator over tokens, no tokenizer: load it by zoo.load_generator.")
     try:
         checkpoint.read_manifest(folder)
     except CheckpointError as error:

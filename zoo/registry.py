@@ -235,7 +235,8 @@ def generator(name: str) -> ModelEntry:
     """Return the entry of a generator over the ids of a tokenizer, or raise `UnknownNameError` with near matches."""
     if (entry := _generators().get(name)) is not None:
         return entry
-    hint = "zoo.load loads this tokenizer." if name in _models() else near_matches(name, _generators())
+    is_other = name in {*_models(), *families()}
+    hint = "zoo.load loads this tokenizer." if is_other else near_matches(name, _generators())
     raise UnknownNameError(f"there is no generator {name!r}; {hint}")
 
 

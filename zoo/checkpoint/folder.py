@@ -194,7 +194,7 @@ def load(cls: type[Tokenizer], folder: Path, *, decoder: bool = True) -> Tokeniz
             for name, kinds in expected.items():
                 prefix = _DECODER if name == DECODER else ""
                 tensors |= {prefix + key: value for key, value in _tensors(folder / name, files[name], kinds, decoder)}
-            tokenizer = _build(cls, manifest, assets, where, decoder)
+            tokenizer: Tokenizer = _build(cls, manifest, assets, where, decoder)
             tokenizer.load_state_dict(tensors, strict=True)
     except OSError as error:
         if isinstance(error, ZooError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -72,9 +72,10 @@ class TokenGenerator(Stored):
         layers = (_block(config, number) for number in range(config.num_layers))
         self.stack = CausalStack(_positions(config), layers, RMSNorm(width, eps=config.norm_eps))
         sizes = [config.num_outputs] + [size] * (num - 1)
-        self.heads = nn.ModuleList(nn.Linear(width, outputs, bias=False) for outputs in sizes)
+        heads = [nn.Linear(width, outputs, bias=False) for outputs in sizes]
+        self.heads = nn.ModuleList(heads)
         initialise(self, config.init_std)
-        for head in self.heads:
+        for head in heads:
             nn.init.zeros_(head.weight)
 
     def forward(
@@ -108,7 +109,7 @@ class TokenGenerator(Stored):
         )
         x = torch.cat([start, self.embedded(given)], 1)[:, : start.shape[1] - 1 + predicted.shape[1]]
         contexts = self.contexts(self.hidden(x)[:, start.shape[1] - 1 :], predicted)
-        logits = [head(contexts[:, :, k]) for k, head in enumerate(self.heads)]
+        logits: list[Tensor] = [head(contexts[:, :, k]) for k, head in enumerate(self.heads)]
         if self.config.num_codebooks == 1:
             return logits[0]
         most = self.config.num_outputs
@@ -203,13 +204,13 @@ class TokenGenerator(Stored):
                 f"labels, prefix and prompt must be of the same items, at least one; got {given or batch}."
             )
         classes = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
-        rows = {
+        rows: dict[str, Any] = {
             "labels": classes,
             "prefix": None if prefix is None else self._ids_of(prefix, "prefix"),
             "prompt": None if prompt is None else self._ids_of(prompt, "prompt"),
         }
         found: list[Tensor] = []
-        for places in torch.arange(batch).split(batch_size or batch):
+        for places in torch.split(torch.arange(batch), batch_size or batch):
             ids, lengths = generate(
                 self,
                 len(places),

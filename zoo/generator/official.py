@@ -186,7 +186,8 @@ def _ours(tensors: Mapping[str, Tensor], config: GeneratorConfig) -> dict[str, T
     head = config.width // config.num_heads
     shared = head * (config.num_kv_heads or config.num_heads)
     for number in range(config.num_layers):
-        rows = tensors[f"layers.{number}.attention.wqkv.weight"].split([config.width, shared, shared])
+        fused = tensors[f"layers.{number}.attention.wqkv.weight"]
+        rows = torch.split(fused, [config.width, shared, shared])
         found |= {
             f"stack.layers.{number}.attention.{part}.weight": each for part, each in zip(_FUSED, rows, strict=True)
         }

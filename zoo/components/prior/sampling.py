@@ -40,7 +40,7 @@ def draw_ids(
         smallest = logits.topk(top_k, -1).values[..., -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
     if top_p is not None and top_p < 1:
-        ordered, places = logits.sort(-1, descending=True, stable=True)
+        ordered, places = logits.sort(stable=True, dim=-1, descending=True)
         probabilities = ordered.softmax(-1)
         before = probabilities.cumsum(-1) - probabilities
         dropped = torch.zeros_like(before, dtype=torch.bool).scatter_(-1, places, before > top_p)

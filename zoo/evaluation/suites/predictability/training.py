@@ -83,7 +83,7 @@ def train(
 @torch.no_grad()
 def held_out_bits(generator: TokenGenerator, items: TokenItems) -> Tensor:
     """Return the information of each item, ends included, in bits, float64 (items,)."""
-    places = torch.arange(len(items)).split(_EVAL_ITEMS)
+    places = torch.split(torch.arange(len(items)), _EVAL_ITEMS)
     return torch.cat([bits_of_items(generator.log_prob(*_batch(items, some.tolist()))) for some in places])
 
 
