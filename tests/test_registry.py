@@ -138,6 +138,7 @@ def test_info_is_plain_and_complete(shipped):
         "num_parameters": 2,
         "is_default": True,
         "restriction": "",
+        "tokenizer": "",
         "is_shipped": True,
     }
     assert zoo.info("toy_image.large")["is_shipped"] is False

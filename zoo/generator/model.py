@@ -248,6 +248,11 @@ class TokenGenerator(Stored):
         self.config = replace(self.config, tokenizer=tokenizer.name, fingerprint=fingerprint(tokenizer, decoder=False))
         return self
 
+    def tables(self) -> list[nn.Parameter]:
+        """Return the parameters of embeddings and positions, which weight decay leaves alone."""
+        embeddings = [module for module in self.modules() if isinstance(module, nn.Embedding)]
+        return [p for part in (*embeddings, self.stack) for p in part.parameters(recurse=False)]
+
     # What sampling is made of.
 
     def columns(self, ids: Tensor) -> Tensor:

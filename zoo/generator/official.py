@@ -90,9 +90,7 @@ def load(folder: Path) -> TokenGenerator:
     with fresh("meta"):
         generator = TokenGenerator(config)
     generator.load_state_dict(_ours(found, config), assign=True)
-    for parameter in generator.parameters():
-        parameter.data = parameter.data.float()
-    return generator.eval()
+    return generator.float().eval()
 
 
 def settings(values: Mapping[str, Any], where: str = CONFIG) -> GeneratorConfig:
@@ -189,6 +187,7 @@ def _ours(tensors: Mapping[str, Tensor], config: GeneratorConfig) -> dict[str, T
         fused = tensors[f"layers.{number}.attention.wqkv.weight"]
         rows = torch.split(fused, [config.width, shared, shared])
         found |= {
-            f"stack.layers.{number}.attention.{part}.weight": each for part, each in zip(_FUSED, rows, strict=True)
+            f"stack.layers.{number}.attention.{part}.weight": each.clone()
+            for part, each in zip(_FUSED, rows, strict=True)
         }
     return found

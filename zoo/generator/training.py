@@ -75,9 +75,7 @@ class GeneratorTraining(TokenizerModule):
 
     def undecayed(self) -> Iterable[nn.Parameter]:
         """Return the embeddings and positions."""
-        generator = self.generator
-        tables = (module.weight for module in generator.modules() if isinstance(module, nn.Embedding))
-        return [*tables, *(p for p in (generator.stack.positions,) if isinstance(p, nn.Parameter))]
+        return self.generator.tables()
 
     def on_fit_start(self) -> None:
         """Refuse the tokens of another tokenizer.

@@ -72,4 +72,5 @@ def held(windows: Tensor, horizon: int, normalizer: RangeNormalizer) -> Tensor:
 
 
 def _squared_error(decoded: Tensor, target: Tensor, normalizer: RangeNormalizer) -> Tensor:
-    return (normalizer(decoded) - normalizer(target)).square().sum((1, 2))
+    error: Tensor = normalizer(decoded) - normalizer(target)
+    return error.square().sum((1, 2))

@@ -163,10 +163,7 @@ def _data(
             raise ConfigError(f"{tokenizer.name} takes pictures of {height} × {width}, and this suite cuts squares.")
         cut = [{"name": "Resize", "size": height}, {"name": "CenterCrop", "size": height}]
         module = ImageData(str(path), transforms=cut, eval_transforms=cut, on_white=True, batch_size=16)
-    fit, test = (
-        _some(module, split, most) for split, most in (("train", suite.max_fit_items), ("test", suite.max_items))
-    )
-    return module, fit, test
+    return module, _some(module, "train", suite.max_fit_items), _some(module, "test", suite.max_items)
 
 
 def _some(module: DataModule, split: Split, most: int | None) -> Dataset[Any]:

@@ -65,15 +65,14 @@ def train(
             warmup_steps=budget.warmup_steps,
             final_ratio=0.01,
         )
-        tables = [module.weight for module in generator.modules() if isinstance(module, torch.nn.Embedding)]
-        optimizer = build_optimizer(settings, [generator], undecayed=[*tables, *_learned(generator)])
+        optimizer = build_optimizer(settings, [generator], undecayed=generator.tables())
         schedule = build_schedule(settings, optimizer, budget.num_steps)
         generator.train()
         for step, places in zip(range(budget.num_steps), _orders(len(items), budget.batch_size, seed), strict=False):
             tell(step)
             loss = generator.loss(*_batch(items, places))
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(generator.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -85,11 +84,6 @@ def held_out_bits(generator: TokenGenerator, items: TokenItems) -> Tensor:
     """Return the information of each item, ends included, in bits, float64 (items,)."""
     places = torch.split(torch.arange(len(items)), _EVAL_ITEMS)
     return torch.cat([bits_of_items(generator.log_prob(*_batch(items, some.tolist()))) for some in places])
-
-
-def _learned(generator: TokenGenerator) -> list[torch.nn.Parameter]:
-    positions = generator.stack.positions
-    return [positions] if isinstance(positions, torch.nn.Parameter) else []
 
 
 def _orders(num_items: int, batch_size: int, seed: int) -> Iterator[list[int]]:
