@@ -153,7 +153,8 @@ def _mlp_size(values: Mapping[str, Any], where: str) -> int:
                 f"{where}: ffn_dim_multiplier must be null or a number up to 64, got {shown(multiplier)}."
             )
         hidden = int(multiplier * hidden)
-    return -(-hidden // int(values["multiple_of"])) * int(values["multiple_of"])
+    multiple: int = values["multiple_of"]
+    return -(-int(hidden) // multiple) * multiple
 
 
 def _names(config: GeneratorConfig) -> dict[str, str]:
