@@ -172,7 +172,7 @@ def test_the_loss_falls_and_embeddings_do_not_decay(motion):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[0] == pytest.approx(np.log(trained.generator.config.codebook_size), rel=1e-4), "uniform at first"
     assert all(later < earlier for earlier, later in itertools.pairwise(losses))
 
@@ -207,7 +207,8 @@ def test_samples_are_written_and_depend_on_seed_and_number_alone(tmp_path, capsy
     assert not np.array_equal(made[0], made[1])
     assert main([*arguments, "-o", str(tmp_path / "two"), "--classes", "1,1", "--batch-size", "1"]) == 0
     for number in range(2):
-        np.testing.assert_array_equal(np.load(tmp_path / "two" / f"{number:04d}.npy"), made[number])
+        again = np.load(tmp_path / "two" / f"{number:04d}.npy")
+        np.testing.assert_allclose(again, made[number], rtol=1e-5, atol=1e-5)  # the decoder rounds by the batch
     assert main([*arguments, "-o", str(tmp_path / "many")]) == 1
     assert "exists already" in capsys.readouterr().err
 
@@ -219,7 +220,7 @@ def test_another_tokenizer_is_refused(tmp_path, capsys):
     out = str(tmp_path / "made")
     for name, said in (
         (str(tmp_path / "other"), "which has other weights or settings than beast.other"),
-        ("binning.default", "binning.default gives action"),
+        ("binning.default", "which has other weights or settings than binning.default"),
         ("flextok.nano", "flextok.nano gives image"),
     ):
         assert main(["generate", str(folder), "-o", out, "--tokenizer", name]) == 1

@@ -41,7 +41,8 @@ RELEASED_FRAMES = {**RELEASED, "frame_prediction": True, "cls_token_num": 1025}
 def shapes(config):
     """The tensors of the released layout by name."""
     dim, size, kv = config["dim"], config["vocab_size"], config["n_kv_head"] or config["n_head"]
-    hidden = math.ceil(int(8 * dim / 3) / config["multiple_of"]) * config["multiple_of"]
+    hidden = int(int(8 * dim / 3) * (config["ffn_dim_multiplier"] or 1))
+    hidden = math.ceil(hidden / config["multiple_of"]) * config["multiple_of"]
     head = dim // config["n_head"]
     found = {"abs_pe": (1, config["max_seq_len"] + config["cls_token_num"] - 1, dim)}
     if not config["frame_prediction"]:

@@ -53,7 +53,10 @@ def continued(
     for length, items in rows.items():
         if length > generator.config.max_tokens:
             continue
-        made, lengths = generate(generator, len(items), prompt=prompts.ids[items, :length], sampling=_GREEDY)
+        source = torch.Generator().manual_seed(0)  # ids that are equally likely are drawn
+        made, lengths = generate(
+            generator, len(items), prompt=prompts.ids[items, :length], sampling=_GREEDY, generators=source
+        )
         for item, ids, count in zip(items, made, lengths.tolist(), strict=True):
             tokens = Tokens.from_ids(ids[None, :count], codebook_size=prompts.codebook_size, model=tokenizer.name)
             try:
