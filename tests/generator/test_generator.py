@@ -25,6 +25,7 @@ from zoo.tokens import Tokens
 SMALL = CausalConfig(width=32, num_layers=2, num_heads=2, max_length=24, dropout=0.0)
 SIZES = {"width": 32, "num_layers": 2, "num_heads": 2, "mlp_size": 64, "max_tokens": 24, "modality": "video"}
 SIZES |= {"token_dropout": 0.0, "dropout": 0.0, "mlp_dropout": 0.0}
+LEARNING = {**SIZES, "num_layers": 1}
 KINDS = {
     "ids": GeneratorConfig(codebook_size=7, **SIZES),
     "classes": GeneratorConfig(codebook_size=7, num_classes=3, **SIZES),
@@ -157,7 +158,7 @@ def test_a_markov_chain_is_learned_to_its_entropy_rate():
     source = generator(1)
     torch.manual_seed(0)
     model = train(
-        TokenGenerator(GeneratorConfig(codebook_size=6, **SIZES)),
+        TokenGenerator(GeneratorConfig(codebook_size=6, **LEARNING)),
         lambda step: [walk(transitions, stationary, 64, 20, source)],
     )
     ids = walk(transitions, stationary, 500, 20, generator(2))
@@ -190,7 +191,7 @@ def test_a_second_codebook_that_follows_from_the_first_and_an_end_cost_what_they
         return [torch.stack([first, permutation[first]], 2), torch.randint(1, 3, (64,), generator=source) * 4]
 
     torch.manual_seed(0)
-    model = train(TokenGenerator(GeneratorConfig(codebook_size=5, num_codebooks=2, has_end=True, **SIZES)), draw)
+    model = train(TokenGenerator(GeneratorConfig(codebook_size=5, num_codebooks=2, has_end=True, **LEARNING)), draw)
     ids, lengths = draw(0)
     with torch.no_grad():
         log_probs = model.log_prob(ids, lengths)
@@ -216,7 +217,7 @@ def test_a_class_tells_what_comes():
         return [labels[:, None].expand(64, 6) * 2, None, labels]
 
     torch.manual_seed(0)
-    config = GeneratorConfig(codebook_size=6, num_classes=3, class_dropout=0.2, **SIZES)
+    config = GeneratorConfig(codebook_size=6, num_classes=3, class_dropout=0.2, **LEARNING)
     model = train(TokenGenerator(config), draw, 100)
     ids, _, labels = draw(0)
     with torch.no_grad():
@@ -369,6 +370,10 @@ def test_a_sample_is_its_own_whatever_is_beside_it():
     config = replace(KINDS["end"], tokenizer="toy.nano")
     model = make(config)
     many = model.sample(6, seed=5)
+    several = make("codebooks, end").sample(6, seed=1)
+    assert several.ids.max() < 5
+    assert not several.ids[~several.mask].any()
+    assert len(set(several.lengths.tolist())) > 1, "ends were drawn, and are no ids"
     assert (many.model, many.codebook_size) == ("toy.nano", 7)
     assert len(set(many.lengths.tolist())) > 1
     assert model.sample(3, seed=5).tolist() == many.tolist()[:3]

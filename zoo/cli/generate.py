@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
         "other weights or settings is refused, whatever its name. Each sample depends on\n"
         "the seed and its number alone.",
         """
-        zoo generate larp.L_long_ar -o clips/ --num 4 --classes 3,3,17,90 --guidance 1.25
+        zoo generate larp.L_long_ar -o clips/ --classes 3,3,17,90 --guidance 1.25
         zoo generate ./my-generator -o made/ --num 8 --seed 1 --top-k 100
         zoo generate ./my-generator -o made/ --tokenizer ./my-tokenizer
         """,

@@ -128,9 +128,11 @@ def generate(
                 top_p=sampling.top_p,
                 generator=generators,
             )
-        if config.has_end:
-            lengths = torch.where((token[:, 0, 0] == config.codebook_size) & (lengths == total), position, lengths)
-            token = token.masked_fill((lengths <= position)[:, None, None], 0)
+            if config.has_end and k == 0:
+                is_over = (token[:, 0, 0] == config.codebook_size) & (lengths == total)
+                lengths = torch.where(is_over, position, lengths)
+                token[:, 0, 0] = token[:, 0, 0].masked_fill(lengths <= position, 0)  # no input is an end
+        token = token.masked_fill((lengths <= position)[:, None, None], 0)
         if bool((lengths <= position).all()):
             break
         done = torch.cat([done, token], 1)
