@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -256,6 +257,8 @@ def _add(digest: Any, value: Any, seen: set[int]) -> None:
     elif isinstance(value, (Mapping, list, tuple)):
         for part in value.items() if isinstance(value, Mapping) else value:
             _add(digest, part, seen)
+    elif isinstance(value, (type, ModuleType, FunctionType)):
+        digest.update(value.__name__.encode())
     elif id(value) not in seen:
         seen.add(id(value))
         state = {field.name: getattr(value, field.name) for field in fields(value)} if is_dataclass(value) else None
