@@ -26,7 +26,8 @@ registry
 checkpoint training
 families hub
 loading tokenfile
-evaluation generator testing
+generator
+evaluation testing
 cli
 """
 RANKS = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}

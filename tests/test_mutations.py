@@ -10,6 +10,7 @@ import warnings
 from typing import ClassVar
 
 import flextok_released
+import generator_plain
 import larp_released
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from zoo.data.manifest import read_manifest
 from zoo.errors import ZooError
 from zoo.evaluation.suite import read_suite
 from zoo.families.stabletoken.official import folder as official
+from zoo.generator import GeneratorConfig, TokenGenerator
 
 FEW, MANY, SECONDS = 6, 400, 5.0
 
@@ -134,6 +136,29 @@ class ReleasedLARP(Released):
 
     def make(self, folder):
         larp_released.write(folder / "m")
+
+
+class GeneratorCheckpoint(Checkpoint):
+    """A generator over ids, of one class of three, with an end."""
+
+    def make(self, folder):
+        config = GeneratorConfig("action", 7, 5, has_end=True, num_classes=3, width=8, num_layers=1, num_heads=2)
+        zoo.save(TokenGenerator(config), folder / "m", name="generator.tiny")
+
+    def use(self, folder):
+        zoo.load_generator(folder / "m").sample(labels=[0])
+
+
+class ReleasedGenerator(Released):
+    """The layout in which LARP's authors released theirs."""
+
+    def make(self, folder):
+        (folder / "m").mkdir()
+        save_file(generator_plain.tensors(generator_plain.SMALL), folder / "m" / "model.safetensors")
+        (folder / "m" / "config.json").write_text(json.dumps(generator_plain.SMALL))
+
+    def use(self, folder):
+        zoo.load_generator(folder / "m").sample()
 
 
 class Registry(Kind):
@@ -248,8 +273,11 @@ KINDS = {
     "released stabletoken": Released(),
     "released flextok": ReleasedFlexTok(),
     "released larp": ReleasedLARP(),
+    "checkpoint of a generator": GeneratorCheckpoint("generator"),
+    "released generator": ReleasedGenerator(),
     "registry": Registry(),
     **{f"suite {name}": SuiteFile(name) for name in ("action", "image", "noise", "resynthesis", "stab", "invariance")},
+    "suite predictability": SuiteFile("predictability"),
     "manifest": Manifest(),
     **{f"actions {suffix}": Actions(suffix) for suffix in (".npy", ".npz", ".parquet", ".csv")},
     **{f"sound {suffix}": Sound(suffix) for suffix in (".wav", ".flac", ".ogg", ".mp3")},

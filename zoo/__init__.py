@@ -17,8 +17,8 @@ from zoo.errors import ZooError
 if TYPE_CHECKING:
     from zoo.checkpoint import save
     from zoo.hub.publish import push
-    from zoo.loading import load, training_parts
-    from zoo.registry import ModelEntry, info, list_models, register
+    from zoo.loading import load, load_generator, training_parts
+    from zoo.registry import ModelEntry, info, list_generators, list_models, register
     from zoo.spec import TokenSpec
     from zoo.tokenizer import Tokenizer
     from zoo.tokens import Conditions, Latents, Tokens
@@ -36,8 +36,10 @@ __all__ = [
     "__version__",
     "errors",
     "info",
+    "list_generators",
     "list_models",
     "load",
+    "load_generator",
     "push",
     "register",
     "save",
@@ -53,8 +55,10 @@ _HOMES = {
     "Latents": "zoo.tokens",
     "Tokens": "zoo.tokens",
     "info": "zoo.registry",
+    "list_generators": "zoo.registry",
     "list_models": "zoo.registry",
     "load": "zoo.loading",
+    "load_generator": "zoo.loading",
     "push": "zoo.hub.publish",
     "register": "zoo.registry",
     "save": "zoo.checkpoint",

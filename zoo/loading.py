@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,13 @@ from zoo.process.fresh import fresh
 from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
 
-__all__ = ["family_of", "load", "training_parts"]
+if TYPE_CHECKING:
+    from zoo.generator.model import TokenGenerator
+
+__all__ = ["family_of", "load", "load_generator", "training_parts"]
 
 _HUB = "hf://"
+_GENERATOR = "generator"
 _DECODER_FILES = (checkpoint.DECODER, "decoder/*")  # of our layout, and of authors' layouts
 _told: set[tuple[str, str]] = set()  # licences' restrictions that this process has said, by repository
 
@@ -78,6 +82,62 @@ def load(
     if dtype is not None:
         tokenizer = tokenizer.to_dtype(dtype)
     return tokenizer if place is None else tokenizer.to(place)
+
+
+def load_generator(
+    name: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> TokenGenerator:
+    """Load an autoregressive model over a tokenizer's ids, in evaluation mode.
+
+    It has a function of its own because it is no tokenizer: it neither encodes nor decodes. `generator.sample` draws
+    tokens, and `zoo.load(generator.config.tokenizer)` decodes them, after `generator.require_made_by(tokenizer)`.
+
+    Args:
+        name: A generator's name (`"larp.L_long_ar"`; see `zoo.list_generators`), a folder that `zoo.save` or `zoo
+            export` wrote or its authors released, or `hf://owner/repo[@revision]`.
+        device: As of `load`.
+        dtype: Floating dtype of the weights; float32 if None.
+        revision: As of `load`.
+        token: As of `load`.
+
+    Raises:
+        UnknownNameError: No such generator; the message lists near matches.
+        CheckpointError: The folder is missing, incomplete, damaged, or of a tokenizer.
+        ConfigError: Its config has unknown keys or unusable values.
+        HubError: As of `load`.
+    """
+    place, text = _device(device), os.fspath(name)
+    if not isinstance(name, str) or _is_path(text):
+        if revision is not None:
+            raise ConfigError(f"revision is for Hub repositories, and {text!r} is a folder: leave it out.")
+        found: Any = _from_folder(expanded(text, CheckpointError), _GENERATOR, True)
+    elif text.startswith(_HUB):
+        found = _from_hub(text, _GENERATOR, revision, token, True)
+    else:
+        found = _named_generator(text, revision, token)
+    generator: TokenGenerator = found if dtype is None else found.to_dtype(dtype)
+    return generator if place is None else generator.to(place)
+
+
+def _named_generator(name: str, revision: str | None, token: str | None) -> Any:
+    entry = registry.generator(name)
+    _tell_restrictions([entry])
+    if entry.is_shipped:
+        found: Any = _from_folder(entry.folder, _GENERATOR, True)
+    else:
+        address = entry.source if revision is None else entry.source.partition("@")[0]
+        found = _from_hub(address, _GENERATOR, revision, token, True)
+    found.name = entry.name
+    found.spec = replace(found.spec, licence=entry.licence)
+    found.trained_on = entry.trained_on or found.trained_on
+    if not found.config.tokenizer:  # the authors' files do not say
+        found.config = replace(found.config, tokenizer=entry.tokenizer)
+    return found
 
 
 def family_of(name: str | os.PathLike[str]) -> type[Tokenizer] | None:
@@ -228,13 +288,18 @@ def _from_folder(folder: Path, family: str | None, decoder: bool) -> Tokenizer:
     if checkpoint.is_checkpoint(folder):
         found = checkpoint.read_manifest(folder)["family"]
         if family is not None and family != found:
-            raise CheckpointError(f"{folder} holds a {found} checkpoint, not one of {family}: leave family out.")
-        if found not in registry.families():
+            remedy = "zoo.load loads it" if family == _GENERATOR else "leave family out"
+            raise CheckpointError(f"{folder} holds a {found} checkpoint, not one of {family}: {remedy}.")
+        if found == _GENERATOR != family:
+            raise CheckpointError(
+                f"{folder} holds a generator over tokens, no tokenizer: load it by zoo.load_generator."
+            )
+        if found not in registry.families() and found != _GENERATOR:
             raise CheckpointError(
                 f"{folder / checkpoint.CONFIG} is of the family {shown(found)}, which is not there; "
                 f"{near_matches(found[:80], registry.families())} If another package brings it, install that."
             )
-        return checkpoint.load(registry.family(found), folder, decoder=decoder)
+        return checkpoint.load(registry.stored(found), folder, decoder=decoder)
     return _from_official(folder, family, decoder)
 
 
@@ -246,6 +311,8 @@ def _from_official(folder: Path, family: str | None, decoder: bool) -> Tokenizer
             tokenizer: Tokenizer = reader.load(folder, **options).eval()
         tokenizer.source = str(folder)
         return tokenizer
+    if family is None and registry.official(_GENERATOR).recognises(folder):
+        raise CheckpointError(f"{folder} holds a generator over tokens, no tokenizer: load it by zoo.load_generator.")
     try:
         checkpoint.read_manifest(folder)
     except CheckpointError as error:
@@ -266,5 +333,5 @@ def _recognised(folder: Path, family: str | None) -> tuple[Any, Any, list[str]]:
             broken.append(f" {error}")
             continue
         if reader is not None and reader.recognises(folder):
-            return registry.family(candidate), reader, broken
+            return registry.stored(candidate), reader, broken
     return None, None, broken

@@ -31,12 +31,15 @@ __all__ = [
     "ModelEntry",
     "families",
     "family",
+    "generator",
     "info",
+    "list_generators",
     "list_models",
     "model",
     "official",
     "published_at",
     "register",
+    "stored",
 ]
 
 VARIANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -55,6 +58,7 @@ _BUILT_IN = {
     "stabletoken": "zoo.families.stabletoken:StableTokenTokenizer",
 }
 
+_OTHERS = {"generator": "zoo.generator.model:TokenGenerator"}  # what is stored like a tokenizer, and is none
 _added_families: dict[str, type[Tokenizer]] = {}
 _added_models: dict[str, ModelEntry] = {}
 
@@ -78,6 +82,8 @@ class ModelEntry:
         is_default: Whether the bare family name means this one.
         restriction: One sentence for people on what the licence does not allow, if it is not one of the usual free
             ones: research only, not for sale, not everywhere. Loading the model says it.
+        tokenizer: Of a generator, the name of the model over whose ids it is, which `zoo.load_generator` loads; "" of a
+            tokenizer.
     """
 
     name: str
@@ -90,6 +96,7 @@ class ModelEntry:
     num_parameters: int
     is_default: bool = False
     restriction: str = ""
+    tokenizer: str = ""
 
     @property
     def is_shipped(self) -> bool:
@@ -181,6 +188,11 @@ def family(name: str) -> type[Tokenizer]:
     return loaded
 
 
+def stored(name: str) -> Any:
+    """Return the class of what checkpoints call by this name: a family, as `family` does, or the generator."""
+    return EntryPoint(name, _OTHERS[name], _GROUP).load() if name in _OTHERS else family(name)
+
+
 def official(name: str) -> Any:
     """Return the module that reads the files that the authors of a family released, None if there is none.
 
@@ -190,7 +202,7 @@ def official(name: str) -> Any:
         UnknownNameError: No such family.
         ConfigError: The family, or its module, cannot be imported.
     """
-    module = family(name).official
+    module = stored(name).official
     if not module:
         return None
     try:
@@ -212,10 +224,26 @@ def model(name: str) -> ModelEntry:
     if defaults:
         return defaults[-1]  # a replaced default comes before the one that took its place
     variants = sorted(entry.name for entry in models.values() if entry.family == name)
+    if name in _generators():
+        raise UnknownNameError(f"{name!r} is a generator over tokens, no tokenizer: load it by zoo.load_generator.")
     if variants:
         raise UnknownNameError(f"{name!r} has no default variant: name one of {', '.join(variants)}.")
     candidates = {*models, *(entry.family for entry in models.values())}
     raise UnknownNameError(f"there is no model {name!r}; {near_matches(name, candidates)} `zoo list` shows them all.")
+
+
+def generator(name: str) -> ModelEntry:
+    """Return the entry of a generator over the ids of a tokenizer, or raise `UnknownNameError` with near matches."""
+    if (entry := _generators().get(name)) is not None:
+        return entry
+    is_other = name in {*_models(), *families()}
+    hint = "zoo.load loads this tokenizer." if is_other else near_matches(name, _generators())
+    raise UnknownNameError(f"there is no generator {name!r}; {hint}")
+
+
+def list_generators() -> list[str]:
+    """Return the names of all generators over ids, sorted."""
+    return sorted(_generators())
 
 
 def list_models(pattern: str | None = None, family: str | None = None, *, modality: str | None = None) -> list[str]:
@@ -254,25 +282,33 @@ def list_models(pattern: str | None = None, family: str | None = None, *, modali
 
 
 def info(name: str) -> dict[str, Any]:
-    """Return everything known about a model without loading it: the entry's fields as plain values.
+    """Return everything known about a tokenizer or generator without loading it: the entry's fields as plain values.
 
     Raises:
         UnknownNameError: No such model.
     """
-    entry = model(name)
+    entry = _generators().get(name) or model(name)
     return {**config.to_dict(entry), "is_shipped": entry.is_shipped}
 
 
 def published_at(address: str) -> Iterator[ModelEntry]:
     """Yield the entries of a Hub repository, `hf://owner/repo`, whatever the revision."""
     wanted = address.partition("@")[0].lower()
-    return (entry for entry in _models().values() if entry.source.partition("@")[0].lower() == wanted)
+    return (entry for entry in _entries().values() if entry.source.partition("@")[0].lower() == wanted)
+
+
+def _entries() -> dict[str, ModelEntry]:
+    known = {**_shipped_models(), **_plugin_models()}
+    # Added ones last, also where they take the place of another: the last default counts.
+    return {**{name: entry for name, entry in known.items() if name not in _added_models}, **_added_models}
 
 
 def _models() -> dict[str, ModelEntry]:
-    # Added ones last, also where they take the place of another: the last default counts.
-    known = {**_shipped_models(), **_plugin_models()}
-    return {**{name: entry for name, entry in known.items() if name not in _added_models}, **_added_models}
+    return {name: entry for name, entry in _entries().items() if not entry.tokenizer}
+
+
+def _generators() -> dict[str, ModelEntry]:
+    return {name: entry for name, entry in _entries().items() if entry.tokenizer}
 
 
 @cache

@@ -12,6 +12,7 @@ from torch import nn
 from zoo import config as configs
 from zoo.components.exact.modes import convert, dtype_of
 from zoo.errors import ConfigError, TokenError
+from zoo.spec import TokenSpec
 
 __all__ = ["NoDecoder", "Stored"]
 
@@ -42,6 +43,7 @@ class Stored(nn.Module):
         trained_on: What the weights or statistics were made from.
         facts: What was found out when it was made, as plain values, for people and cards: `measured`, figures by name;
             `dof_names`, what the degrees of freedom of actions are called. Ids do not depend on it.
+        spec: Facts about the ids.
         is_exact: False in fast mode, see `zoo.load`: rounding depends on the batch then, and with it a few ids.
         is_whole: False if it was loaded without its decoder: it encodes, and can neither decode nor be saved.
     """
@@ -55,6 +57,7 @@ class Stored(nn.Module):
     official: ClassVar[str] = ""
 
     config: Any
+    spec: TokenSpec
 
     def __init__(self, config: Any, *, decoder: bool = True) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ConfigError, TokenError
 from zoo.process.compiling import left_alone
-from zoo.spec import NoOptions, TokenSpec
+from zoo.spec import NoOptions
 from zoo.stored import NoDecoder, Stored
 from zoo.tokens import Latents, Tokens
 from zoo.tokens.checks import checked_tokens
@@ -33,7 +33,6 @@ class Tokenizer(Stored, ABC):
     Attributes:
         encode_options: Dataclass of what `encode` takes beside signal and lengths, by name and with its default.
         decode_options: The same of `decode`.
-        spec: Facts about the tokens.
     """
 
     encode_options: ClassVar[type] = NoOptions
@@ -42,7 +41,6 @@ class Tokenizer(Stored, ABC):
     encoder: nn.Module
     quantizer: nn.Module
     decoder: nn.Module
-    spec: TokenSpec
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

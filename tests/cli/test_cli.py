@@ -236,6 +236,11 @@ def test_list(capsys):
     assert main(["list", "b*.default", "--json"]) == 0
     assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["beast.default", "binning.default"]
     fails(capsys, 1, ["list", "beats"], "there is no model 'beats'; did you mean 'beast'")
+    assert main(["list", "--generators", "--json"]) == 0
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == zoo.list_generators()
+    fails(capsys, 1, ["list", "beast", "--generators"], "--generators lists all of them")
+    assert main(["info", "larp.L_long_ar"]) == 0
+    assert re.search(r"over the tokens of +larp\.L_long\n", capsys.readouterr().out)
 
 
 def test_list_tells_what_ships_from_what_is_downloaded(capsys):

@@ -36,6 +36,7 @@ from zoo.checkpoint.atomic import STAGING, staging
 from zoo.checkpoint.manifest import CONFIG, FORMAT, FORMAT_VERSION, encode, is_checkpoint, read_manifest
 from zoo.errors import CheckpointError, ConfigError, ZooError
 from zoo.process.fresh import fresh
+from zoo.stored import Stored
 from zoo.strict import expanded
 from zoo.tokenizer import Tokenizer
 
@@ -51,7 +52,7 @@ T = TypeVar("T")
 
 
 def save(
-    tokenizer: Tokenizer,
+    tokenizer: Stored,
     folder: str | Path,
     *,
     name: str | None = None,
@@ -61,7 +62,7 @@ def save(
     training: Mapping[str, Tensor] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a tokenizer as a checkpoint folder, all of it or nothing.
+    """Write a tokenizer, or a generator over ids, as a checkpoint folder, all of it or nothing.
 
     A process that is killed while it overwrites leaves the old checkpoint, the new one, or, if the kill falls between
     the last renames, a folder that `load` refuses; never a mixture that loads.
@@ -193,7 +194,7 @@ def load(cls: type[Tokenizer], folder: Path, *, decoder: bool = True) -> Tokeniz
             for name, kinds in expected.items():
                 prefix = _DECODER if name == DECODER else ""
                 tensors |= {prefix + key: value for key, value in _tensors(folder / name, files[name], kinds, decoder)}
-            tokenizer = _build(cls, manifest, assets, where, decoder)
+            tokenizer: Tokenizer = _build(cls, manifest, assets, where, decoder)
             tokenizer.load_state_dict(tensors, strict=True)
     except OSError as error:
         if isinstance(error, ZooError):
@@ -246,7 +247,7 @@ def _round(tensors: dict[str, Tensor], names: set[str], dtype: torch.dtype) -> N
     _weights.require_finite(tensors, f"what {dtype} can hold of these weights")
 
 
-def _require_unrounded(tokenizer: Tokenizer) -> None:
+def _require_unrounded(tokenizer: Stored) -> None:
     """Raise `ConfigError` if a checkpoint would hold what fast mode has left of the weights."""
     if tokenizer.fast_dtype not in (None, *tokenizer.float_dtypes):
         raise ConfigError(
@@ -281,7 +282,7 @@ def _weights_of(folder: Path) -> set[str]:
 
 
 def _expected(
-    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, decoder: bool = True
+    cls: type[Stored], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, decoder: bool = True
 ) -> _weights.Kinds:
     """Return shape and dtype of every tensor that a checkpoint of this config has."""
     with fresh("meta"):
@@ -290,8 +291,8 @@ def _expected(
 
 
 def _build(
-    cls: type[Tokenizer], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, decoder: bool
-) -> Tokenizer:
+    cls: type[Stored], manifest: Mapping[str, Any], assets: Mapping[str, bytes], where: str, decoder: bool
+) -> Any:
     config = manifest["config"]
     options: dict[str, Any] = {} if decoder else {"decoder": False}
     if cls.asset_names:

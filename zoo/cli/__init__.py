@@ -48,6 +48,7 @@ COMMANDS = {
     "info": Command("zoo.cli.info", "show what is known about one model or token file"),
     "encode": Command("zoo.cli.encode", "turn files into tokens"),
     "decode": Command("zoo.cli.decode", "turn tokens back into files"),
+    "generate": Command("zoo.cli.generate", "make new speech, images, videos or actions with a generator over tokens"),
     "fit-actions": Command("zoo.cli.fit_actions", "fit a tokenizer to your own robot's actions"),
     "eval": Command("zoo.cli.evaluate", "measure tokenizers with a suite"),
     "fit": Command("zoo.cli.training", "train a tokenizer, or go on with it", "fit"),

@@ -30,7 +30,8 @@ def main(arguments: Sequence[str]) -> None:
         "resynthesis for what decoded speech sounds like (word errors, STOI, PESQ, MOS). image\n"
         "is for pictures (closeness to the original, beside JPEG and WebP of as many bits;\n"
         "first tokens of ordered ones). invariance is for all: ids that change with batch,\n"
-        "padding, threads, and in fast mode.",
+        "padding, threads, and in fast mode; predictability, too: bits that a small model of\n"
+        "each tokenizer's ids needs, and how well it goes on with actions.",
         """
         zoo eval action                            # what the cards show
         zoo eval action --models beast ./my-beast  # yours beside another

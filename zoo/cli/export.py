@@ -77,4 +77,6 @@ def export(checkpoint: str, out: str, weights: str, dtype: str, json: bool, **fa
         print_json({"name": name, "folder": str(folder), "num_parameters": tokenizer.num_parameters})
         return
     place = folder if folder.is_absolute() else f"./{folder}"
-    print_facts(f"{folder}: {name}", {"parameters": f"{tokenizer.num_parameters:,}", "load it": f'zoo.load("{place}")'})
+    load = "load_generator" if tokenizer.family == "generator" else "load"
+    facts = {"parameters": f"{tokenizer.num_parameters:,}", "load it": f'zoo.{load}("{place}")'}
+    print_facts(f"{folder}: {name}", facts)

@@ -116,6 +116,9 @@ def _facts(model: str, download: bool) -> dict[str, Any]:
         entry = registry.info(model)
     except UnknownNameError:
         entry = None  # an address, or nothing, which loading finds out
+    if entry is not None and entry["tokenizer"]:
+        facts = {key: entry[key] for key in (*_KNOWN, "tokenizer")}
+        return {**facts, "spec": None, "config": None, "fingerprint": None, "encode_options": [], "decode_options": []}
     if entry is not None and not entry["is_shipped"] and not download:
         known = {key: entry[key] for key in _KNOWN}
         return {
@@ -162,6 +165,7 @@ def _shown(facts: dict[str, Any]) -> dict[str, str]:
         "description": facts["description"],
         "modality": facts["modality"],
         "family": facts["family"],
+        "over the tokens of": facts.get("tokenizer", ""),
         "parameters": number(facts["num_parameters"]),
         "source": facts["source"],
         "licence": facts["licence"],

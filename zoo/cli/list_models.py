@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo.cli._output import number, print_json, print_table
 from zoo.cli._parser import Parser
+from zoo.errors import ConfigError
 
 __all__ = ["list_models", "main"]
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str]) -> None:
         zoo list 'stabletoken.*'
         zoo list --modality action
         zoo list --json
+        zoo list --generators
         """,
     )
     parser.add_argument(
@@ -36,15 +38,22 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--modality", metavar="NAME", help="only those for speech, image, video or action")
     parser.add_argument("--family", metavar="NAME", help="only those of one family")
+    parser.add_argument(
+        "--generators", action="store_true", help="instead those that draw new tokens, for `zoo generate`"
+    )
     parser.add_json()
     list_models(**parser.values(arguments))
 
 
-def list_models(pattern: str, modality: str | None, family: str | None, json: bool) -> None:
-    """Print all models, or those of a pattern, a modality and a family."""
+def list_models(pattern: str, modality: str | None, family: str | None, generators: bool, json: bool) -> None:
+    """Print all models, or those of a pattern, a modality and a family, or the generators."""
     from zoo import registry
 
-    names = registry.list_models(pattern, modality=modality, family=family)
+    if generators and (pattern != "*" or modality or family):
+        raise ConfigError("--generators lists all of them: leave the pattern, --modality and --family out.")
+    names = (
+        registry.list_generators() if generators else registry.list_models(pattern, modality=modality, family=family)
+    )
     entries: list[dict[str, Any]] = [registry.info(name) for name in names]
     if json:
         print_json(entries)

@@ -52,6 +52,7 @@ KINDS = MappingProxyType(
         "speech": "zoo.evaluation.suites.noise:SPEECH",
         "resynthesis": "zoo.evaluation.suites.resynthesis.runner:RESYNTHESIS",
         "invariance": "zoo.evaluation.suites.invariance.runner:INVARIANCE",
+        "predictability": "zoo.evaluation.suites.predictability.runner:PREDICTABILITY",
         "stab": "zoo.evaluation.suites.stab.runner:STAB",
     }
 )

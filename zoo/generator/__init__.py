@@ -1,12 +1,26 @@
 """An autoregressive model over the ids of any tokenizer: how predictable are they, and what comes next?
 
-prior = TokenPrior(TokenPriorConfig(codebook_size=8192))
-log_probs = prior.log_prob(ids, lengths)
+generator = zoo.load_generator("larp.L_long_ar")
+tokens = generator.sample(labels=[3, 17], sampling=Sampling(guidance=1.25))
+clips = zoo.load("larp.L_long").decode(tokens)
+
+log_probs = generator.log_prob(ids, lengths)
 bits_per_token(log_probs, lengths), bits_by_position(log_probs, lengths)
-ids = prior.generate(256, generator=generator, top_k=100)
 """
 
-from zoo.generator.bits import bits_by_position, bits_per_token
-from zoo.generator.model import TokenPrior, TokenPriorConfig
+from zoo.generator.bits import bits_by_position, bits_of_items, bits_per_token
+from zoo.generator.config import PRESETS, GeneratorConfig, preset
+from zoo.generator.model import TokenGenerator
+from zoo.generator.sampling import Sampling, generate
 
-__all__ = ["TokenPrior", "TokenPriorConfig", "bits_by_position", "bits_per_token"]
+__all__ = [
+    "PRESETS",
+    "GeneratorConfig",
+    "Sampling",
+    "TokenGenerator",
+    "bits_by_position",
+    "bits_of_items",
+    "bits_per_token",
+    "generate",
+    "preset",
+]

@@ -1,254 +1,308 @@
-"""A prior over ids, of one codebook or several."""
+"""An autoregressive model over the ids of a tokenizer: one codebook or several, of equal or different lengths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.components.layers.mlp import MLP
-from zoo.components.prior.causal import Cache, CausalConfig, CausalTransformer, initialise, valid_positions
-from zoo.components.prior.sampling import draw_ids
-from zoo.config import check_fields
-from zoo.errors import ConfigError, InputError, TokenError
+from zoo.checkpoint.fingerprint import fingerprint
+from zoo.components.layers.attention import Attention
+from zoo.components.layers.block import Block
+from zoo.components.layers.mlp import GatedMLP
+from zoo.components.layers.norms import RMSNorm
+from zoo.components.layers.positions import sincos_1d
+from zoo.components.prior.causal import CausalStack, initialise, valid_positions
+from zoo.errors import InputError, TokenError
+from zoo.generator.config import GeneratorConfig
+from zoo.generator.sampling import Sampling, generate
+from zoo.process.random import derive_seed
+from zoo.spec import TokenSpec
+from zoo.stored import Stored
+from zoo.tokenizer import Tokenizer
+from zoo.tokens import Tokens
 
-__all__ = ["TokenPrior", "TokenPriorConfig"]
+__all__ = ["TokenGenerator"]
 
-
-@dataclass(frozen=True)
-class TokenPriorConfig:
-    """A prior over ids.
-
-    Attributes:
-        codebook_size: V.
-        num_codebooks: K; ids are (B, T) if it is 1 and (B, T, K) otherwise.
-        num_classes: Classes that it can be conditioned on.
-        class_dropout: Probability, in training, that an item's class is withheld.
-        input_dim: Width of the code vectors that stand for earlier tokens; None if their ids do.
-        transformer: Sizes.
-
-    Raises:
-        ConfigError: A value is unusable.
-    """
-
-    codebook_size: int
-    num_codebooks: int = 1
-    num_classes: int = 0
-    class_dropout: float = 0.1
-    input_dim: int | None = None
-    transformer: CausalConfig = field(default_factory=CausalConfig)
-
-    def __post_init__(self) -> None:
-        check_fields(self, "token prior")
-        for name, least in (("codebook_size", 1), ("num_codebooks", 1), ("num_classes", 0), ("input_dim", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"token prior: {name} must be at least {least}, got {value}.")
-        if not 0 <= self.class_dropout <= 1:
-            raise ConfigError(f"token prior: class_dropout is a probability, got {self.class_dropout}.")
+_SAMPLING = Sampling()
 
 
-class TokenPrior(nn.Module):
-    """p(ids) = Π_t Π_k p(id_tk | tokens before t, ids of t before k, class), by a GPT over T positions.
+class TokenGenerator(Stored):
+    """p(ids) = Π_t Π_k p(id_tk | tokens before t, ids of t before k, condition), by a transformer over T positions.
 
-    Position t sees the class, or that there is none, and the tokens before t. The K ids of a token are predicted in
-    turn by a small network that sees the transformer's output and the ids before, so that the product is a probability
-    of the whole sequence, and T does not grow with K.
+    LLaMA's layers with learned absolute positions and no rotation, as LARP has them (arXiv 2410.21264): RMS norms,
+    SwiGLU, no biases. Position t sees the class, or that there is none, or a prefix and a separator, and then the
+    tokens before t. If there are several codebooks, the K ids of a token are predicted in turn by a small network that
+    sees the transformer's output and the ids before, so that the product is a probability of the whole sequence and T
+    does not grow with K.
 
-    That ids and classes are in range is the caller's to check.
+    `zoo.load_generator` loads one, `zoo.save` stores one.
 
     Args:
-        config: Sizes.
+        config: Sizes, and whose ids they are.
+
+    Attributes:
+        spec: Facts about the ids, as of the tokenizer that they are of.
     """
 
-    def __init__(self, config: TokenPriorConfig) -> None:
-        super().__init__()
-        self.config = config
-        size, num, width = config.codebook_size, config.num_codebooks, config.transformer.width
-        self.embed = nn.Embedding(num * size, width) if config.input_dim is None else nn.Linear(config.input_dim, width)
-        self.classes = nn.Embedding(config.num_classes + 1, width)
-        self.heads = nn.ModuleList(nn.Linear(width, size) for _ in range(num))
+    family: ClassVar[str] = "generator"
+    config_class: ClassVar[type] = GeneratorConfig
+    float_dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.bfloat16, torch.float16)
+    official: ClassVar[str] = "zoo.generator.official"
+
+    config: GeneratorConfig
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__(config)
+        width, size, num = config.width, config.codebook_size, config.num_codebooks
+        self.spec = TokenSpec(
+            config.modality, size, num, num_tokens=None if config.has_end else config.max_tokens, licence="Apache-2.0"
+        )
+        self.embed = nn.Embedding(num * size + (config.prefix_tokens > 0), width)
+        if not config.prefix_tokens:
+            self.classes = nn.Embedding(config.num_classes + 1, width)
         if num > 1:
             self.inner = nn.Embedding((num - 1) * size, width)
-            self.inner_norm = nn.LayerNorm(width)
-            self.inner_mlp = MLP(width, 4 * width)
-        initialise(self)
-        self.transformer = CausalTransformer(config.transformer)
+            self.inner_norm = RMSNorm(width, eps=config.norm_eps)
+            self.inner_mlp = GatedMLP(width, config.hidden, bias=False)
+        layers = (_block(config, number) for number in range(config.num_layers))
+        self.stack = CausalStack(_positions(config), layers, RMSNorm(width, eps=config.norm_eps))
+        sizes = [config.num_outputs] + [size] * (num - 1)
+        heads = [nn.Linear(width, outputs, bias=False) for outputs in sizes]
+        self.heads = nn.ModuleList(heads)
+        initialise(self, config.init_std)
+        for head in heads:
+            nn.init.zeros_(head.weight)
 
     def forward(
         self,
         ids: Tensor,
         lengths: Tensor | None = None,
         labels: Tensor | None = None,
-        vectors: Tensor | None = None,
+        prefix: Tensor | None = None,
     ) -> Tensor:
         """Return the logits of every id, given those before it.
 
         Args:
-            ids: int64 (B, T) or (B, T, K).
+            ids: int64 (B, T) or (B, T, K), in range.
             lengths: (B,) tokens of each item; what follows them is padding and may hold anything. All T if None.
             labels: int64 (B,) classes; a negative one, and None, is no class.
-            vectors: (B, T, input_dim) the codes of the ids, if the config has an `input_dim`. Gradients reach them.
+            prefix: int64 (B, P) or (B, P, K), the tokens of the condition, if the config has `prefix_tokens`.
 
         Returns:
-            (B, T, V) or (B, T, K, V).
+            (B, T, V) or (B, T, K, V). With an end it is (B, T + 1, V + 1) or (B, T + 1, K, V + 1): where an item is
+            over as well, and with the end as the last id, which is -inf but for the first codebook.
 
         Raises:
-            TokenError: Ids or vectors do not fit.
-            InputError: Lengths or labels do not fit, or T is more than the prior's positions.
+            TokenError: Ids do not fit.
+            InputError: Lengths, labels or prefix do not fit, or T is more than the model's tokens.
         """
-        columns = self._columns(ids)
-        valid = valid_positions(lengths, columns)
-        columns = columns.masked_fill(~valid[..., None], 0)
-        seen = columns[:, :-1] if self.config.input_dim is None else self._checked(vectors, columns, valid)[:, :-1]
-        x = torch.cat([self._start(labels, len(ids)), self._embed(seen)], 1)[:, : ids.shape[1]]
-        contexts = self._contexts(self.transformer(x), columns)
-        logits = torch.stack([head(contexts[:, :, k]) for k, head in enumerate(self.heads)], 2)
-        return logits[:, :, 0] if self.config.num_codebooks == 1 else logits
+        columns = self.columns(ids)
+        columns = columns.masked_fill(~valid_positions(lengths, columns)[..., None], 0)
+        start = self.start(len(ids), labels, prefix)
+        given, predicted = (
+            (columns, F.pad(columns, (0, 0, 0, 1))) if self.config.has_end else (columns[:, :-1], columns)
+        )
+        x = torch.cat([start, self.embedded(given)], 1)[:, : start.shape[1] - 1 + predicted.shape[1]]
+        contexts = self.contexts(self.hidden(x)[:, start.shape[1] - 1 :], predicted)
+        logits: list[Tensor] = [head(contexts[:, :, k]) for k, head in enumerate(self.heads)]
+        if self.config.num_codebooks == 1:
+            return logits[0]
+        most = self.config.num_outputs
+        return torch.stack([F.pad(each, (0, most - each.shape[-1]), value=-torch.inf) for each in logits], 2)
 
     def log_prob(
         self,
         ids: Tensor,
         lengths: Tensor | None = None,
         labels: Tensor | None = None,
-        vectors: Tensor | None = None,
+        prefix: Tensor | None = None,
     ) -> Tensor:
-        """Return the natural logarithm of the probability of each id, float32, shaped as ids; 0 where there is padding.
+        """Return the natural logarithm of the probability of each id, float32; arguments and errors as of `forward`.
 
-        Arguments and errors as of `forward`.
+        Returns:
+            Shaped as ids, 0 where there is padding. With an end there is one position more, (B, T + 1) or
+            (B, T + 1, K), and where an item is over, the first codebook has that of the end; so the sum is that of the
+            whole item in any case.
         """
-        logits = self(ids, lengths, labels, vectors).float()
-        valid = valid_positions(lengths, ids).view(*ids.shape[:2], *[1] * (ids.ndim - 2))
-        targets = ids.masked_fill(~valid, 0)
-        loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none").view(ids.shape)
-        return -loss.masked_fill(~valid, 0)
+        logits = self(ids, lengths, labels, prefix).float()
+        columns = self.columns(ids)
+        valid = valid_positions(lengths, columns)[..., None].expand_as(columns)
+        targets = columns.masked_fill(~valid, 0)
+        if self.config.has_end:
+            over = valid[..., 0].sum(1)[:, None, None]
+            targets, valid = F.pad(targets, (0, 0, 0, 1)), F.pad(valid, (0, 0, 0, 1))
+            first = targets[..., :1].scatter(1, over, self.config.codebook_size)
+            targets = torch.cat([first, targets[..., 1:]], 2)
+            valid = torch.cat([valid[..., :1].scatter(1, over, True), valid[..., 1:]], 2)
+        losses = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
+        found = -losses.masked_fill(~valid, 0)
+        return found[..., 0] if self.config.num_codebooks == 1 else found
 
     def loss(
         self,
         ids: Tensor,
         lengths: Tensor | None = None,
         labels: Tensor | None = None,
-        vectors: Tensor | None = None,
+        prefix: Tensor | None = None,
     ) -> Tensor:
-        """Return the mean negative log-probability of an id, in nats; 0 if there is none. As `forward` otherwise."""
-        log_probs = self.log_prob(ids, lengths, labels, vectors)
-        num = valid_positions(lengths, ids).sum() * self.config.num_codebooks
-        return -log_probs.sum() / num.clamp(min=1)
+        """Return the mean negative log-probability of what is predicted, ends included, in nats; 0 if there is nothing.
 
-    @torch.no_grad()
-    def generate(
+        Arguments and errors as of `forward`.
+        """
+        log_probs = self.log_prob(ids, lengths, labels, prefix)
+        return -log_probs.sum() / self.num_predicted(ids, lengths).clamp(min=1)
+
+    def num_predicted(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return how many ids `log_prob` sums the logarithms of, a scalar: K a token, and the ends."""
+        num = valid_positions(lengths, ids).sum() * self.config.num_codebooks
+        return num + len(ids) if self.config.has_end else num
+
+    def sample(
         self,
-        num_tokens: int,
         num_items: int = 1,
         *,
-        labels: Tensor | None = None,
-        prompt: Tensor | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        generator: torch.Generator | None = None,
-        codes: Callable[[Tensor], Tensor] | None = None,
+        labels: Sequence[int] | Tensor | None = None,
+        prefix: Tokens | None = None,
+        prompt: Tokens | None = None,
+        sampling: Sampling = _SAMPLING,
+        seed: int = 0,
+        batch_size: int | None = None,
         is_cached: bool = True,
-    ) -> Tensor:
-        """Draw ids; call it in evaluation mode, without dropout.
+    ) -> Tokens:
+        """Draw tokens for the tokenizer to decode.
+
+        Each item draws its random numbers from a seed of its own, made of `seed` and its place, on the CPU: it does not
+        depend on how many are drawn beside it, up to the rounding of logits.
 
         Args:
-            num_tokens: T.
-            num_items: B; as many as labels or prompts, if there are any.
-            labels: As in `forward`.
-            prompt: (B, P) or (B, P, K) the first tokens.
-            temperature: As in `draw_ids`.
-            top_k: As in `draw_ids`.
-            generator: As in `draw_ids`.
-            codes: Vectors of ids, `Quantizer.codes`, if the config has an `input_dim`.
+            num_items: B; as many as labels, prefixes or prompts, if there are any.
+            labels: (B,) classes; a negative one is no class.
+            prefix: The tokens of a condition, of a model that has `prefix_tokens`.
+            prompt: The first tokens of the items, of one length, which are kept.
+            sampling: How ids are drawn.
+            seed: Of the random numbers.
+            batch_size: Items at a time; all if None.
             is_cached: Keep keys and values instead of computing them again for every token.
 
         Returns:
-            int64 (B, T) or (B, T, K), with the prompt.
+            The tokens, prompts included, called by the tokenizer's name. An item without any token is possible, if
+            lengths differ.
 
         Raises:
-            TokenError: The prompt does not fit.
-            InputError: An argument is missing or out of range, or T is more than the prior's positions.
+            TokenError: Prefix or prompt are another tokenizer's, or do not fit.
+            InputError: An argument is missing or out of range.
         """
-        self.transformer.require_room(num_tokens)
-        device = self.transformer.positions.device
-        given = [len(x) for x in (labels, prompt) if x is not None]
+        given = [len(x) for x in (labels, prefix, prompt) if x is not None]
         batch = given[0] if given else num_items
-        done = torch.empty(batch, 0, self.config.num_codebooks, dtype=torch.int64, device=device)
-        if prompt is not None:
-            done = self._columns(prompt.to(device))
-        if done.shape[1] > num_tokens:
-            raise InputError(f"the prompt has {done.shape[1]} tokens, more than the {num_tokens} asked for.")
-        if (self.config.input_dim is None) != (codes is None):
-            raise InputError("codes, from ids to vectors, are needed if and only if the config has an input_dim.")
-        start = self._start(labels, batch)
-        cache = Cache(num_tokens) if is_cached else None
-        for position in range(done.shape[1], num_tokens):
-            seen = 0 if cache is None else cache.length
-            # What is new: everything at first, then the token of the last round. The start stands before token 0.
-            new = done[:, max(0, seen - 1) : position]
-            x = self._embed(new if codes is None else self._vectors(codes, new))
-            x = x if seen else torch.cat([start, x], 1)
-            output = self.transformer(x, cache)[:, -1:]
-            token = done.new_zeros(batch, 1, self.config.num_codebooks)
-            for k, head in enumerate(self.heads):
-                logits = head(self._contexts(output, token)[:, :, k])
-                token[..., k] = draw_ids(logits, temperature=temperature, top_k=top_k, generator=generator)
-            done = torch.cat([done, token], 1)
-        return done[..., 0] if self.config.num_codebooks == 1 else done
+        if batch < 1 or any(count != batch for count in given):
+            raise InputError(
+                f"labels, prefix and prompt must be of the same items, at least one; got {given or batch}."
+            )
+        classes = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
+        rows: dict[str, Any] = {
+            "labels": classes,
+            "prefix": None if prefix is None else self._ids_of(prefix, "prefix"),
+            "prompt": None if prompt is None else self._ids_of(prompt, "prompt"),
+        }
+        found: list[Tensor] = []
+        for places in torch.split(torch.arange(batch), batch_size or batch):
+            ids, lengths = generate(
+                self,
+                len(places),
+                sampling=sampling,
+                generators=[torch.Generator().manual_seed(derive_seed(seed, item)) for item in places.tolist()],
+                is_cached=is_cached,
+                **{name: None if value is None else value[places] for name, value in rows.items()},
+            )
+            found += [row[:length] for row, length in zip(ids, lengths.tolist(), strict=True)]
+        return Tokens.from_ids(found, codebook_size=self.config.codebook_size, model=self.config.tokenizer)
 
-    def _columns(self, ids: Tensor) -> Tensor:
+    def require_made_by(self, tokenizer: Tokenizer) -> None:
+        """Raise `TokenError` if the ids that this was trained on are not those of a tokenizer."""
+        config, spec = self.config, tokenizer.spec
+        own = (config.modality, config.codebook_size, config.num_codebooks)
+        theirs = (spec.modality, spec.codebook_size, spec.num_codebooks)
+        if own != theirs:
+            raise TokenError(
+                f"{self.name} is over ids of {config.modality}, {config.codebook_size} of {config.num_codebooks} "
+                f"codebooks; {tokenizer.name} gives {spec.modality}, {spec.codebook_size} of {spec.num_codebooks}."
+            )
+        if config.fingerprint and config.fingerprint != fingerprint(tokenizer, decoder=False):
+            raise TokenError(
+                f"{self.name} was trained on ids of {config.tokenizer or 'another tokenizer'}, which has other weights "
+                f"or settings than {tokenizer.name}: ids would mean something else. Load the one that it names."
+            )
+
+    def of(self, tokenizer: Tokenizer) -> TokenGenerator:
+        """Take note whose ids these are, where nobody has said so, and return the model itself.
+
+        Raises:
+            TokenError: As of `require_made_by`.
+        """
+        self.require_made_by(tokenizer)
+        self.config = replace(self.config, tokenizer=tokenizer.name, fingerprint=fingerprint(tokenizer, decoder=False))
+        return self
+
+    def tables(self) -> list[nn.Parameter]:
+        """Return the parameters of embeddings and positions, which weight decay leaves alone."""
+        embeddings = [module for module in self.modules() if isinstance(module, nn.Embedding)]
+        return [p for part in (*embeddings, self.stack) for p in part.parameters(recurse=False)]
+
+    # What sampling is made of.
+
+    def columns(self, ids: Tensor) -> Tensor:
         """Return ids with an axis for codebooks, (B, T, K)."""
         num = self.config.num_codebooks
         is_right = ids.ndim == 2 if num == 1 else ids.ndim == 3 and ids.shape[2] == num
         if not is_right or ids.dtype != torch.int64:
             shape = "(B, T)" if num == 1 else f"(B, T, {num})"
             raise TokenError(f"ids must be int64 {shape}, got {ids.dtype} of {tuple(ids.shape)}.")
+        if ids.shape[1] > self.config.max_tokens:
+            raise InputError(
+                f"{ids.shape[1]} tokens are more than the {self.config.max_tokens} that the generator has: build one "
+                "with a higher max_tokens, or shorten the items."
+            )
         return ids[..., None] if num == 1 else ids
 
-    def _checked(self, vectors: Tensor | None, columns: Tensor, valid: Tensor) -> Tensor:
-        """Return vectors with zeros for padding."""
-        shape = (*columns.shape[:2], self.config.input_dim)
-        if vectors is None or vectors.shape != shape:
-            got = None if vectors is None else tuple(vectors.shape)
-            raise TokenError(f"the prior takes the vectors of the ids, {shape}, as its input; got {got}.")
-        return vectors.masked_fill(~valid[..., None], 0)
+    def embedded(self, columns: Tensor) -> Tensor:
+        """Return tokens (B, n, K) as inputs (B, n, D)."""
+        found: Tensor = self.embed(_numbered(columns, self.config.codebook_size)).sum(2)
+        return found
 
-    def _vectors(self, codes: Callable[[Tensor], Tensor], columns: Tensor) -> Tensor:
-        return codes(columns[..., 0] if self.config.num_codebooks == 1 else columns)
+    def start(self, batch: int, labels: Tensor | None, prefix: Tensor | None) -> Tensor:
+        """Return what stands before the first token, (B, 1, D), or (B, P + 1, D) with a prefix.
 
-    def _embed(self, seen: Tensor) -> Tensor:
-        """Return tokens, ids (B, n, K) or vectors (B, n, input_dim), as inputs (B, n, D)."""
-        embedded: Tensor
-        if self.config.input_dim is not None:
-            embedded = self.embed(seen)
-            return embedded
-        embedded = self.embed(_numbered(seen, self.config.codebook_size)).sum(2)
-        return embedded
+        Raises:
+            InputError: Labels or a prefix do not fit.
+        """
+        num, device = self.config.prefix_tokens, self.stack.positions.device
+        if not num:
+            if prefix is not None:
+                raise InputError("this generator takes no prefix: leave it out.")
+            start: Tensor = self.classes(self._labels(labels, batch, device))[:, None]
+            return start
+        if labels is not None:
+            raise InputError("this generator is conditioned on tokens, and takes no labels: leave them out.")
+        if prefix is None or prefix.shape[:2] != (batch, num):
+            got = None if prefix is None else tuple(prefix.shape)
+            raise InputError(f"this generator wants a prefix of {num} tokens for each of {batch} items, got {got}.")
+        separator = self.embed.weight[-1].expand(batch, 1, -1)
+        flat = prefix[..., None] if self.config.num_codebooks == 1 else prefix
+        return torch.cat([self.embedded(flat.to(device)), separator], 1)
 
-    def _start(self, labels: Tensor | None, batch: int) -> Tensor:
-        """Return what stands before token 0, (B, 1, D)."""
-        none = self.config.num_classes
-        device = self.transformer.positions.device
-        if labels is None:
-            labels = torch.full((batch,), none, device=device)
-        elif labels.shape != (batch,) or labels.dtype != torch.int64 or not none:
-            raise InputError(
-                f"labels must be {batch} int64, of a prior that has classes; got {labels.dtype} of "
-                f"{tuple(labels.shape)}, and there are {none} classes."
-            )
-        else:
-            labels = torch.where(labels < 0, none, labels).to(device)
-            if self.training and self.config.class_dropout:
-                labels = torch.where(
-                    torch.rand(batch, dtype=torch.float32, device=device) < self.config.class_dropout, none, labels
-                )
-        start: Tensor = self.classes(labels)[:, None]
-        return start
+    def hidden(self, x: Tensor, cache: object = None) -> Tensor:
+        """Return what the layers make of inputs (B, n, D), (B, n, D)."""
+        if self.training and self.config.token_dropout:
+            x = F.dropout(x, self.config.token_dropout)
+        found: Tensor = self.stack(x, cache)
+        return found
 
-    def _contexts(self, outputs: Tensor, columns: Tensor) -> Tensor:
+    def contexts(self, outputs: Tensor, columns: Tensor) -> Tensor:
         """Return what the heads see, (B, n, K, D), of outputs (B, n, D); k sees the first k of ids (B, n, K)."""
         if self.config.num_codebooks == 1:
             return outputs[:, :, None]
@@ -257,7 +311,65 @@ class TokenPrior(nn.Module):
         contexts: Tensor = x + self.inner_mlp(self.inner_norm(x))
         return contexts
 
+    def _labels(self, labels: Tensor | None, batch: int, device: torch.device) -> Tensor:
+        """Return rows of the table of classes, of which the last is no class."""
+        none = self.config.num_classes
+        if labels is None:
+            return torch.full((batch,), none, device=device)
+        if labels.shape != (batch,) or labels.dtype != torch.int64 or not none:
+            raise InputError(
+                f"labels must be {batch} int64, of a generator that has classes; got {labels.dtype} of "
+                f"{tuple(labels.shape)}, and there are {none} classes."
+            )
+        rows = torch.where(labels < 0, none, labels).to(device)
+        if self.training and self.config.class_dropout:
+            chance = torch.rand(batch, dtype=torch.float32, device=device)
+            rows = torch.where(chance < self.config.class_dropout, none, rows)
+        return rows
+
+    def _ids_of(self, tokens: Tokens, what: str) -> Tensor:
+        """Return the ids of whole items."""
+        tokens.require_unshifted("generate from")
+        name = self.config.tokenizer
+        if (tokens.model and name and tokens.model != name) or tokens.codebook_size != self.config.codebook_size:
+            raise TokenError(
+                f"the {what} was made by {tokens.model or 'another tokenizer'}, with {tokens.codebook_size} ids, and "
+                f"{self.name} is over the {self.config.codebook_size} ids of {name or 'its tokenizer'}."
+            )
+        if bool((tokens.lengths != tokens.ids.shape[1]).any()):
+            raise TokenError(f"the items of a {what} must have one length, got {tokens.lengths.tolist()}.")
+        return tokens.ids
+
 
 def _numbered(columns: Tensor, size: int) -> Tensor:
     """Return ids (..., K) as rows of one table for all codebooks."""
     return columns + size * torch.arange(columns.shape[-1], device=columns.device)
+
+
+def _block(config: GeneratorConfig, number: int) -> Block:
+    width, eps = config.width, config.norm_eps
+    attention = Attention(
+        width,
+        config.num_heads,
+        bias=False,
+        out_bias=False,
+        dropout=config.attention_dropout,
+        num_kv_heads=config.num_kv_heads,
+    )
+    return Block(
+        RMSNorm(width, eps=eps),
+        attention,
+        RMSNorm(width, eps=eps),
+        GatedMLP(width, config.hidden, bias=False),
+        dropout=config.dropout,
+        mlp_dropout=config.mlp_dropout,
+        drop_path=config.drop_path * number / max(1, config.num_layers - 1),
+    )
+
+
+def _positions(config: GeneratorConfig) -> Tensor:
+    if config.fixed_positions:
+        return sincos_1d(config.num_positions, config.width)
+    positions = nn.Parameter(torch.empty(config.num_positions, config.width))
+    nn.init.normal_(positions, std=config.init_std)
+    return positions

@@ -44,7 +44,7 @@ def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
     where = f"the config in {path}"
     try:
         with fresh():
-            tokenizer = registry.family(settings["family"]).from_config(settings["config"])
+            tokenizer: Tokenizer = registry.stored(settings["family"]).from_config(settings["config"])
     except ZooError:
         raise
     except Exception as error:  # values of a stranger, in whatever code of the family they break

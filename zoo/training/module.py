@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -86,7 +86,7 @@ class TokenizerModule(LightningModule):
                 raise ConfigError(
                     f"loss_weights: there is no loss {name!r}; {near_matches(name, self.default_weights)}"
                 )
-        self.tokenizer = registry.family(self.family).from_config(config)
+        self.tokenizer = registry.stored(self.family).from_config(config)
         self._num_items: int | None = None
         self._figures = Figures()
         self._told: set[str] = set()  # figures of which this batch has given the sums
@@ -120,6 +120,10 @@ class TokenizerModule(LightningModule):
 
     def faster_modules(self) -> Sequence[tuple[nn.Module, float]]:
         """Return which of these have another learning rate, and how many times the usual one. None by default."""
+        return ()
+
+    def undecayed(self) -> Iterable[nn.Parameter]:
+        """Return matrices that weight decay leaves alone; it does so with vectors anyway."""
         return ()
 
     def tally(self, name: str, finish: Finish, *sums: Tensor) -> None:
@@ -182,7 +186,9 @@ class TokenizerModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and its schedule."""
-        optimizer = build_optimizer(self.optimizer_config, self.trained_modules(), faster=self.faster_modules())
+        optimizer = build_optimizer(
+            self.optimizer_config, self.trained_modules(), faster=self.faster_modules(), undecayed=self.undecayed()
+        )
         schedule = build_schedule(self.optimizer_config, optimizer, self._estimated_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -331,7 +337,7 @@ class TokenizerModule(LightningModule):
 
     def _start_from(self, weights: str) -> None:
         """Take over the weights of a model or of a training checkpoint, and say what starts afresh."""
-        origin = read_origin(weights)
+        origin = read_origin(weights, self.family)
         left_out = self._require_same(weights, origin)
         own = self.state_dict()
         found = {name: t for name, t in origin.parts.items() if name in own and t.shape == own[name].shape}

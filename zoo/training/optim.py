@@ -109,6 +109,7 @@ def build_optimizer(
     modules: Iterable[nn.Module],
     without: nn.Module | None = None,
     faster: Sequence[tuple[nn.Module, float]] = (),
+    undecayed: Iterable[nn.Parameter] = (),
 ) -> Optimizer:
     """Return the optimiser of all parameters of some modules that are trained.
 
@@ -117,11 +118,13 @@ def build_optimizer(
         modules: Whose parameters it changes.
         without: Part of them that another optimiser has.
         faster: Parts of them whose learning rate is so many times that of the config, throughout the schedule.
+        undecayed: Matrices that do not decay, as vectors do not.
 
     Raises:
         MissingExtraError: It is of a package that is not installed.
     """
     left_out = set() if without is None else set(without.parameters())
+    kept = set(undecayed)
     trained = [p for module in modules for p in module.parameters() if p.requires_grad and p not in left_out]
     factors = {parameter: factor for part, factor in faster for parameter in part.parameters()}
     groups: Any = []
@@ -129,8 +132,8 @@ def build_optimizer(
         own = [parameter for parameter in trained if factors.get(parameter, 1.0) == factor]
         rate = {} if factor == 1 else {"lr": config.lr * factor}
         both = [
-            {"params": [p for p in own if p.ndim >= 2], "weight_decay": config.weight_decay, **rate},
-            {"params": [p for p in own if p.ndim < 2], "weight_decay": 0.0, **rate},
+            {"params": [p for p in own if p.ndim >= 2 and p not in kept], "weight_decay": config.weight_decay, **rate},
+            {"params": [p for p in own if p.ndim < 2 or p in kept], "weight_decay": 0.0, **rate},
         ]
         groups += [group for group in both if group["params"]]
     if config.kind == "schedule_free_radam":

@@ -42,8 +42,12 @@ class Origin:
     licence: str | None
 
 
-def read_origin(weights: str) -> Origin:
+def read_origin(weights: str, family: str = "") -> Origin:
     """Read a model as `zoo.load` finds it, with what it has for training, or a training checkpoint (`.ckpt`).
+
+    Args:
+        weights: The model.
+        family: "generator" for one that `zoo.load_generator` finds.
 
     Raises:
         ZooError: There is none, or it is damaged.
@@ -59,7 +63,7 @@ def read_origin(weights: str) -> Origin:
         )
     import zoo
 
-    start = zoo.load(weights)
+    start: Any = zoo.load_generator(weights) if family == "generator" else zoo.load(weights)
     needed = zoo.training_parts(start)
     config = configs.to_dict(start.config)
     return Origin(start.family, config, start.state_dict(), needed, needed, start.spec.licence)

@@ -30,9 +30,11 @@ class Attention(nn.Module):
             (Dehghani et al., arXiv 2302.05442).
         scale: What scores are multiplied by; 1 / √S if None.
         dropout: Probability, in training, that an attention weight is dropped.
+        num_kv_heads: Heads of keys and values, each for as many consecutive heads of queries as there are (Ainslie et
+            al., arXiv 2305.13245); H if None.
 
     Raises:
-        ConfigError: Heads do not divide the width, or there is no such norm.
+        ConfigError: Heads do not divide the width or one another, or there is no such norm.
     """
 
     def __init__(
@@ -47,8 +49,12 @@ class Attention(nn.Module):
         qk_norm: str | None = None,
         scale: float | None = None,
         dropout: float = 0.0,
+        num_kv_heads: int | None = None,
     ) -> None:
         super().__init__()
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
+            raise ConfigError(f"attention: {num_kv_heads} heads of keys do not divide {num_heads} heads of queries.")
         if head_size is None:
             if num_heads < 1 or width % num_heads:
                 raise ConfigError(
@@ -57,13 +63,14 @@ class Attention(nn.Module):
                 )
             head_size = width // num_heads
         self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
         self.head_size = head_size
         self.scale = scale
         self.dropout = dropout
-        inner = num_heads * head_size
+        inner, inner_kv = num_heads * head_size, num_kv_heads * head_size
         self.q = nn.Linear(width, inner, bias=bias)
-        self.k = nn.Linear(width, inner, bias=bias if key_bias is None else key_bias)
-        self.v = nn.Linear(width, inner, bias=bias)
+        self.k = nn.Linear(width, inner_kv, bias=bias if key_bias is None else key_bias)
+        self.v = nn.Linear(width, inner_kv, bias=bias)
         self.out = nn.Linear(inner, width, bias=out_bias)
         self.qk_norm = nn.Identity() if qk_norm is None else make_norm(qk_norm, head_size, affine=False)
 
@@ -73,8 +80,8 @@ class Attention(nn.Module):
         return normed
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Project x (B, T, D) to keys and values, (B, H, T, S) each."""
-        return self.qk_norm(split_heads(self.k(x), self.num_heads)), split_heads(self.v(x), self.num_heads)
+        """Project x (B, T, D) to keys and values, (B, H, T, S) each, of fewer heads if there are fewer for them."""
+        return self.qk_norm(split_heads(self.k(x), self.num_kv_heads)), split_heads(self.v(x), self.num_kv_heads)
 
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, is_causal: bool = False
@@ -83,8 +90,8 @@ class Attention(nn.Module):
 
         Args:
             x: (B, Q, D).
-            keys: (B, H, T, S).
-            values: (B, H, T, S).
+            keys: Of `keys_values`.
+            values: The same.
             mask: Broadcast to (B, H, Q, T): bool, True at the keys that count; or float, added to the scores, such as a
                 relative position bias. All keys count if None.
             is_causal: Row i attends to keys 0 … i, for which the kernels need no mask, and take none.
@@ -93,6 +100,9 @@ class Attention(nn.Module):
             (B, Q, D).
         """
         dropout = self.dropout if self.training else 0.0
+        if self.num_kv_heads < self.num_heads:
+            shared = self.num_heads // self.num_kv_heads
+            keys, values = (each.repeat_interleave(shared, 1) for each in (keys, values))
         mixed = F.scaled_dot_product_attention(
             self.queries(x), keys, values, mask, dropout, is_causal, scale=self.scale
         )

@@ -31,6 +31,8 @@ class Block(nn.Module):
         mlp: (..., D) → (..., D).
         modulation: A condition → shifts, scales and gates. There are none if it is None.
         dropout: Probability, in training, that a value of either branch is dropped.
+        mlp_dropout: The same of the MLP's branch, where it is another one.
+        drop_path: Probability, in training, that an item does without a branch (Huang et al., arXiv 1603.09382).
 
     Raises:
         ConfigError: The modulation has a part that a block does not take.
@@ -45,9 +47,12 @@ class Block(nn.Module):
         *,
         modulation: AdaLN | None = None,
         dropout: float = 0.0,
+        mlp_dropout: float | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout = {"attention": dropout, "mlp": dropout if mlp_dropout is None else mlp_dropout}
+        self.drop_path = drop_path
         self.attention_norm = attention_norm
         self.attention = attention
         self.mlp_norm = mlp_norm
@@ -112,8 +117,10 @@ class Block(nn.Module):
 
     def _add(self, x: Tensor, branch: Tensor, parts: Mapping[str, Tensor] | None, name: str) -> Tensor:
         gate = parts.get(f"gate_{name}") if parts else None
-        if self.dropout:
-            branch = F.dropout(branch, self.dropout, self.training)
+        if self.training:
+            branch = F.dropout(branch, self.dropout[name]) if self.dropout[name] else branch
+            if self.drop_path:
+                branch = F.dropout(branch.new_ones(len(branch), 1, 1), self.drop_path) * branch
         return x + (branch if gate is None else gate * branch)
 
 

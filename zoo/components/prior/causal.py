@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,7 +14,7 @@ from zoo.components.layers.block import Block, BlockConfig
 from zoo.config import check_fields
 from zoo.errors import ConfigError, InputError
 
-__all__ = ["Cache", "CausalConfig", "CausalTransformer", "initialise", "valid_positions"]
+__all__ = ["Cache", "CausalConfig", "CausalStack", "CausalTransformer", "initialise", "valid_positions"]
 
 _STD = 0.02
 
@@ -76,23 +77,32 @@ class Cache:
             old[:, :, self.length : end] = new
         return stored[0][:, :, :end], stored[1][:, :, :end]
 
+    def keep(self, num_items: int) -> None:
+        """Forget all but the first items."""
+        self._layers = [(keys[:num_items], values[:num_items]) for keys, values in self._layers]
 
-class CausalTransformer(nn.Module):
-    """Learned positions, pre-norm layers that see no later position, a final norm: (B, T, D) → (B, T, D).
+
+class CausalStack(nn.Module):
+    """Positions, pre-norm layers that see no later position, a final norm: (B, T, D) → (B, T, D).
 
     Args:
-        config: Sizes.
+        positions: (P, D), added to the input: a parameter, or a fixed table.
+        layers: The layers.
+        norm: The final norm.
+        dropout: Probability, in training, that a value of the input with its position is dropped.
     """
 
-    def __init__(self, config: CausalConfig) -> None:
+    positions: Tensor
+
+    def __init__(self, positions: Tensor, layers: Iterable[Block], norm: nn.Module, dropout: float = 0.0) -> None:
         super().__init__()
-        self.config = config
-        self.positions = nn.Parameter(torch.empty(config.max_length, config.width))
-        block = BlockConfig(config.width, config.num_heads, 4 * config.width, dropout=config.dropout)
-        self.layers = nn.ModuleList(block.block() for _ in range(config.num_layers))
-        self.norm = nn.LayerNorm(config.width)
-        nn.init.normal_(self.positions, std=_STD)
-        initialise(self.layers)
+        if isinstance(positions, nn.Parameter):
+            self.positions = positions
+        else:
+            self.register_buffer("positions", positions)
+        self.layers = nn.ModuleList(layers)
+        self.norm = norm
+        self.dropout = dropout
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Return the last layer's output.
@@ -113,7 +123,7 @@ class CausalTransformer(nn.Module):
         if start and length > 1:
             mask = torch.ones(length, start + length, dtype=torch.bool, device=x.device).tril_(start)
         x = x + self.positions[start : start + length]
-        x = F.dropout(x, self.config.dropout, self.training) if self.config.dropout else x
+        x = F.dropout(x, self.dropout, self.training) if self.dropout else x
         for number, module in enumerate(self.layers):
             layer = cast(Block, module)
             keys, values = layer.keys_values(x)
@@ -127,18 +137,38 @@ class CausalTransformer(nn.Module):
 
     def require_room(self, num_positions: int) -> None:
         """Raise `InputError` if there are not that many positions."""
-        if num_positions > self.config.max_length:
+        if num_positions > len(self.positions):
             raise InputError(
-                f"{num_positions} positions are more than the {self.config.max_length} that the prior has: raise "
-                "max_length, or shorten the sequence."
+                f"{num_positions} positions are more than the {len(self.positions)} that the prior has: build one for "
+                "longer sequences, or shorten them."
             )
 
 
-def initialise(module: nn.Module) -> None:
-    """Draw weights of linear maps and embeddings from N(0, 0.02²) and set biases to 0, as GPT-2 does."""
+class CausalTransformer(CausalStack):
+    """A `CausalStack` as GPT-2 has it: learned positions, layer norms, MLPs four times as wide.
+
+    Args:
+        config: Sizes.
+    """
+
+    def __init__(self, config: CausalConfig) -> None:
+        block = BlockConfig(config.width, config.num_heads, 4 * config.width, dropout=config.dropout)
+        super().__init__(
+            nn.Parameter(torch.empty(config.max_length, config.width)),
+            (block.block() for _ in range(config.num_layers)),
+            nn.LayerNorm(config.width),
+            config.dropout,
+        )
+        self.config = config
+        nn.init.normal_(self.positions, std=_STD)
+        initialise(self.layers)
+
+
+def initialise(module: nn.Module, std: float = _STD) -> None:
+    """Draw weights of linear maps and embeddings from N(0, std²) and set biases to 0, as GPT-2 does."""
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(part.weight, std=_STD)
+            nn.init.normal_(part.weight, std=std)
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
 
