@@ -82,8 +82,7 @@ class ModelEntry:
         is_default: Whether the bare family name means this one.
         restriction: One sentence for people on what the licence does not allow, if it is not one of the usual free
             ones: research only, not for sale, not everywhere. Loading the model says it.
-        tokenizer: Of a generator, the name of the model over whose ids it is, which `zoo.load_generator` loads; "" of a
-            tokenizer.
+        tokenizer: Of a generator, the model over whose ids it is; "" of a tokenizer.
     """
 
     name: str
