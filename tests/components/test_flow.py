@@ -289,7 +289,7 @@ def test_a_network_learns_to_sample_a_mixture(path, warp, solver):
     centres = 2 * torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
     torch.manual_seed(0)
     field, source = Field(), generator()
-    steps = 400
+    steps = 220
     optimiser = torch.optim.Adam(field.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses = []
