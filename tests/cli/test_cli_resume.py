@@ -3,10 +3,9 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import children
 import pytest
 import toy
 from cli_files import fails, ok, work, write
@@ -155,7 +154,7 @@ with toy.registered():
 def test_a_killed_run_goes_on(work, counted, capsys):
     pictures(6)
     arguments = ["encode", MODEL, "in", "--batch-size", "2", "-o", "x.zoo"]
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(Path(toy.__file__).parent), *arguments], check=False)
+    killed = children.run(KILLED, Path(toy.__file__).parent, *arguments)
     assert killed.returncode == -signal.SIGKILL
     ok(*arguments)
     assert counted == [2]
