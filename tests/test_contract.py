@@ -4,6 +4,8 @@ import pytest
 import torch
 from tiny_flextok import make as make_flextok
 from tiny_flextok import picture
+from tiny_larp import clip
+from tiny_larp import make as make_larp
 from tiny_stabletoken import TINY_DECODER, speech
 from tiny_stabletoken import make as make_stabletoken
 
@@ -36,6 +38,7 @@ FAMILIES = {
     "binning": (lambda: zoo.load("binning"), _motion, (20, 1, 47, 60)),
     "fast": (lambda: zoo.load("fast"), _motion, (20, 1, 47, 60)),
     "flextok": (make_flextok, picture, (0, 1, 2)),
+    "larp": (make_larp, clip, (0, 1, 2)),
     "stabletoken": (lambda: make_stabletoken(decoder=TINY_DECODER), speech, (3000, 641, 1, 1280)),
 }
 

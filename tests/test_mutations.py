@@ -10,6 +10,7 @@ import warnings
 from typing import ClassVar
 
 import flextok_released
+import larp_released
 import numpy as np
 import pytest
 import soundfile
@@ -18,6 +19,7 @@ import yaml
 from checkpoint_tools import seal
 from mutations import mutate_bytes, mutate_values, time_limit
 from safetensors.torch import load_file, save_file
+from sounds import muxed
 from tiny_stabletoken import TINY_DECODER, make
 
 import zoo
@@ -81,7 +83,8 @@ class Checkpoint(Kind):
             value = tensors[key].clone()
             if value.numel():
                 flat = value.view(-1)
-                flat[random.randrange(len(flat))] = random.choice((0, 1, -1, 1e30, 3e38, 1e-40))
+                numbers = (0, 1, -1, 1e30, 3e38, 1e-40) if value.is_floating_point() else (0, 1, 2**31 - 1)
+                flat[random.randrange(len(flat))] = random.choice(numbers)
             tensors[key] = random.choice(
                 (value, value.flatten()[:-1], value.unsqueeze(0), value.double(), value.bool())
             )
@@ -124,6 +127,13 @@ class ReleasedFlexTok(Released):
 
     def make(self, folder):
         flextok_released.write(folder / "m")
+
+
+class ReleasedLARP(Released):
+    """LARP's released layout."""
+
+    def make(self, folder):
+        larp_released.write(folder / "m")
 
 
 class Registry(Kind):
@@ -180,6 +190,9 @@ class Actions(Kind):
             np.save(path, values)
         elif self.suffix == ".npz":
             np.savez(path, action=values, offsets=np.array([0, 8, 20]), dof_names=np.array(["x", "y"]))
+        elif self.suffix == ".csv":
+            rows = [f"{number // 8},{number},{x},{y}" for number, (x, y) in enumerate(values)]
+            path.write_text("\n".join(["episode,step,x,y", *rows]))
         else:
             arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
             columns = {"action": values.tolist(), "episode_index": [0] * 8 + [1] * 12}
@@ -210,16 +223,37 @@ class Sound(Kind):
         read_audio(folder / f"a{self.suffix}")
 
 
+class Stream(Sound):
+    """Sound in a container that FFmpeg alone reads."""
+
+    CODECS: ClassVar = {
+        "nut": ("pcm_s16le", 16000),
+        "rm": ("ac3", 48000),
+        "swf": ("libmp3lame", 44100),
+        "smjpeg": ("pcm_s16le", 16000),
+        "adx": ("adpcm_adx", 16000),
+        "ast": ("pcm_s16be_planar", 16000),
+        "gxf": ("pcm_s16le", 48000),
+        "mpeg": ("mp2", 16000),
+    }
+
+    def make(self, folder):
+        codec, rate = self.CODECS[self.suffix]
+        (folder / f"a{self.suffix}").write_bytes(muxed(self.suffix, codec, rate=rate))
+
+
 KINDS = {
     "token file": TokenFile(),
     **{f"checkpoint of {name}": Checkpoint(name) for name in ("beast", "binning", "fast", "stabletoken")},
     "released stabletoken": Released(),
     "released flextok": ReleasedFlexTok(),
+    "released larp": ReleasedLARP(),
     "registry": Registry(),
     **{f"suite {name}": SuiteFile(name) for name in ("action", "image", "noise", "resynthesis", "stab", "invariance")},
     "manifest": Manifest(),
-    **{f"actions {suffix}": Actions(suffix) for suffix in (".npy", ".npz", ".parquet")},
+    **{f"actions {suffix}": Actions(suffix) for suffix in (".npy", ".npz", ".parquet", ".csv")},
     **{f"sound {suffix}": Sound(suffix) for suffix in (".wav", ".flac", ".ogg", ".mp3")},
+    **{f"stream {name}": Stream(name) for name in Stream.CODECS},
 }
 
 

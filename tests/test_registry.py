@@ -22,6 +22,7 @@ UNPINNED = {
     "flextok.d18_d18_in1k",
     "flextok.d18_d28_dfn",
     "flextok.d18_d28_in1k",
+    "larp.L_long",
 }
 
 

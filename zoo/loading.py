@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,14 +112,20 @@ def training_parts(tokenizer: Tokenizer) -> dict[str, Tensor]:
         CheckpointError: The file is missing or damaged.
         HubError: The Hub cannot be reached or refuses.
     """
+    official = registry.official(tokenizer.family) if tokenizer.family in registry.families() else None
+    of_authors: Callable[[Path], dict[str, Tensor]] | None = getattr(official, "training_parts", None)
     if tokenizer.source.startswith(_HUB):
         from zoo import hub
 
         location = hub.parse_uri(tokenizer.source)
         folder = hub.download(location, allow=("*.json", checkpoint.TRAINING)).folder
+        if of_authors is not None and not checkpoint.is_checkpoint(folder):
+            folder = hub.download(location, allow=("*.json", "*.safetensors")).folder
     else:
         folder = Path(tokenizer.source)
-    return checkpoint.read_training(folder) if checkpoint.is_checkpoint(folder) else {}
+    if checkpoint.is_checkpoint(folder):
+        return checkpoint.read_training(folder)
+    return {} if of_authors is None or not tokenizer.source else of_authors(folder)
 
 
 def _device(device: torch.device | str | None) -> torch.device | None:

@@ -51,6 +51,7 @@ _BUILT_IN = {
     "binning": "zoo.families.binning:BinningTokenizer",
     "fast": "zoo.families.fast:FastTokenizer",
     "flextok": "zoo.families.flextok:FlexTokTokenizer",
+    "larp": "zoo.families.larp:LARPTokenizer",
     "stabletoken": "zoo.families.stabletoken:StableTokenTokenizer",
 }
 

@@ -24,7 +24,9 @@ from torch import Tensor
 
 from zoo import checkpoint, loading
 from zoo.checkpoint.fingerprint import fingerprint
+from zoo.data import signals
 from zoo.errors import ConfigError, InputError, TokenError, ZooError
+from zoo.modalities import VideoTokenizer
 from zoo.spec import option_names
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Latents, Tokens
@@ -39,7 +41,7 @@ def check_tokenizer(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
 
     Args:
         tokenizer: A tokenizer as it is to be used, small enough to encode the items some twenty times.
-        items: Three or more different signals without a batch dimension, speech and actions of different lengths, of
+        items: Three or more different signals without a batch dimension, all but images of different lengths, of
             which the first has at least six values.
         folder: An empty one to save checkpoints in.
 
@@ -61,7 +63,7 @@ def check_ids_are_the_items_own(tokenizer: Tokenizer, items: Items, folder: Path
     _equal(_ids(tokenizer, [items[0]] * 7), [alone[0]] * 7, "ids change with copies beside them")
     if _has_lengths(tokenizer):
         for extra in (0, 1000):
-            found = _ids(tokenizer, *_padded(items, extra))
+            found = _ids(tokenizer, *_padded(tokenizer, items, extra))
             _equal(found, alone, f"ids change with what pads the batch, {extra} values more than it must")
 
 
@@ -121,7 +123,8 @@ def check_tokens_are_as_the_spec_says(tokenizer: Tokenizer, items: Items, folder
     _require(0 <= low <= high < spec.require_codebook(), f"ids are in {low} … {high}")
     if _has_lengths(tokenizer) and (spec.num_tokens is not None or spec.token_rate is not None):
         found = tokens.lengths.tolist()
-        _equal(found, [tokenizer.num_tokens(len(item)) for item in items], "num_tokens is not how many there are")
+        wanted = [tokenizer.num_tokens(_length(tokenizer, item)) for item in items]
+        _equal(found, wanted, "num_tokens is not how many there are")
 
 
 def check_decoding_repeats(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
@@ -134,10 +137,10 @@ def check_decoding_repeats(tokenizer: Tokenizer, items: Items, folder: Path) -> 
     tokens = tokenizer.encode(list(items))
     decoded = tokenizer.decode(tokens)
     _require(torch.equal(decoded, tokenizer.decode(tokens)), "decoding gives another signal the second time")
-    lengths = tokenizer.output_lengths(tokens).tolist() if _has_lengths(tokenizer) else [None] * len(tokens)
+    signal, lengths = signals.of(tokenizer.spec.modality), tokenizer.output_lengths(tokens).tolist()
     for row, length in enumerate(lengths):
         one = tokenizer.decode(tokens[row].truncate(int(tokens.lengths[row])))[0]
-        torch.testing.assert_close(one[:length], decoded[row][:length], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(signal.cut(one, length), signal.cut(decoded[row], length), rtol=1e-5, atol=1e-6)
 
 
 def check_foreign_tokens_are_refused(tokenizer: Tokenizer, items: Items, folder: Path) -> None:
@@ -183,7 +186,7 @@ def check_what_is_no_signal_is_refused(tokenizer: Tokenizer, items: Items, folde
     }
     if _has_lengths(tokenizer):
         bad |= {
-            "a length beyond the signal": (items[0][None], torch.tensor([len(items[0]) + 1])),
+            "a length beyond the signal": (items[0][None], torch.tensor([_length(tokenizer, items[0]) + 1])),
             "a length of 0": (items[0][None], torch.tensor([0])),
             "a length too many": (items[0][None], torch.tensor([1, 1])),
         }
@@ -247,16 +250,25 @@ def _ids(tokenizer: Tokenizer, *signals: Any) -> list[Any]:
 
 
 def _has_lengths(tokenizer: Tokenizer) -> bool:
+    if isinstance(tokenizer, VideoTokenizer):
+        return tokenizer.window is not None
     return tokenizer.spec.modality in ("speech", "action")
 
 
-def _padded(items: Items, extra: int) -> tuple[Tensor, Tensor]:
+def _length(tokenizer: Tokenizer, item: Tensor) -> int:
+    return item.shape[signals.of(tokenizer.spec.modality).time_axis or 0]
+
+
+def _padded(tokenizer: Tokenizer, items: Items, extra: int) -> tuple[Tensor, Tensor]:
     """Return a batch whose padding, and so much more of it, holds what must not matter, and its lengths."""
-    longest = max(map(len, items)) + extra
-    batch = torch.full((len(items), longest, *items[0].shape[1:]), 0.37)
-    for row, item in zip(batch, items, strict=True):
-        row[: len(item)] = item
-    return batch, torch.tensor([len(item) for item in items])
+    axis = signals.of(tokenizer.spec.modality).time_axis or 0
+    lengths = [item.shape[axis] for item in items]
+    shape = list(items[0].shape)
+    shape[axis] = max(lengths) + extra
+    batch = torch.full((len(items), *shape), 0.37)
+    for row, item, length in zip(batch, items, lengths, strict=True):
+        row.narrow(axis, 0, length).copy_(item)
+    return batch, torch.tensor(lengths)
 
 
 def _require(condition: bool, promise: str) -> None:

@@ -162,6 +162,15 @@ class Tokenizer(Stored, ABC):
 
         return to_ragged(x, lengths, **self._needs(), **reading)
 
+    def as_items(self, x: Any, lengths: Any = None, **reading: Any) -> list[Tensor]:
+        """Turn whatever a caller hands to `encode` into float items on this tokenizer's device, of their own lengths.
+
+        Arguments and errors are those of `as_batch`.
+        """
+        from zoo.data.inputs import to_items
+
+        return to_items(x, lengths, **self._needs(), **reading)
+
     def _needs(self) -> dict[str, Any]:
         from zoo.data import signals
 

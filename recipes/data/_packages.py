@@ -80,6 +80,21 @@ def fetch_wheels(cache: Path, packages: Sequence[Package], root: Path, platform:
         unpack(next(iter(sorted(downloads.glob(pattern)))), digest, root, cache)
 
 
+def fetch_sdists(cache: Path, packages: Sequence[Package], root: Path) -> None:
+    """Download source distributions that the cache does not have yet, and unpack them into `root`."""
+    downloads = cache / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    for name, version, digest in packages:
+        path = downloads / f"{name}-{version}.tar.gz"
+        if not path.exists():
+            command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
+            run(
+                [*command, "--no-binary", name, "--dest", str(downloads), f"{name}=={version}"],
+                "The package index",
+            )
+        unpack(path, digest, root, cache)
+
+
 def deb(folder: Path, name: str, version: str) -> Path | None:
     """Return the file of a package, which `apt-get download` names after its version and architecture."""
     found = sorted(folder.glob(f"{name}_{version.replace(':', '%3a')}_*.deb"))

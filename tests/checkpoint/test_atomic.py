@@ -11,7 +11,7 @@ import pytest
 import toy
 
 import zoo
-from zoo.checkpoint.atomic import STAGING, held, staging, writing
+from zoo.checkpoint.atomic import STAGING, beside, held, staging, writing
 from zoo.errors import CheckpointError
 from zoo.hub.client import _checkpoint_files
 
@@ -100,6 +100,17 @@ def test_x9_what_others_keep_beside_it_stays(tmp_path):
     before = names(tmp_path)
     write_whole(tmp_path / "x.zoo", b"whole")
     assert names(tmp_path) == sorted([*before, "x.zoo"])
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".zoo", "\u00e9" * 125 + ".zoo"])
+def test_names_as_long_as_a_file_system_allows(name, tmp_path):
+    """What stands beside them meanwhile needs a name as well."""
+    with writing(tmp_path / name, False) as file:
+        file.write(b"old")
+        write_whole(tmp_path / name, b"new")
+    assert names(tmp_path) == [name]
+    with held(beside(tmp_path / name, ".encoding-")):
+        assert len(names(tmp_path)) == 2
 
 
 def test_several_threads_write_one_file(tmp_path):

@@ -12,9 +12,7 @@ from cli_files import fails, listed, ok, work, write
 
 import zoo
 from zoo import tokenfile
-from zoo.cli import main
 from zoo.data import media
-from zoo.data.signals import ImageSignal
 
 __all__ = ["work"]  # a fixture
 
@@ -80,29 +78,6 @@ def test_a_damaged_file_is_an_error(stored, capsys):
     Path("x.zoo").write_bytes(content[:-1])
     fails(capsys, ["decode", "x.zoo", "-o", "out"], "x.zoo cannot be read as a token file")
     fails(capsys, ["decode", "y.zoo", "-o", "out"], "y.zoo does not exist")
-
-
-@pytest.mark.parametrize("place", ["decode", "write", "place"])
-def test_an_interruption_leaves_nothing_of_the_output(place, stored, monkeypatch):
-    before = sorted(stored.rglob("*"))
-    calls = []
-
-    def interrupted(original):
-        def act(*arguments, **options):
-            calls.append(None)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            return original(*arguments, **options)
-
-        return act
-
-    owner, name = {"decode": (toy.ToyImage, "decode"), "write": (ImageSignal, "write"), "place": (Path, "replace")}[
-        place
-    ]
-    monkeypatch.setattr(owner, name, interrupted(getattr(owner, name)))
-    assert main(["decode", "x.zoo", "-o", "deep/out", "--batch-size", "1"]) == 130
-    assert len(calls) == 2
-    assert sorted(stored.rglob("*")) == before
 
 
 def test_values_out_of_range_are_clipped_and_counted(work, capsys):

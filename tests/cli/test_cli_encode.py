@@ -231,7 +231,6 @@ def test_nothing_is_changed_unless_asked(work, capsys):
             ["20 pixels high and 16 wide", "the model takes 8 × 8", "--resize cut"],
             ["--resize", "cut"],
         ),
-        ("video", "long.mp4", ["5 frames, the model takes 2: pass --trim"], ["--trim"]),
         ("video", "long.mp4", ["16 pixels high and 16 wide"], ["--trim", "--resize", "stretch"]),
     ]
     flags = {}

@@ -65,7 +65,7 @@ def test_x10_wherever_text_is_printed(text, capsys):
 @pytest.mark.parametrize("suite", ["/dev/zero", "/dev/full", "/nowhere.yaml", "/", "/nowhere", "a\0b", "x" * 5000])
 def test_x13_a_suite_that_is_no_file(suite, capsys):
     text = failed(capsys, "eval", suite)
-    assert any(reason in text for reason in ("is not a regular file", "does not exist", "no suite", "too long"))
+    assert any(reason in text for reason in ("is not a regular file", "does not exist", "no suite", "character 0"))
 
 
 def test_x13_pipes_as_config_files(tmp_path, capsys):

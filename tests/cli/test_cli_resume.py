@@ -154,8 +154,7 @@ with toy.registered():
 def test_a_killed_run_goes_on(work, counted, capsys):
     pictures(6)
     arguments = ["encode", MODEL, "in", "--batch-size", "2", "-o", "x.zoo"]
-    killed = children.run(KILLED, Path(toy.__file__).parent, *arguments)
-    assert killed.returncode == -signal.SIGKILL
+    assert children.run(KILLED, Path(toy.__file__).parent, *arguments).returncode == -signal.SIGKILL
     ok(*arguments)
     assert counted == [2]
     assert "going on after 4 of 6" in capsys.readouterr().err

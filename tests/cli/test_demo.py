@@ -5,6 +5,7 @@ import pytest
 import soundfile
 import tiny_flextok
 import torch
+import toy
 from PIL import Image
 from tiny_stabletoken import TINY_DECODER, make
 
@@ -12,7 +13,7 @@ from zoo import pictures
 from zoo.cli import demo
 from zoo.components.autoencoder_kl import ConvConfig
 from zoo.components.quantizers import FSQConfig
-from zoo.data.media import read_audio
+from zoo.data.media import read_audio, read_video
 from zoo.families.autoencoder_kl import AutoencoderKLConfig, AutoencoderKLTokenizer
 
 
@@ -94,3 +95,16 @@ def test_the_help_says_what_it_is_for(capsys):
     with pytest.raises(SystemExit):
         demo.main(["--help"])
     assert "folder for pictures" in capsys.readouterr().out
+
+
+def test_two_seconds_of_film_are_shown_beside_what_comes_back(tmp_path):
+    tokenizer = toy.make("video", size=(16, 32, 32))
+    (row,) = demo.show_videos(tokenizer, tmp_path)
+    clip, rate = read_video(demo.SAMPLES / "bunny.mp4", size=32)
+    tokens = tokenizer.encode(clip)
+    made = tokenizer.decode(tokens)[0]
+    assert (row.tokens, row.input) == (2 * 16 * 8 * 8, "24 frames of 32 × 32 pixels")
+    assert row.error == f"{float((made - clip).square().mean().sqrt() / clip.std()):.1%}"
+    shown, _ = read_video(row.files[0])
+    assert shown.shape == (3, 24, 32, 64)
+    assert rate == 12

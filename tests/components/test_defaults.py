@@ -7,6 +7,7 @@ from test_quantizer_contract import CONFIGS
 
 from zoo.components.audio.log_mel import LogMel
 from zoo.components.audio.mel import MelSpectrum
+from zoo.components.discriminators.clips import ClipDiscriminator, ClipDiscriminatorConfig
 from zoo.components.discriminators.waves import DiscriminatorConfig, Discriminators
 from zoo.components.flow import Path, Solver, draw_noise, draw_times, drop_conditions, sample
 from zoo.components.layers.block import BlockConfig
@@ -172,6 +173,8 @@ def _modules():
     )
     vocoder = Vocoder(8, 24000, VocoderConfig(channels=16, pitch_channels=12))
     discriminators = Discriminators(DiscriminatorConfig(channels=2))
+    size = {"size": (2, 4, 4), "patch": (1, 2, 2), "width": 8, "num_layers": 1, "num_heads": 2}
+    judge = ClipDiscriminator(ClipDiscriminatorConfig(**size))
     bias, stft = RelativePositionBias2d(2, 2), MultiResolutionSTFT()
     codebook = torch.nn.functional.normalize(normal(9, 4), dim=1)
     ids = torch.randint(9, (2, 8), generator=seeded(), device="cpu")
@@ -186,6 +189,7 @@ def _modules():
         "relative positions": lambda: bias((2, 3)),
         "spectra": lambda: stft(normal(1, 4000), normal(1, 4000, seed=1)),
         "discriminators": lambda: discriminators(normal(1, 4000)),
+        "clips": lambda: judge(normal(2, 3, 2, 4, 4)),
     }
 
 
@@ -197,7 +201,8 @@ def modules():
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 @pytest.mark.parametrize(
-    "name", ["query encoder", "query decoder", "prior", "vocoder", "relative positions", "spectra", "discriminators"]
+    "name",
+    ["query encoder", "query decoder", "prior", "vocoder", "relative positions", "spectra", "discriminators", "clips"],
 )
 def test_modules(modules, name, setting):
     with torch.no_grad():

@@ -20,8 +20,10 @@ from zoo.components.flow import (
     Path,
     Power,
     Solver,
+    draw_noise,
     drop_conditions,
     sample,
+    seeded,
 )
 from zoo.errors import ConfigError, InputError
 
@@ -32,6 +34,17 @@ EULER = Solver(8)
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def test_what_is_no_generator_and_no_seed():
+    for wrong in (3, 1.5, [generator(), 3]):
+        with pytest.raises(InputError, match=r"generator must be a torch\.Generator, got"):
+            draw_noise((2, 3), wrong)
+    for seed in (-1, 2**64, 1.5, True, None):
+        with pytest.raises(InputError, match="seed must be a whole number"):
+            seeded(seed)
+    drawn = torch.randn(3, generator=seeded(2**64 - 1))
+    assert torch.equal(drawn, torch.randn(3, generator=torch.Generator().manual_seed(2**64 - 1)))
 
 
 def normal(*shape, seed=0):

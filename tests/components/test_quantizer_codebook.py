@@ -205,6 +205,28 @@ def test_stochastic_frequencies_follow_the_softmax_of_cosines():
     assert (quantizer(z.expand(9, 3)).ids == expected.argmax()).all()
 
 
+def test_ids_are_drawn_on_request_in_either_mode():
+    quantizer = build({"kind": "stochastic_vq", "codebook_size": 5, "dim": 3, "temperature": 0.5})
+    z = torch.randn(4, 6, 3)
+    drawn = quantizer(z, None, torch.Generator().manual_seed(0)).ids
+    for mode in (True, False):
+        assert torch.equal(quantizer.train(mode).draw(z, torch.Generator().manual_seed(0)), drawn)
+    assert not torch.equal(drawn, quantizer.ids(z))
+
+
+def test_a_temperature_may_be_learned():
+    values = {"kind": "stochastic_vq", "codebook_size": 5, "dim": 3, "temperature": 0.1}
+    quantizer = build(values | {"learns_temperature": True})
+    assert quantizer.inverse_temperature.item() == 10
+    usual = build(values)
+    usual.codebook = quantizer.codebook
+    z = torch.randn(7, 3)
+    torch.testing.assert_close(quantizer.probabilities(z), usual.probabilities(z))
+    with torch.no_grad():
+        quantizer.inverse_temperature.fill_(0.0)
+    torch.testing.assert_close(quantizer.probabilities(z), torch.full((7, 5), 0.2))
+
+
 def test_stochastic_codes_lie_on_the_sphere_and_train_the_codebook():
     quantizer = build({"kind": "stochastic_vq", "codebook_size": 30, "dim": 5})
     result = quantizer(torch.randn(50, 5))

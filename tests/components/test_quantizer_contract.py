@@ -21,6 +21,7 @@ CONFIGS = {
     "vq by angle": {"kind": "vq", "codebook_size": 20, "dim": 6, "cosine": True},
     "vq ema": {"kind": "vq", "codebook_size": 20, "dim": 6, "ema_decay": 0.9, "revive_below": 0.1},
     "stochastic_vq": {"kind": "stochastic_vq", "codebook_size": 20, "dim": 6},
+    "stochastic_vq that learns": {"kind": "stochastic_vq", "codebook_size": 20, "dim": 6, "learns_temperature": True},
     "residual": {"kind": "residual", "num_stages": 3, "stage": {"kind": "vq", "codebook_size": 10, "dim": 6}},
     "residual fsq": {
         "kind": "residual",

@@ -280,6 +280,8 @@ def test_r4_csv(tmp_path):
     read = read_actions(tmp_path / "y.csv")
     assert [each.tolist() for each in read.episodes] == [[[1, 2], [3, 4]], [[5, 6]]]
     assert read_actions(tmp_path / "y.csv", column=["y"]).episodes[1].tolist() == [[6]]
+    (tmp_path / "y.csv").write_text('\ufeffx,y,task\r\n1,2,"a\r\nb"\r\n3,4,c\u2028d\x0be\r\n', newline="")
+    assert read_actions(tmp_path / "y.csv", column=["x", "y"]).episodes[0].tolist() == [[1, 2], [3, 4]]
     (tmp_path / "z.csv").write_text("1,2\n3,4\n")
     assert read_actions(tmp_path / "z.csv").episodes[0].tolist() == [[1, 2], [3, 4]]
 

@@ -368,9 +368,8 @@ def test_lengths_where_they_make_no_sense(tmp_path):
     for x in (tmp_path / "a.wav", [tmp_path / "a.wav"], (waves(9)[0], RATE), [(waves(9)[0], RATE)]):
         with pytest.raises(InputError, match="leave lengths out"):
             batch_of(x, "speech", [5])
-    for modality, shape in (("image", (1, 3, 4, 4)), ("video", (1, 3, 2, 4, 4))):
-        with pytest.raises(InputError, match="leave them out"):
-            batch_of(torch.zeros(shape), modality, [2])
+    with pytest.raises(InputError, match="leave them out"):
+        batch_of(torch.zeros(1, 3, 4, 4), "image", [2])
     with pytest.raises(InputError, match=r"lengths\[0\] is 8, it must be from 1 to 5, which item 0 has"):
         batch_of(waves(5, 9), "speech", [8, 9])
 
@@ -699,3 +698,18 @@ def test_images_are_the_same_in_every_form(size, count, seed, forms):
     expected = torch.from_numpy(arrays).permute(0, 3, 1, 2) / 255
     same(batch_of(listed, "image"), expected)
     same(batch_of(arrays, "image"), expected)
+
+
+def test_videos_of_different_lengths_repeat_their_last_frame():
+    long, short = torch.rand(3, 4, 2, 2), torch.rand(3, 1, 2, 2)
+    batch, lengths = batch_of([long, short], "video")
+    assert lengths.tolist() == [4, 1]
+    assert torch.equal(batch, torch.stack([long, short.expand(-1, 4, -1, -1)]))
+    padded = torch.cat([short, torch.full((3, 3, 2, 2), torch.nan)], 1)
+    again, counts = batch_of(torch.stack([long, padded]), "video", [4, 1])
+    assert torch.equal(again, batch)
+    assert counts.tolist() == [4, 1]
+    with pytest.raises(InputError, match=r"one height and width: item 0 is .* item 1 is"):
+        batch_of([long, torch.rand(3, 4, 2, 3)], "video")
+    with pytest.raises(InputError, match=r"lengths\[1\] is 5, it must be from 1 to 4"):
+        batch_of(torch.stack([long, long]), "video", [4, 5])

@@ -568,3 +568,30 @@ class TestSources:
         with pytest.raises(InputError):
             read(path)
         gc.collect()  # an open file would warn here, and warnings are errors
+
+
+def test_gif_keeps_frames_and_time(tmp_path):
+    video = torch.stack([torch.full((3, 6, 5), level / 10) for level in (0, 1, 1, 2, 9)], 1)
+    media.write_gif(tmp_path / "a.gif", [video[:, :2], video[:, 2:]], 12)
+    with Image.open(tmp_path / "a.gif") as image:
+        assert image.info["loop"] == 0
+        shown = []
+        for number in range(image.n_frames):
+            image.seek(number)
+            shown.append((image.convert("RGB").getpixel((0, 0))[0], image.info["duration"]))
+    assert shown == [(0, 80), (26, 170), (51, 80), (230, 90)], "in hundredths of a second, equal neighbours joined"
+    with pytest.raises(InputError, match="up to 50 frames a second"):
+        media.write_gif(tmp_path / "b.gif", video, 60)
+    with pytest.raises(InputError, match=r"is \(3, T, H, W\) not empty"):
+        media.write_gif(tmp_path / "b.gif", video[:, :0], 12)
+    with pytest.raises(InputError, match="no frames"):
+        media.write_gif(tmp_path / "b.gif", [], 12)
+
+
+def test_a_video_is_written_in_parts(tmp_path):
+    video = torch.rand(3, 5, 16, 16)
+    media.write_mp4(tmp_path / "whole.mp4", video, 12)
+    media.write_mp4(tmp_path / "parts.mp4", (part for part in video.split(2, 1)), 12)
+    assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    with pytest.raises(InputError, match="all parts of one size"):
+        media.write_mp4(tmp_path / "a.mp4", [video, video[..., :8]], 12)

@@ -1,14 +1,22 @@
 """The strict readers of text that somebody else wrote."""
 
 import os
+from pathlib import Path
 
 import pytest
+import torch
 
-from zoo import resources
+import zoo
+from zoo import resources, tokenfile
 from zoo.components.features.files import read_safetensors
-from zoo.errors import CheckpointError, ConfigError, InputError
+from zoo.data.actions import read_actions
+from zoo.data.images import ImageData
+from zoo.data.media import read_audio, read_image
+from zoo.data.speech import SpeechData
+from zoo.errors import CheckpointError, ConfigError, InputError, ZooError
 from zoo.evaluation.suite import read_suite
 from zoo.strict import is_file, is_there, parse_json, read_text
+from zoo.tokenfile import tables
 
 
 def test_text_is_read_as_it_is(tmp_path):
@@ -68,11 +76,38 @@ def test_json_that_is_read():
     }
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 5000, "a\0b"])
+def test_readers_and_writers_refuse_names_that_no_file_can_have(tmp_path, name):
+    tokenizer = zoo.load("binning")
+    tokens = tokenizer.encode(torch.zeros(1, 20, 4))
+    for act in (
+        lambda path: tokenfile.load(f"{path}.zoo"),
+        lambda path: tables.read_metadata(f"{path}.npz"),
+        lambda path: SpeechData(folder=path).dataset("train"),
+        lambda path: ImageData(folder=path).dataset("train"),
+        lambda path: tokenfile.save(f"{path}.zoo", tokens, tokenizer),
+        lambda path: zoo.save(tokenizer, path),
+        lambda path: read_audio(path),
+        lambda path: read_actions(path),
+    ):
+        with pytest.raises(ZooError) as caught:
+            act(f"{tmp_path}/{name}")
+        assert len(str(caught.value)) < 2 * len(name) + 400
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file whose reading fails, as on a broken disk")
+def test_a_disk_that_fails_is_told():
+    for read in (read_audio, read_image):
+        with pytest.raises(InputError, match=r"'/proc/self/mem' cannot be read: Input/output error"):
+            read("/proc/self/mem")
+
+
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
 def test_there_is_no_file_of_a_name_that_no_file_can_have(tmp_path, name):
     assert not is_there(tmp_path / name)
     assert not is_file(tmp_path / name)
-    with pytest.raises(CheckpointError, match="is not a file"):
+    with pytest.raises(CheckpointError, match=r"is not a file|character 0"):
         read_safetensors(tmp_path / name)
     for suite in ("action", "noise"):
         text = resources.path("eval", f"{suite}.yaml").read_text()

@@ -9,7 +9,7 @@ from torch import nn
 
 from zoo.errors import ConfigError, MissingExtraError
 from zoo.training import EMA, OptimizerConfig, tokenizer_of
-from zoo.training.optim import EvaluationWeights, build_optimizer
+from zoo.training.optim import EvaluationWeights, build_optimizer, build_schedule
 
 EPOCH = 9
 FREE = OptimizerConfig(kind="schedule_free_radam", lr=3e-3, betas=(0.9, 0.9), schedule="constant", weight_decay=0.1)
@@ -33,6 +33,21 @@ def test_what_another_optimizer_has_is_left_out():
     both = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
     parameters = [p for g in build_optimizer(OptimizerConfig(), [both], both[1]).param_groups for p in g["params"]]
     assert {id(p) for p in parameters} == {id(p) for p in both[0].parameters()}
+
+
+def test_parts_may_learn_faster_throughout_the_schedule():
+    both = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    config = OptimizerConfig(lr=0.1, weight_decay=0.5, schedule="cosine", warmup_steps=1)
+    optimizer = build_optimizer(config, [both], faster=[(both[1], 5.0)])
+    schedule = build_schedule(config, optimizer, 10)
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+        rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+        assert {rates[id(p)] for p in both[0].parameters()} == {0.1 * config.ratio(schedule.last_epoch, 10)}
+        assert {rates[id(p)] for p in both[1].parameters()} == {0.5 * config.ratio(schedule.last_epoch, 10)}
+    decays = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert [decays[id(p)] for p in both.parameters()] == [0.5, 0.0, 0.5, 0.0]
 
 
 def test_bad_settings_are_refused(monkeypatch):

@@ -6,6 +6,7 @@ of when a process ends, however it ends; so what a killed process has left is kn
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -23,14 +24,29 @@ try:
 except ImportError:  # Windows
     _locks = None  # type: ignore[assignment]
 
-__all__ = ["STAGING", "held", "staging", "writing"]
+__all__ = ["STAGING", "beside", "held", "staging", "writing"]
 
 fcntl: Any = _locks
 
 STAGING = ".saving-"
 """What names begin with of what is being written."""
 
+_LONGEST_NAME = 255  # bytes, of all file systems that are common
+
 _LONG = 24 * 3600.0  # seconds after which what cannot be locked counts as left
+
+
+def beside(target: Path, prefix: str) -> Path:
+    """Return a path beside a file or folder that is always the same, for what goes with it.
+
+    Args:
+        target: The file or folder.
+        prefix: What the name begins with; that of the target follows, or a digest of it if that would be too long.
+    """
+    name = os.fsencode(target.name)
+    if len(os.fsencode(prefix)) + len(name) <= _LONGEST_NAME:
+        return target.with_name(f"{prefix}{target.name}")
+    return target.with_name(f"{prefix}{hashlib.sha256(name).hexdigest()}")
 
 
 @contextmanager
@@ -100,7 +116,10 @@ def writing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
         if os.path.lexists(target) and not overwrite:
             raise CheckpointError(f"{target} exists already: choose another path, or pass overwrite=True.")
         # In the same folder, since only there the last step is atomic.
-        staged, handle = _new_file(target)
+        try:
+            staged, handle = _new_file(target)
+        except ValueError as error:  # a name that no file can have
+            raise CheckpointError(f"{str(target)!r} cannot be written: {error}.") from error
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
@@ -121,7 +140,7 @@ def writing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
 
 def _new_file(target: Path) -> tuple[Path, int]:
     """Make an empty file beside `target`, always of the same name unless another process is writing it too."""
-    staged = target.with_name(f"{STAGING}{target.name}")
+    staged = beside(target, STAGING)
     while True:
         _remove_abandoned(staged)
         # The system takes away from the permissions what the process's umask says, without it being asked for.
@@ -131,7 +150,7 @@ def _new_file(target: Path) -> tuple[Path, int]:
             if _is_at(handle, staged):
                 return staged, handle
             os.close(handle)
-        staged = target.with_name(f"{STAGING}{target.name[:200]}-{secrets.token_hex(4)}")
+        staged = beside(target, f"{STAGING}{secrets.token_hex(4)}-")
 
 
 def _new_folder(folder: Path, prefix: str) -> tuple[Path, int | None]:

@@ -27,7 +27,7 @@ try:
 
     from zoo import __version__
     from zoo.cli._output import note
-    from zoo.errors import LicenceWarning, ZooError, harmless, near_matches
+    from zoo.errors import InputError, LicenceWarning, ZooError, harmless, near_matches
 except KeyboardInterrupt:  # a Ctrl-C that came before `main` is there to tell of it
     sys.stderr.write("zoo: interrupted.\n")
     sys.exit(130)
@@ -116,6 +116,8 @@ def _run(arguments: list[str]) -> int:
         sys.stderr.write(_help())
         return _USAGE
     name, *rest = arguments
+    if any("\0" in argument for argument in arguments):  # of callers inside Python; no shell can pass one
+        raise InputError("an argument holds the character 0, which the system takes for its end: leave it out.")
     if name in ("-h", "--help", "help"):
         sys.stdout.write(_help())
         return 0

@@ -82,8 +82,7 @@ def encode_items(
     import torch
 
     from zoo.data import signals
-    from zoo.modalities.action import ActionTokenizer
-    from zoo.modalities.speech import SegmentedSpeechTokenizer
+    from zoo.modalities import ActionTokenizer, SegmentedSpeechTokenizer, VideoTokenizer
 
     kind = signals.of(tokenizer.spec.modality)
     done = spool.go_on([item.stamp for item in items])
@@ -94,18 +93,19 @@ def encode_items(
     bad: dict[int, LeftOut] = {}
     with torch.no_grad(), ticking("encoding", len(items)) as ticker:
         ticker.advance(done)
-        # Segments that have nothing in common need not be there at the same time.
-        streams = isinstance(tokenizer, SegmentedSpeechTokenizer) and not options.get("overlap")
+        # Segments and windows that have nothing in common need not be there at the same time.
+        streams = isinstance(tokenizer, (SegmentedSpeechTokenizer, VideoTokenizer)) and not options.get("overlap")
         ahead = _ahead(items, done, workers if kind.is_read_ahead else 0)
-        groups = _batches(ahead, batch_size, kind.padding is None, streams, None if left_out is None else bad)
+        groups = _batches(ahead, batch_size, kind.batch_shape, streams, None if left_out is None else bad)
         for group, tokens in _encoded(tokenizer, groups, options, None if left_out is None else bad):
             facts: dict[str, Any] = {"raw_bits": [], "seconds": []}
             for index, read in enumerate(group):
                 if isinstance(read.signal, torch.Tensor):
                     size, seconds = read.signal.numel(), kind.seconds(read.signal, read.rate)
                 else:
-                    size = int(cast("torch.Tensor", tokens.signal_lengths)[index])
-                    seconds = size / read.rate if read.rate else None
+                    steps = int(cast("torch.Tensor", tokens.signal_lengths)[index])
+                    size = steps * kind.values_per_step(tokenizer.spec)
+                    seconds = steps / read.rate if read.rate else None
                 facts["raw_bits"].append(size * kind.raw_bits)
                 facts["seconds"].append(seconds)
             if isinstance(tokenizer, ActionTokenizer):
@@ -165,10 +165,12 @@ def _encoded(
 def _tokens(tokenizer: Tokenizer, batch: list[Any], options: Mapping[str, Any]) -> Tokens:
     import torch
 
-    from zoo.modalities.speech import SegmentedSpeechTokenizer
+    from zoo.modalities import SegmentedSpeechTokenizer, VideoTokenizer
 
-    if isinstance(tokenizer, SegmentedSpeechTokenizer) and not isinstance(batch[0], torch.Tensor):
-        return tokenizer.encode_stream(batch[0]).to("cpu")
+    if not isinstance(batch[0], torch.Tensor):
+        if isinstance(tokenizer, VideoTokenizer):
+            return tokenizer.encode_stream(batch[0], **options).to("cpu")
+        return cast("SegmentedSpeechTokenizer", tokenizer).encode_stream(batch[0]).to("cpu")
     return tokenizer.encode(batch, **options, **_before(tokenizer, batch)).to("cpu")
 
 
@@ -194,7 +196,10 @@ def _ahead(
     with ThreadPoolExecutor(workers, "zoo-read") as pool:
         try:
             for place in range(start, len(items)):
-                waiting.append((place, items[place], pool.submit(items[place].read).result))
+                item = items[place]
+                # What may be too long to be held is not read ahead either.
+                is_long = item.blocks is not None
+                waiting.append((place, item, item.read if is_long else pool.submit(item.read).result))
                 if len(waiting) > 2 * workers:
                     yield waiting.popleft()
             while waiting:
@@ -206,7 +211,7 @@ def _ahead(
 def _batches(
     items: Iterable[tuple[int, Recording, Callable[[], tuple[Tensor, float | None]]]],
     batch_size: int,
-    by_shape: bool,
+    alike: Callable[[Sequence[int]], tuple[int, ...]],
     streams: bool,
     bad: dict[int, LeftOut] | None,
 ) -> Iterator[list[_Read]]:
@@ -215,7 +220,8 @@ def _batches(
     With `streams`, what may be too long to be held is alone, and not read yet.
     """
     batch: list[_Read] = []
-    longest, shape = 0, None
+    longest = 0
+    shape: tuple[int, ...] = ()
     for place, item, read in items:
         try:
             if streams and item.blocks is not None:
@@ -232,10 +238,10 @@ def _batches(
             continue
         longest = max([signal.numel(), longest])
         is_full = len(batch) == batch_size or (len(batch) + 1) * longest > _MOST_VALUES
-        if batch and (is_full or (by_shape and signal.shape != shape)):
+        if batch and (is_full or alike(signal.shape) != shape):
             yield batch
             batch, longest = [], signal.numel()
-        shape = signal.shape
+        shape = alike(signal.shape)
         batch.append(_Read(place, item, signal, rate))
     if batch:
         yield batch

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +16,15 @@ from zoo.cli._inputs import add_action_arguments, as_flags
 from zoo.cli._models import DEVICE_HELP, family_of, load_model
 from zoo.cli._output import count, note, print_facts, print_json, ticking
 from zoo.cli._parser import Parser, positive, positive_int, seed
+from zoo.cli._placing import placing, require_free
 from zoo.errors import CheckpointError, ConfigError, InputError, TokenError, ZooError
 from zoo.spec import option_names
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.cli._placing import Placed
+    from zoo.data.signals import Signal
     from zoo.modalities.action import ActionTokenizer
     from zoo.tokenfile import TokenFile
     from zoo.tokenizer import Tokenizer
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str]) -> None:
         "decode",
         "TOKENS.zoo -o OUTDIR",
         "Turn the tokens in a token file back into files named after the inputs: speech\n"
-        "into wav, images into png, videos into mp4, robot actions into npy files.\n\n"
+        "into wav, images into png, videos into mp4, robot actions into npy files. Each is\n"
+        "there as soon as it is whole, and the same command goes on where one that was\n"
+        "interrupted has stopped.\n\n"
         "The token file says which model made it, and that model is loaded. A model with\n"
         "other weights or settings is refused, whatever its name.\n\n"
         "Models have options of their own: `zoo decode TOKENS.zoo --help` shows those of\n"
@@ -67,6 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--frame-rate", metavar="HZ", type=positive, help="frames a second of videos (default: that of the inputs)"
     )
+    parser.add_argument("--gif", action="store_true", help="write videos as animated GIFs instead of mp4")
     parser.add_argument(
         "--seed", metavar="N", type=seed, default=0, help="for models that decode from noise (default: %(default)s)"
     )
@@ -110,6 +114,7 @@ def decode(
     frame_rate: float | None,
     seed: int,
     json: bool,
+    gif: bool = False,
     options: Mapping[str, Any] | None = None,
     start: Sequence[str] | None = None,
     column: str | None = None,
@@ -124,12 +129,24 @@ def decode(
         raise CheckpointError(f"{tokens} holds ids for other programs, which nothing checks: encode to a .zoo file.")
     file = tokenfile.load(tokens)
     folder = Path(output)
-    targets = _targets(file, folder, overwrite)
+    targets = _targets(file, folder, ".gif" if gif else None)
+    require_free(folder, targets, tokens, overwrite)
     tokenizer = _load(file, model, device, force)
     first = _first_commands(tokenizer, file, start, column=column, key=key, split=split)
-    with _staged(folder, targets) as staging:
-        clipped = _decode(tokenizer, file, batch_size, seed, frame_rate, staging, options or {}, first)
-    if clipped:
+    settings = {"seed": seed, "frame_rate": frame_rate, "options": dict(options or {})}
+    run = _run(tokenizer, tokens, first, settings)
+    with placing(folder, targets, tokens, run, overwrite) as placed:
+        if placed.clipped:
+            done = f"{len(placed.clipped):,} of {count(len(targets), 'item')}"
+            note(f"going on after {done}, which an interrupted run has decoded.")
+        try:
+            _decode(tokenizer, file, batch_size, seed, frame_rate, placed, options or {}, first)
+        except BaseException:
+            if placed.clipped:
+                made = count(len(placed.clipped), "decoded item")
+                note(f"{made} kept in {folder}: the same command goes on from there.")
+            raise
+    if clipped := sum(placed.clipped.values()):
         note(f"{clipped:,} values of the decoded signals were out of range, and clipped to it.")
     if json:
         outputs = [str(target) for target in targets]
@@ -142,17 +159,19 @@ def decode(
     )
 
 
-def _targets(file: TokenFile, folder: Path, overwrite: bool) -> list[Path]:
-    """Return the file that each item becomes.
+def _targets(file: TokenFile, folder: Path, suffix: str | None = None) -> list[Path]:
+    """Return the file that each item becomes, which ends in `suffix` or in what is usual.
 
     Raises:
-        CheckpointError: One of them exists, or cannot be written.
+        ConfigError: GIFs were asked for of what are no videos.
         TokenError: Two items would become one file.
     """
     from zoo.data import signals
 
     signal = signals.of(file.spec.modality)
-    end = signal.suffix
+    if suffix is not None and signal.name != "video":
+        raise ConfigError(f"the tokens are of {signal.name}, only videos are written as GIF: leave --gif out.")
+    end = suffix or signal.suffix
     known = (*signal.suffixes, end)
     short = [name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in known else name for name in file.names]
     times = Counter(short)
@@ -160,15 +179,26 @@ def _targets(file: TokenFile, folder: Path, overwrite: bool) -> list[Path]:
     chosen = [f"{name if times[stem] > 1 else stem}{end}" for name, stem in zip(file.names, short, strict=True)]
     if twice := [name for name, often in Counter(chosen).items() if often > 1]:
         raise TokenError(f"several items would be written to {twice[0]!r}: they have the same name in the token file.")
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file: give a folder.")
-    targets = [folder / name for name in chosen]
-    for target in targets:
-        if target.is_dir():
-            raise CheckpointError(f"{target}, where a file would be written, is a folder.")
-        if os.path.lexists(target) and not overwrite:
-            raise CheckpointError(f"{target} exists already: choose another folder, or pass --overwrite.")
-    return targets
+    return [folder / name for name in chosen]
+
+
+def _run(
+    tokenizer: Tokenizer, tokens: str, first_commands: Tensor | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what must be the same for an interrupted run to go on."""
+    from zoo import __version__
+    from zoo.checkpoint.fingerprint import fingerprint
+
+    with Path(tokens).open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    start = None if first_commands is None else hashlib.sha256(first_commands.cpu().numpy().tobytes()).hexdigest()
+    return {
+        "library_version": __version__,
+        "tokens": content,
+        "fingerprint": fingerprint(tokenizer),
+        "start": start,
+        **settings,
+    }
 
 
 def _load(file: TokenFile, model: str | None, device: str, force: bool) -> Tokenizer:
@@ -246,79 +276,70 @@ def _decode(
     batch_size: int,
     seed: int,
     frame_rate: float | None,
-    paths: list[Path],
+    placed: Placed,
     given: Mapping[str, Any],
     first_commands: Tensor | None,
-) -> int:
-    """Decode and write all items; return how many values had to be clipped."""
+) -> None:
+    """Decode and write all items that are not there yet."""
     import torch
 
     from zoo.data import signals
+    from zoo.modalities.video import VideoTokenizer
 
     spec, kind = tokenizer.spec, signals.of(tokenizer.spec.modality)
     # Named like the tokenizer, which may be a copy of the model under another name.
     tokens = replace(file.tokens, model=tokenizer.name)
     known = option_names(tokenizer.decode_options)
     takes_generator = "generator" in known and "seed" not in known  # a seed is of each item's own noise
-    clipped = 0
+    left = [number for number in range(len(tokens)) if number not in placed.clipped]
     with torch.no_grad(), ticking("decoding", len(tokens)) as ticker:
+        ticker.advance(len(tokens) - len(left))
         # An item's noise must not depend on the others.
-        for first, batch in _batches(tokens, 1 if takes_generator else batch_size):
+        for numbers, batch in _batches(tokens, left, 1 if takes_generator else batch_size):
             options: dict[str, Any] = {**given, **({"clamp": False} if "clamp" in known else {})}  # counted here
             if "seed" in known:
                 options["seed"] = seed
             elif takes_generator:
                 options["generator"] = torch.Generator(tokenizer.device).manual_seed(seed)
             if first_commands is not None:
-                options |= cast("ActionTokenizer", tokenizer).at_rest(first_commands[first : first + len(batch)])
-            decoded: Iterable[Tensor] = tokenizer.decode(batch, **options).cpu()
-            if kind.padding is not None or batch.signal_lengths is not None:
-                decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
-            for number, signal in enumerate(decoded, first):
-                values, outside = kind.clipped(signal)
+                options |= cast("ActionTokenizer", tokenizer).at_rest(first_commands[numbers])
+            if isinstance(tokenizer, VideoTokenizer):
+                parts = [tokenizer.decode_chunks(one, **options) for one in batch]
+            else:
+                decoded: Iterable[Tensor] = tokenizer.decode(batch, **options)
+                if kind.padding is not None or batch.signal_lengths is not None:
+                    decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
+                parts = [iter([signal]) for signal in decoded]
+            for number, signal in zip(numbers, parts, strict=True):
                 rate = spec.sample_rate if kind.has_rate else frame_rate or file.rates[number] or spec.sample_rate
+                inside = _Clipped(kind, signal)
                 try:
-                    kind.write(paths[number], values, rate)
+                    with placed.file(number, inside.counted) as path:
+                        kind.write_parts(path, inside, rate)
                 except InputError as error:
                     raise InputError(as_flags(f"{file.names[number]}: {error}")) from error
-                clipped += outside
             ticker.advance(len(batch))
-    return clipped
 
 
-def _batches(tokens: Tokens, batch_size: int) -> Iterator[tuple[int, Tokens]]:
-    for first in range(0, len(tokens), batch_size):
-        batch = tokens[first : first + batch_size]
-        yield first, batch.truncate(int(batch.lengths.max()))  # padding for longer items elsewhere in the file
+class _Clipped:
+    """Parts of a signal within the range, and a count of values that were out of it."""
+
+    def __init__(self, kind: Signal, parts: Iterator[Tensor]) -> None:
+        self.kind, self.parts, self.count = kind, parts, 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for part in self.parts:
+            values, outside = self.kind.clipped(part.cpu())
+            self.count += outside
+            yield values
+
+    def counted(self) -> int:
+        """Return the count so far."""
+        return self.count
 
 
-@contextmanager
-def _staged(folder: Path, targets: list[Path]) -> Iterator[list[Path]]:
-    """Yield a temporary path for each target, and put all of them in place at the end, or none."""
-    made: list[Path] = []
-    placed: list[Path] = []
-    try:
-        _make(folder, made)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".decoding-") as scratch:
-            staged = [Path(scratch, f"{number}{target.suffix}") for number, target in enumerate(targets)]
-            yield staged
-            for source, target in zip(staged, targets, strict=True):
-                _make(target.parent, made)
-                is_new = not os.path.lexists(target)
-                source.replace(target)
-                placed += [target] * is_new
-    except BaseException:
-        for target in placed:
-            target.unlink(missing_ok=True)
-        for parent in reversed(made):
-            with suppress(OSError):  # somebody else has put something there in the meantime
-                parent.rmdir()
-        raise
-
-
-def _make(folder: Path, made: list[Path]) -> None:
-    """Make a folder and those above it, and add them to `made`, outermost first."""
-    for parent in (*reversed(folder.parents), folder):
-        if not parent.exists():
-            parent.mkdir()
-            made.append(parent)
+def _batches(tokens: Tokens, numbers: list[int], batch_size: int) -> Iterator[tuple[list[int], Tokens]]:
+    for first in range(0, len(numbers), batch_size):
+        part = numbers[first : first + batch_size]
+        batch = tokens[part]
+        yield part, batch.truncate(int(batch.lengths.max()))  # padding for longer items elsewhere in the file

@@ -261,10 +261,38 @@ def _shown_ids(tokens: Tokens) -> str:
     return " ".join(str(each) for each in ids[:_MOST_IDS]) + (" …" if len(ids) > _MOST_IDS else "")
 
 
+def show_videos(tokenizer: Tokenizer, out: Path) -> list[Row]:
+    """Encode and decode two seconds of a film; show them beside what comes back."""
+    from zoo.data.media import read_video, write_gif
+
+    spec = tokenizer.spec
+    size = None if spec.input_size is None else (spec.input_size[-2], spec.input_size[-1])
+    clip, rate = read_video(SAMPLES / "bunny.mp4", size=size)
+    start = time.perf_counter()
+    if spec.is_continuous:
+        latents = tokenizer.encode_latents(clip)
+        made = tokenizer.decode_latents(latents)[0].cpu()
+        count, bits, remark = int(latents.lengths.sum()), 32.0 * latents.values.numel(), ""
+    else:
+        tokens = tokenizer.encode(clip)
+        made = tokenizer.decode(tokens)[0].cpu()
+        count, bits = int(tokens.lengths.sum()), float(tokens.num_bits.sum())
+        remark = f"{tokenizer.name}: the ids are {_shown_ids(tokens)}."
+    seconds = time.perf_counter() - start
+    path = out / f"{tokenizer.name}.gif"
+    write_gif(path, torch.cat([clip, made.clamp(0, 1)], dim=3), rate)
+    error = (made - clip).double().square().mean().sqrt() / clip.double().std()
+    _, frames, height, width = clip.shape
+    shown = f"{frames} frames of {width} × {height} pixels"
+    compression = clip.numel() * 32 / bits
+    return [Row(tokenizer.name, shown, count, bits, compression, f"{float(error):.1%}", seconds, [path], remark)]
+
+
 SHOWS: dict[str, Callable[[Tokenizer, Path], list[Row]]] = {
     "action": show_actions,
     "image": show_images,
     "speech": show_speech,
+    "video": show_videos,
 }
 """How the sample of a modality is shown."""
 

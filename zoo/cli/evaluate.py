@@ -76,14 +76,15 @@ def evaluate(
     from zoo import resources
     from zoo.errors import ConfigError
     from zoo.evaluation import as_json, card_section, read_suite, run, suite_kind, table, write_report
+    from zoo.strict import is_there
 
     path = Path(suite)
-    if not path.suffix and (path.is_dir() or not path.exists()):
+    if not path.suffix and (not is_there(path) or path.is_dir()):
         path = resources.named_suite(suite)
     wanted = read_suite(path)
     page = suite_kind(wanted.kind).page
     if models is not None:
-        models = [name for given in models for name in ([given] if Path(given).exists() else given.split(",")) if name]
+        models = [name for given in models for name in ([given] if is_there(given) else given.split(",")) if name]
     if html is not None and page is None:
         raise ConfigError(
             f"--html is for suites that have a page, stab and image, and {path} has none: --markdown writes its table."

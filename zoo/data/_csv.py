@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,9 @@ def read_csv(path: Path, column: str | Sequence[str] | None) -> Found:
     where = str(path)
     text = read_text(path, InputError, _MOST)
     delimiter = max(",;\t", key=text[: text.find("\n") if "\n" in text else None].count)
+    lines = io.StringIO(text, newline="")  # cut at \n and \r alone: `splitlines` would do so inside a field too
     try:
-        rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter, strict=True) if row]
+        rows = [row for row in csv.reader(lines, delimiter=delimiter, strict=True) if row]
     except csv.Error as error:
         raise InputError(f"{where!r} cannot be read as CSV: {error}.") from error
     if not rows:

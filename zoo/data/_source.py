@@ -60,7 +60,8 @@ def local_path(source: str | os.PathLike[str], *, or_folder: bool = False) -> Pa
             return path
         is_folder, exists = path.is_dir(), path.exists()
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} is not the path of a file: {error}.") from error
+        reason = getattr(error, "strerror", None) or error  # which would repeat the name
+        raise InputError(f"{name} is not the path of a file: {reason}.") from error
     if is_folder:
         raise InputError(f"{name} is a folder, a file is expected: pass a list of the files in it.")
     if exists:
@@ -92,7 +93,11 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
         except OSError as error:
             raise InputError(f"{describe(source)} cannot be opened: {error.strerror}.") from error
     with file:
-        if not file.read(1):
+        try:
+            first = file.read(1)
+        except OSError as error:  # of a failing disk, or one over a network
+            raise InputError(f"{describe(source)} cannot be read: {error.strerror}.") from error
+        if not first:
             raise InputError(f"{describe(source)} is empty (0 bytes): the file may not have been written completely.")
         file.seek(0)
         yield file

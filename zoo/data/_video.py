@@ -1,26 +1,26 @@
-"""Reading and writing videos with FFmpeg."""
+"""Reading videos with FFmpeg."""
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Iterator
-from fractions import Fraction
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.data._image import Crop, Size, checked_8_bit, from_8_bit, output_size, resize
+from zoo.data._image import Crop, Size, from_8_bit, output_size, resize
 from zoo.data._source import Source, describe, open_source, unreadable
 from zoo.data.audio import claimed_seconds
-from zoo.errors import InputError, MissingExtraError
+from zoo.errors import InputError
 
-__all__ = ["read_video", "write_mp4"]
+__all__ = ["SUFFIXES", "at_rate", "frames_of", "opened_video", "read_video", "upright"]
 
-_ENCODERS = ("libx264", "libopenh264", "mpeg4")
+_SUFFIXES = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ogv .wmv .flv .gif"
+SUFFIXES = tuple(_SUFFIXES.split())
+"""What the names of videos end in."""
 
 
 def read_video(
@@ -47,70 +47,86 @@ def read_video(
     Raises:
         InputError: The file is missing, unreadable, truncated, has no video, or fewer than `num_frames` frames.
     """
-    target = None if size is None else output_size(size, crop)
     if num_frames is not None and num_frames < 1:
         raise InputError(f"num_frames must be at least 1, got {num_frames}.")
+    frames, rate = [], 0.0
+    for frame, rate in frames_of(source, size=size, crop=crop, frame_rate=frame_rate):  # noqa: B007  the same for all
+        frames.append(frame)
+        if len(frames) == num_frames:
+            break
+    if num_frames is not None and len(frames) < num_frames:
+        raise InputError(f"{describe(source)} has {len(frames)} frames, {num_frames} were asked for.")
+    clip = torch.stack(frames, dim=1)
+    return (clip if clip.dtype.is_floating_point else from_8_bit(clip)), rate
+
+
+def frames_of(
+    source: Source, *, size: Size | None = None, crop: Crop = "center", frame_rate: float | None = None
+) -> Iterator[tuple[Tensor, float]]:
+    """Decode a video frame by frame, so that one that is too long for the memory can be read.
+
+    Args:
+        source: As of `read_video`.
+        size: As of `read_video`.
+        crop: As of `read_video`.
+        frame_rate: As of `read_video`.
+
+    Yields:
+        Frames (3, H, W), at least one: uint8, or float32 in 0…1 where they were resized; and frames a second.
+
+    Raises:
+        InputError: As for `read_video`; what is wrong further behind is seen when it is reached.
+    """
+    target = None if size is None else output_size(size, crop)
     if frame_rate is not None and not (frame_rate > 0 and math.isfinite(frame_rate)):
         raise InputError(f"frame_rate must be positive, got {frame_rate}.")
+    count, first = 0, None
+    with opened_video(source) as (container, stream, rate):
+        decoded = _decode(container, stream, rate, source)
+        for _, frame in decoded if frame_rate is None else at_rate(decoded, rate, frame_rate):
+            pixels = upright(frame)
+            if target is not None:
+                pixels = resize(from_8_bit(pixels), target, crop)
+            first = pixels.shape if first is None else first
+            if pixels.shape != first:
+                raise InputError(f"{describe(source)} changes its picture size after {count} frames: pass size.")
+            count += 1
+            yield pixels, frame_rate or rate
+    if not count:
+        raise InputError(f"{describe(source)} holds no frames.")
+
+
+@contextmanager
+def opened_video(source: Source, threads: int = 0) -> Iterator[tuple[Any, Any, float]]:
+    """Open a video, and close it with all that its decoder holds.
+
+    Args:
+        source: As of `read_video`.
+        threads: That decode; 0 is as many as there are cores.
+
+    Yields:
+        PyAV's container and stream, and frames a second.
+
+    Raises:
+        InputError: It is missing, unreadable, no video, or does not say its rate; or what is done with it fails.
+    """
     import av
 
     # Without protocols, a file that names other files (a playlist) cannot make FFmpeg open them.
     options = {"protocol_whitelist": "none"}
-    frames: list[Tensor] = []
     with open_source(source) as file, unreadable(source, "a video"), av.open(file, options=options) as container:
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams or container.format.name.endswith("_pipe"):
             raise InputError(f"{describe(source)} is not a video: it has no moving picture.")
         stream = streams[0]
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         if rate <= 0:
             raise InputError(f"{describe(source)} does not say how many frames a second it has: convert it.")
         if container.format.name == "gif":
             _check_gif_end(file, source)
-        decoded = _decode(container, stream, rate, source)
-        for frame in decoded if frame_rate is None else _at_rate(decoded, rate, frame_rate):
-            frames.append(_pixels(frame, target, crop))
-            if frames[-1].shape != frames[0].shape:
-                raise InputError(
-                    f"{describe(source)} changes its picture size after {len(frames) - 1} frames: pass size."
-                )
-            if len(frames) == num_frames:
-                break
-    if not frames:
-        raise InputError(f"{describe(source)} holds no frames.")
-    if num_frames is not None and len(frames) < num_frames:
-        raise InputError(f"{describe(source)} has {len(frames)} frames, {num_frames} were asked for.")
-    clip = torch.stack(frames, dim=1)
-    return (clip if clip.dtype.is_floating_point else from_8_bit(clip)), frame_rate or rate
-
-
-def write_mp4(path: str | os.PathLike[str], video: Tensor, frame_rate: float) -> None:
-    """Write a clip (3, T, H, W) in 0…1 as MP4, H.264 at high quality (MPEG-4 where the build of FFmpeg lacks H.264).
-
-    Raises:
-        InputError: The clip has another shape, odd height or width (its colours are stored for 2×2 pixels), or values
-            outside 0…1.
-        MissingExtraError: The build of FFmpeg has no encoder for MP4.
-    """
-    if video.ndim != 4 or video.shape[0] != 3 or video.numel() == 0 or video.shape[2] % 2 or video.shape[3] % 2:
-        raise InputError(f"a video to write is (3, T, H, W) with even H and W, got {tuple(video.shape)}.")
-    pixels = checked_8_bit(video).permute(1, 2, 3, 0).contiguous().numpy()
-    import av
-
-    encoder = next((name for name in _ENCODERS if name in av.codecs_available), None)
-    if encoder is None:
-        raise MissingExtraError(f"this build of av has none of the encoders {', '.join(_ENCODERS)}: pip install -U av.")
-    options = {"libx264": {"crf": "16"}, "mpeg4": {"qscale": "2"}}.get(encoder, {})
-    file = io.BytesIO()  # through memory, so that what a disk refuses is the system's error
-    with av.open(file, "w", format="mp4") as container:
-        rate = Fraction(frame_rate).limit_denominator(1001)
-        stream: Any = container.add_stream(encoder, rate=rate, options=options)
-        stream.height, stream.width, stream.pix_fmt = video.shape[2], video.shape[3], "yuv420p"
-        for frame in pixels:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    Path(path).write_bytes(file.getbuffer())
+        yield container, stream, rate
 
 
 def _decode(container: Any, stream: Any, rate: float, source: Source) -> Iterator[tuple[float, Any]]:
@@ -134,28 +150,27 @@ def _decode(container: Any, stream: Any, rate: float, source: Source) -> Iterato
         )
 
 
-def _at_rate(frames: Iterator[tuple[float, Any]], rate: float, new_rate: float) -> Iterator[tuple[float, Any]]:
-    """Hold each frame until the next one, and look at instants 0, 1/new_rate, 2/new_rate and so on."""
+def at_rate(
+    frames: Iterator[tuple[float, Any]], rate: float, new_rate: float, start: float = 0.0
+) -> Iterator[tuple[float, Any]]:
+    """Hold each frame until the next one, and look at `start`, `start + 1/new_rate`, `start + 2/new_rate` and so on."""
     slack = 0.25 / max(rate, new_rate)  # files round their times, often to milliseconds
     count, held, end = 0, None, 0.0
     for time, frame in frames:
-        while held is not None and count / new_rate < time - slack:
-            yield count / new_rate, held
+        while held is not None and start + count / new_rate < time - slack:
+            yield start + count / new_rate, held
             count += 1
         held, end = frame, time + 1 / rate
-    while held is not None and count / new_rate < end - slack:
-        yield count / new_rate, held
+    while held is not None and start + count / new_rate < end - slack:
+        yield start + count / new_rate, held
         count += 1
 
 
-def _pixels(timed: tuple[float, Any], target: tuple[int, int] | None, crop: Crop) -> Tensor:
-    """Return one frame upright as (3, H, W), uint8 unless it is resized, to hold a clip in a quarter of the memory."""
-    frame = timed[1]
+def upright(frame: Any) -> Tensor:
+    """Return one frame upright as (3, H, W), uint8."""
     pixels = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
     turns = round(frame.rotation / 90) % 4  # anticlockwise, from the file's display matrix
-    if turns:
-        pixels = torch.rot90(pixels, turns, dims=(1, 2))
-    return pixels if target is None else resize(from_8_bit(pixels), target, crop)
+    return torch.rot90(pixels, turns, dims=(1, 2)) if turns else pixels
 
 
 def _check_gif_end(file: Any, source: Source) -> None:

@@ -16,7 +16,7 @@ from zoo.data.ragged import Ragged
 from zoo.data.signals import Item, Options, Signal
 from zoo.errors import InputError
 
-__all__ = ["to_batch", "to_ragged"]
+__all__ = ["to_batch", "to_items", "to_ragged"]
 
 
 def to_batch(
@@ -51,8 +51,8 @@ def to_batch(
 
     Args:
         x: The signal or signals.
-        lengths: (B,) valid length of each item, in samples (speech) or commands (action), for tensors and arrays that
-            are padded already. What they hold past their length is ignored and replaced by proper padding.
+        lengths: (B,) valid length of each item, in samples, frames or commands, for tensors and arrays that are padded
+            already. What they hold past their length is ignored and replaced by proper padding.
         modality: "speech", "image", "video" or "action".
         sample_rate: The rate in Hz that speech must have. Files and `(wave, rate)` are checked against it; bare tensors
             are taken to have it.
@@ -66,8 +66,8 @@ def to_batch(
 
     Returns:
         The batch, float32, (B, samples), (B, 3, H, W), (B, 3, T, H, W) or (B, T, D), which may share memory with `x`;
-        and the lengths (B,), int64, or None if every item fills the batch. Speech is padded with zeros, actions with
-        their last action; images and videos have no lengths.
+        and the lengths (B,), int64, or None if every item fills the batch. Speech is padded with zeros, actions and
+        videos with their last action or frame; images have no lengths.
 
     Raises:
         InputError: What was given cannot be encoded. The message names the item.
@@ -79,11 +79,31 @@ def to_batch(
     if isinstance(items, Tensor):
         # One memory layout for all forms, since convolutions may round differently in another.
         return items.contiguous(), None
-    batch = items[0].new_empty(len(items), width, *items[0].shape[1:])
-    for row, item in zip(batch, items, strict=True):
-        row[: len(item)] = item
-        row[len(item) :] = item[-1] if signal.padding == "last" else 0
-    return batch, torch.tensor([len(item) for item in items], device=batch.device)
+    axis = signal.time_axis or 0
+    lasting = [item.shape[axis] for item in items]
+    batch = items[0].new_empty(len(items), *items[0].shape[:axis], width, *items[0].shape[axis + 1 :])
+    for row, item, length in zip(batch, items, lasting, strict=True):
+        row.narrow(axis, 0, length).copy_(item)
+        rest = row.narrow(axis, length, width - length)
+        rest.copy_(item.narrow(axis, length - 1, 1)) if signal.padding == "last" else rest.zero_()
+    return batch, torch.tensor(lasting, device=batch.device)
+
+
+def to_items(x: Any, lengths: Any = None, *, modality: str, **options: Any) -> list[Tensor]:
+    """Turn what a user calls a signal, or a list of signals whose lengths may differ, into items of their own lengths.
+
+    Args:
+        x: As for `to_batch`.
+        lengths: As for `to_batch`.
+        modality: As for `to_batch`.
+        options: As for `to_batch`.
+
+    Raises:
+        InputError: As for `to_batch`.
+        ValueError: As for `to_batch`.
+    """
+    device, check_finite = _torch_device(options.pop("device", None)), options.pop("check_finite", True)
+    return list(_read(x, lengths, signals.of(modality), Options(**options, device=device), check_finite)[0])
 
 
 def to_ragged(
@@ -137,13 +157,14 @@ def _read(
         read = [signal.read(x, options)]
         values = read[0].values
         items = values.unsqueeze(0) if values.ndim == len(signal.axes) else values
-    width = items.shape[1] if isinstance(items, Tensor) else max(map(len, items))
+    axis = signal.time_axis or 0
+    width = items.shape[1 + axis] if isinstance(items, Tensor) else max(item.shape[axis] for item in items)
     if lengths is not None:
         if any(item.has_own_length for item in read):
             raise InputError("files and (wave, rate) say their own length: leave lengths out.")
         counts = _check_lengths(lengths, items, signal)
         if any(count < width for count in counts):
-            items = [item[:count] for item, count in zip(items, counts, strict=True)]
+            items = list(map(signal.cut, items, counts))
     if check_finite and not all(item.in_range for item in read):
         signal.check_values(items, named=listed or len(items) > 1)
     return items, width
@@ -182,23 +203,20 @@ def _read_list(x: Sequence[Any], signal: Signal, options: Options) -> list[Item]
 def _alike(values: list[Tensor], signal: Signal) -> Tensor | list[Tensor]:
     """Return items as a batch if they are of one size, and as they are if their lengths differ."""
     first = values[0]
-    free = 0 if signal.padding is None else 1  # axes in front whose sizes may differ
     for number, value in enumerate(values):
-        if value.shape[free:] != first.shape[free:]:
-            what = "the same degrees of freedom" if free else "one size"
+        if signal.batch_shape(value.shape) != signal.batch_shape(first.shape):
+            what = {None: "one size", 0: "the same degrees of freedom"}.get(signal.time_axis, "one height and width")
             raise InputError(
                 f"the items of a batch must have {what}: item 0 is ({', '.join(signal.axes)}) = "
                 f"{tuple(first.shape)}, item {number} is {tuple(value.shape)}; make them equal, or encode them apart."
             )
-    return torch.stack(values) if len({len(value) for value in values}) == 1 else values
+    return torch.stack(values) if len({value.shape for value in values}) == 1 else values
 
 
 def _check_lengths(lengths: Any, items: Tensor | list[Tensor], signal: Signal) -> list[int]:
     """Return the lengths of items that are at least so long."""
     if signal.padding is None:
-        raise InputError(
-            f"lengths are for speech and actions; every {signal.name} of a batch is whole: leave them out."
-        )
+        raise InputError(f"lengths are for what has time; every {signal.name} of a batch is whole: leave them out.")
     rule = f"lengths must be {len(items)} whole numbers, one for each item"
     if isinstance(lengths, Tensor) and (lengths.is_meta or lengths.is_nested or lengths.layout != torch.strided):
         kind = "on the meta device and has no values" if lengths.is_meta else "nested or sparse"
@@ -214,8 +232,7 @@ def _check_lengths(lengths: Any, items: Tensor | list[Tensor], signal: Signal) -
         raise InputError(f"{rule}, got the shape {array.shape}.")
     counts: list[int] = array.tolist()
     for number, (count, item) in enumerate(zip(counts, items, strict=True)):
-        if not 1 <= count <= len(item):
-            raise InputError(
-                f"lengths[{number}] is {count}, it must be from 1 to {len(item)}, which item {number} has."
-            )
+        most = item.shape[signal.time_axis or 0]
+        if not 1 <= count <= most:
+            raise InputError(f"lengths[{number}] is {count}, it must be from 1 to {most}, which item {number} has.")
     return counts

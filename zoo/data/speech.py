@@ -15,6 +15,7 @@ from zoo.data.datamodule import DataModule, Split
 from zoo.data.manifest import Utterance, default_folder, read_manifest
 from zoo.data.perturbations.noise import NoiseBank, RandomPerturbation
 from zoo.errors import ConfigError, shown
+from zoo.strict import is_file
 
 __all__ = ["SpeechBatch", "SpeechData", "SpeechItems"]
 
@@ -149,7 +150,7 @@ class SpeechData(DataModule):
             ConfigError: There is no training data, or a source is named that the manifest does not have.
         """
         manifest = self.folder / f"{split}.jsonl"
-        if not manifest.is_file():
+        if not is_file(manifest):
             if split == "train":
                 raise ConfigError(
                     f"{manifest} does not exist: make the corpus with `zoo data speech`, or point "

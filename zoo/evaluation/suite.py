@@ -100,7 +100,7 @@ class DataFolder:
 
     def has_form(self, path: Path) -> bool:
         """Whether a folder holds all that the suite's own has."""
-        return all((path / name).is_file() for name in self.needed)
+        return all(is_file(path / name) for name in self.needed)
 
 
 class SuiteData(Protocol):

@@ -14,6 +14,7 @@ from zoo.data.manifest import Utterance, read_manifest
 from zoo.data.signals.speech import SpeechSignal
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation.items import balanced
+from zoo.strict import is_file
 
 __all__ = ["choose", "find", "key", "read_wave", "require_no_gripper", "told"]
 
@@ -31,7 +32,7 @@ def find(path: Path, manifest: str) -> tuple[list[Utterance], Path]:
     if path.is_file():
         is_sound = path.suffix.lower() in SpeechSignal.suffixes
         return [Utterance(path)] if is_sound else read_manifest(path), path.parent
-    if (path / manifest).is_file():
+    if is_file(path / manifest):
         return read_manifest(path / manifest), path
     files = files_in(path)
     found = [Utterance(file) for file in files if file.suffix.lower() in SpeechSignal.suffixes]

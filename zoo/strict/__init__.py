@@ -24,8 +24,10 @@ def expanded(path: str | os.PathLike[str], error: type[ZooError] = ConfigError) 
     """Return a path that a user has written, `~` being a home folder.
 
     Raises:
-        ZooError: `error`: there is no such user.
+        ZooError: `error`: there is no such user, or it holds the character 0, which the system takes for its end.
     """
+    if "\0" in os.fspath(path):
+        raise error(f"{os.fspath(path)!r} cannot be a path: it holds the character 0.")
     try:
         return Path(path).expanduser()
     except RuntimeError as problem:

@@ -63,6 +63,7 @@ from zoo.checkpoint.fingerprint import fingerprint
 from zoo.components.exact.modes import FAST_DTYPES
 from zoo.errors import CheckpointError, ConfigError, TokenError, ZooError
 from zoo.spec import TokenSpec
+from zoo.strict import is_file
 from zoo.tokenfile.content import Contents, TokenFile, check_name, collect, require_consistent
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Conditions, Tokens
@@ -201,7 +202,7 @@ def load(path: str | os.PathLike[str]) -> TokenFile:
     """
     source = Path(path)
     try:
-        if not source.is_file():
+        if not is_file(source):
             what = "is not a file" if os.path.lexists(source) else "does not exist"
             raise CheckpointError(f"{source} {what}: give a token file, as `zoo encode` writes them.")
         arrays, metadata = _read(source)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.checkpoint.atomic import held
+from zoo.checkpoint.atomic import beside, held
 from zoo.errors import TokenError
 from zoo.tokenfile.content import Contents, Origin, require_consistent
 from zoo.tokenizer import Tokenizer
@@ -49,7 +49,7 @@ def spooling(target: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]) ->
         CheckpointError: Another process is making the same file.
         ConfigError: The tokenizer is continuous.
     """
-    folder = target.with_name(f".encoding-{target.name}")
+    folder = beside(target, ".encoding-")
     spool = Spool(folder, tokenizer, settings)
     with held(folder):
         is_done = False
@@ -203,7 +203,8 @@ class Spool:
     def close(self) -> None:
         """Close the files."""
         while self._open:
-            self._open.popitem()[1].close()
+            with suppress(OSError):  # of a full disk, which was told when a batch did not get there
+                self._open.popitem()[1].close()
 
     def _map(self, name: str, dtype: np.dtype, *rest: int) -> np.ndarray:
         """Return what is in a file as an array that is read when it is looked at."""
@@ -230,7 +231,7 @@ class Spool:
         if not self._lists:
             return
         grid = None if line["grid"] is None else tuple(line["grid"])
-        if grid != self.grid:
+        if grid != self.grid and None not in (grid, self.grid):
             first, other = self.names[0], line["names"][0]
             raise TokenError(
                 f"a token file has one grid, these items differ: {self.grid} ({first}) and {grid} ({other}). Encode "
@@ -243,13 +244,15 @@ class Spool:
 
     def _take(self, line: dict[str, Any], digest: Any) -> None:
         """Count a batch that is on disk."""
+        is_first = not self._lists
         for name in _LISTS:
             known = self._lists.setdefault(name, [])
             if known is None or line[name] is None:  # a signal's length that is unknown of one item is so of the file
                 self._lists[name] = None
             else:
                 known += line[name]
-        self.grid = None if line["grid"] is None else tuple(line["grid"])
+        grid = None if line["grid"] is None else tuple(line["grid"])
+        self.grid = grid if is_first or grid == self.grid else None  # which the items do not have in common
         self._width = line["width"]
         self._digest, self.num_inputs = digest, line["inputs"]
         self.notes.append(line["note"])

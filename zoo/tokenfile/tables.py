@@ -35,6 +35,7 @@ from zoo import config as configs
 from zoo.checkpoint.atomic import writing
 from zoo.errors import CheckpointError, ConfigError, MissingExtraError
 from zoo.spec import TokenSpec
+from zoo.strict import is_file
 from zoo.tokenfile.content import Contents, TokenFile
 
 __all__ = ["SUFFIXES", "Metadata", "metadata", "read_metadata", "require_writable", "save"]
@@ -140,7 +141,7 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
         MissingExtraError: It is Parquet, and pyarrow is not installed.
     """
     source = Path(path)
-    if not source.is_file():
+    if not is_file(source):
         what = "is not a file" if os.path.lexists(source) else "does not exist"
         raise CheckpointError(f"{source} {what}: give a file as `zoo encode` writes them.")
     if source.suffix not in SUFFIXES:

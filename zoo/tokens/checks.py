@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ __all__ = ["checked_tokens", "require_lengths", "require_padding"]
 # Padding is not in the file, so its size is bounded by nothing else: 2 GiB, or 16 times what the file holds.
 _MAX_PADDED = 2**28
 _MAX_PADDING_FACTOR = 16
+_STEPS = {"action": "commands", "video": "frames"}
 
 
 def checked_tokens(tokens: Any, lengths: Any, spec: TokenSpec, name: str) -> Tokens:
@@ -73,13 +74,17 @@ def require_padding(padded: int, size: int) -> None:
 
 def require_lengths(spec: TokenSpec, lengths: np.ndarray, signal: np.ndarray | None) -> None:
     """Raise `TokenError` if items have other numbers of ids than signals of their lengths give."""
-    if signal is None or spec.modality != "action" or spec.num_tokens is None or spec.input_size is None:
+    rank = {"action": 2, "video": 3}.get(spec.modality)  # of the size of a chunk or window
+    if signal is None or rank is None or spec.num_tokens is None or len(spec.input_size or ()) != rank:
         return
-    wanted = -(-signal // spec.input_size[0]) * spec.num_tokens
+    if spec.modality == "video" and spec.is_ordered:  # whose tokens may be a prefix
+        return
+    wanted = -(-signal // cast("tuple[int, ...]", spec.input_size)[0]) * spec.num_tokens
     if (wanted != lengths).any():
         item = int(np.flatnonzero(wanted != lengths)[0])
         raise TokenError(
-            f"item {item} has {int(lengths[item])} ids, and its {int(signal[item])} commands give {int(wanted[item])}."
+            f"item {item} has {int(lengths[item])} ids, and its {int(signal[item])} {_STEPS[spec.modality]} give "
+            f"{int(wanted[item])}."
         )
 
 

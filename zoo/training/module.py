@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -118,6 +118,10 @@ class TokenizerModule(LightningModule):
         """Return the modules whose parameters the optimiser changes: this one, with all it contains."""
         return [self]
 
+    def faster_modules(self) -> Sequence[tuple[nn.Module, float]]:
+        """Return which of these have another learning rate, and how many times the usual one. None by default."""
+        return ()
+
     def tally(self, name: str, finish: Finish, *sums: Tensor) -> None:
         """Count a figure in, so that that of a whole evaluation does not depend on its batches; in training, nothing.
 
@@ -178,7 +182,7 @@ class TokenizerModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and its schedule."""
-        optimizer = build_optimizer(self.optimizer_config, self.trained_modules())
+        optimizer = build_optimizer(self.optimizer_config, self.trained_modules(), faster=self.faster_modules())
         schedule = build_schedule(self.optimizer_config, optimizer, self._estimated_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -105,7 +105,10 @@ class OptimizerConfig:
 
 
 def build_optimizer(
-    config: OptimizerConfig, modules: Iterable[nn.Module], without: nn.Module | None = None
+    config: OptimizerConfig,
+    modules: Iterable[nn.Module],
+    without: nn.Module | None = None,
+    faster: Sequence[tuple[nn.Module, float]] = (),
 ) -> Optimizer:
     """Return the optimiser of all parameters of some modules that are trained.
 
@@ -113,17 +116,23 @@ def build_optimizer(
         config: Its values.
         modules: Whose parameters it changes.
         without: Part of them that another optimiser has.
+        faster: Parts of them whose learning rate is so many times that of the config, throughout the schedule.
 
     Raises:
         MissingExtraError: It is of a package that is not installed.
     """
     left_out = set() if without is None else set(without.parameters())
     trained = [p for module in modules for p in module.parameters() if p.requires_grad and p not in left_out]
-    both = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups: Any = [group for group in both if group["params"]]
+    factors = {parameter: factor for part, factor in faster for parameter in part.parameters()}
+    groups: Any = []
+    for factor in dict.fromkeys(factors.get(parameter, 1.0) for parameter in trained):
+        own = [parameter for parameter in trained if factors.get(parameter, 1.0) == factor]
+        rate = {} if factor == 1 else {"lr": config.lr * factor}
+        both = [
+            {"params": [p for p in own if p.ndim >= 2], "weight_decay": config.weight_decay, **rate},
+            {"params": [p for p in own if p.ndim < 2], "weight_decay": 0.0, **rate},
+        ]
+        groups += [group for group in both if group["params"]]
     if config.kind == "schedule_free_radam":
         return _schedule_free_radam(groups, config)
     kind = AdamW if config.kind == "adamw" else Adam

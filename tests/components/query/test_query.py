@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from zoo.components.layers.block import BlockConfig
 from zoo.components.layers.patches import PatchEmbedding
-from zoo.components.layers.positions import sincos_3d
+from zoo.components.layers.positions import sincos_1d, sincos_3d
 from zoo.components.query import (
     GroupTransformer,
     GroupTransformerConfig,
@@ -313,3 +313,30 @@ def test_a_video_tokenizer_of_three_dimensional_patches():
     short = encode({"patches": embed(torch.rand(2, 3, 2, 8, 8)) + table[:4]})
     assert short.shape == latents.shape
     assert decode(short, queries=table[:4]).shape == (2, 4, 96)
+
+
+def test_a_type_is_added_to_every_token_of_a_group():
+    groups = (TokenGroup("patches", has_type=True), TokenGroup("queries"))
+    typed, plain = transformer(*groups), transformer(PATCHES, QUERIES)
+    assert typed.state_dict().keys() - plain.state_dict().keys() == {"types.patches"}
+    plain.load_state_dict({name: tensor for name, tensor in typed.state_dict().items() if name != "types.patches"})
+    given = tokens(patches=3, queries=2)
+    moved = {**given, "patches": given["patches"] + typed.types["patches"]}
+    for name, part in typed(given).items():
+        assert torch.equal(part, plain(moved)[name])
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_queries_may_be_sines_and_cosines(learns):
+    made = encoder(PATCHES, QUERIES, query_start="sincos", learns_queries=learns)
+    assert torch.equal(made.queries, sincos_1d(4, 12))
+    assert ("queries" in dict(made.named_parameters())) == learns
+    assert "queries" in made.state_dict()
+    assert made(tokens(patches=3)).shape == (2, 4, 5)
+
+
+def test_the_deviation_of_queries():
+    assert encoder(PATCHES, QUERIES, query_std=0.0).queries.any().item() is False
+    assert torch.allclose(encoder(PATCHES, QUERIES, query_std=2.0).queries, 100 * encoder(PATCHES, QUERIES).queries)
+    with pytest.raises(ConfigError, match="query_std"):
+        encoder(PATCHES, QUERIES, query_std=-1.0)

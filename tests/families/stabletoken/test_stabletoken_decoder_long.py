@@ -3,11 +3,13 @@
 import dataclasses
 import itertools
 
+import pytest
 import torch
 from tiny_stabletoken import TINY, TINY_DECODER, make_decoder, seeded, some_ids
 
 from zoo.components.windows import Windows
 from zoo.data.audio import change_rate
+from zoo.errors import InputError
 from zoo.families.stabletoken import StableTokenTokenizer
 
 
@@ -106,6 +108,12 @@ def test_s1_items_of_a_batch_are_what_they_are_alone():
         alone = tokenizer.decode(item[None], generator=seeded(5), steps=1, guidance=0.0)[0]
         assert torch.equal(row[: len(alone)], alone)
         assert not row[len(alone) :].any()
+
+
+def test_what_is_no_generator_is_refused():
+    tokenizer = StableTokenTokenizer(dataclasses.replace(TINY, decoder=TINY_DECODER)).eval()
+    with pytest.raises(InputError, match=r"generator must be a torch\.Generator, got 3"):
+        tokenizer.decode([[1]], generator=3)
 
 
 def test_s1_pieces_are_resampled_as_the_whole_wave_is():

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from zoo.components.flow.warps import Linear, Warp
-from zoo.errors import InputError
+from zoo.errors import InputError, shown
 
-__all__ = ["draw_noise", "draw_times"]
+__all__ = ["draw_noise", "draw_times", "require_generator", "seeded"]
 
 _LINEAR = Linear()
 
@@ -43,6 +43,25 @@ def draw_times(
     return warp(u).to(device)
 
 
+def seeded(seed: int) -> torch.Generator:
+    """Return a generator on the CPU that starts at a seed.
+
+    Raises:
+        InputError: It is no whole number from 0 that fits in 64 bits.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise InputError(f"seed must be a whole number from 0 to 2**64 - 1, got {shown(seed)}.")
+    return torch.Generator().manual_seed(seed)
+
+
+def require_generator(generator: object) -> None:
+    """Raise `InputError` if what a caller passes for a generator is none."""
+    if not isinstance(generator, torch.Generator):
+        raise InputError(
+            f"generator must be a torch.Generator, got {shown(generator)}: torch.Generator().manual_seed(0) makes one."
+        )
+
+
 def draw_noise(
     shape: Sequence[int],
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -60,12 +79,15 @@ def draw_noise(
         (B, ...) float32.
 
     Raises:
-        InputError: There are not as many generators as items.
+        InputError: There are not as many generators as items, or one is none.
     """
     batch, *rest = shape
     sources = list(generator) if isinstance(generator, Sequence) else [generator] * batch
     if len(sources) != batch:
         raise InputError(f"one generator an item is needed: got {len(sources)} for {batch} items.")
+    for source in sources:
+        if source is not None:
+            require_generator(source)
     noise = [
         torch.randn(rest, dtype=torch.float32, generator=source, device=device if source is None else source.device)
         for source in sources

@@ -142,7 +142,7 @@ class CodePrior(nn.Module):
         return torch.stack(losses).mean() if self.config.counts_all_rounds else losses[-1]
 
 
-def replacement_rate(step: int, num_steps: int, peak: float = 0.5, ramp: float = 0.3) -> float:
+def replacement_rate(step: int, num_steps: float, peak: float = 0.5, ramp: float = 0.3) -> float:
     """Return the share of codes to replace in a step: from 0 to `peak`, linearly over the first `ramp` of all steps."""
     return peak if step >= ramp * num_steps else peak * step / (ramp * num_steps)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.components.exact.nearest import unit
 from zoo.components.quantizers.base import full_precision, require
@@ -24,7 +24,9 @@ class StochasticVQConfig(StageConfig):
     Attributes:
         codebook_size: K.
         dim: Width of vectors and codes.
-        temperature: τ, in training; smaller is closer to the nearest code.
+        temperature: τ of what is drawn; smaller is closer to the nearest code.
+        learns_temperature: Whether 1 / τ is a parameter, which starts from the one of `temperature`. It scales no
+            code, so that none of the losses here reaches it: who trains it needs one of its own.
         commitment_weight: Of mean((u - sg(c))²).
         codebook_weight: Of mean((sg(u) - c)²).
     """
@@ -34,10 +36,14 @@ class StochasticVQConfig(StageConfig):
     temperature: float = 0.03
     commitment_weight: float = 0.25
     codebook_weight: float = 1.0
+    learns_temperature: bool = False
     kind: Literal["stochastic_vq"] = "stochastic_vq"
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, f"stochastic_vq: temperature must be positive, got {self.temperature}.")
+        require(
+            1e-6 <= self.temperature <= 1e6,
+            f"stochastic_vq: temperature must be positive, from 1e-6 to 1e6, got {self.temperature}.",
+        )
         require(
             1 <= self.codebook_size <= 2**30,
             f"stochastic_vq: codebook_size must be from 1 to 2^30, got {self.codebook_size}.",
@@ -49,8 +55,11 @@ class StochasticVQ(VQ):
     """VQ by angle whose ids are drawn, in training mode, from softmax_k(u·e_k / τ), u = z/|z|, |e_k| = 1.
 
     Attributes:
-        temperature: τ; may be changed while training.
+        temperature: τ; may be changed while training. Without meaning if it is learned.
+        inverse_temperature: 1 / τ, (), if it is learned; None if not.
     """
+
+    inverse_temperature: nn.Parameter | None
 
     config_class: ClassVar[type] = StochasticVQConfig
 
@@ -65,6 +74,9 @@ class StochasticVQ(VQ):
             )
         )
         self.temperature = config.temperature
+        self.inverse_temperature = None
+        if config.learns_temperature:
+            self.inverse_temperature = nn.Parameter(torch.tensor(1 / config.temperature, dtype=torch.float32))
 
     def probabilities(self, z: Tensor) -> Tensor:
         """Return the probability of each code for z (..., D), float32 (..., K)."""
@@ -72,13 +84,30 @@ class StochasticVQ(VQ):
             rows = self._rows(z)
             return self._likelihoods(rows, self.vectors()).view(*z.shape[:-1], self.codebook_size)
 
+    def draw(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return ids of z (..., D) drawn from `probabilities`, int64 (...), in either mode.
+
+        Args:
+            z: The vectors.
+            generator: Source of randomness, on any device; that of the vectors' if None.
+        """
+        with torch.no_grad(), full_precision(z):
+            return self._shape_ids(self._drawn(self._rows(z), self.vectors(), generator), z)
+
     def _likelihoods(self, rows: Tensor, vectors: Tensor) -> Tensor:
-        return (unit(rows) @ vectors.T / self.temperature).softmax(-1)
+        cosines = unit(rows) @ vectors.T
+        if self.inverse_temperature is not None:
+            return (cosines * self.inverse_temperature).softmax(-1)
+        return (cosines / self.temperature).softmax(-1)
 
     def _choose(self, rows: Tensor, vectors: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.training:
             return super()._choose(rows, vectors, generator)
+        return self._drawn(rows, vectors, generator)
+
+    def _drawn(self, rows: Tensor, vectors: Tensor, generator: torch.Generator | None) -> Tensor:
         # A race of exponential clocks, which the code with clock / p smallest wins; unlike torch.multinomial it takes
         # padding of NaN, and draws the same numbers whatever the padding holds.
-        clocks = rows.new_empty(len(rows), len(vectors)).exponential_(generator=generator)
-        return (self._likelihoods(rows, vectors) / clocks).argmax(1)
+        source = rows.device if generator is None else generator.device
+        clocks = torch.empty(len(rows), len(vectors), dtype=rows.dtype, device=source).exponential_(generator=generator)
+        return (self._likelihoods(rows, vectors) / clocks.to(rows.device)).argmax(1)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from zoo.components.layers.norms import make_norm
+from zoo.components.layers.positions import sincos_1d
 from zoo.components.query.groups import GroupTransformer, GroupTransformerConfig, require_group
 from zoo.config import check_fields
 from zoo.errors import ConfigError, InputError
 
 __all__ = ["QueryEncoder", "QueryEncoderConfig"]
-
-_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class QueryEncoderConfig:
         num_queries: N.
         output_size: Width of the latents.
         queries: Name of the queries' group.
+        query_start: What the queries are at first: drawn from a normal distribution, or sines and cosines of their
+            numbers.
+        query_std: Deviation of that distribution, around 0.
+        learns_queries: Whether they are trained; if not, they are the fixed sines and cosines.
         has_norm: A norm like the blocks' stands behind the last layer.
         norm_eps: What that one adds to a variance; the same as the blocks' if None.
 
@@ -42,6 +46,9 @@ class QueryEncoderConfig:
     num_queries: int
     output_size: int
     queries: str = "queries"
+    query_start: Literal["normal", "sincos"] = "normal"
+    query_std: float = 0.02
+    learns_queries: bool = True
     has_norm: bool = True
     norm_eps: float | None = None
 
@@ -50,6 +57,8 @@ class QueryEncoderConfig:
         for name in ("num_queries", "output_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"query encoder: {name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.query_std <= 1e3:
+            raise ConfigError(f"query encoder: query_std must be from 0 to 1000, got {self.query_std}.")
         require_group(self.queries, [group.name for group in self.transformer.groups])
 
 
@@ -60,17 +69,27 @@ class QueryEncoder(nn.Module):
         config: Sizes and groups.
 
     Attributes:
-        queries: (N, D), from N(0, 0.02²).
+        queries: (N, D), a parameter, or a buffer if they are fixed.
         transformer: The layers.
         norm: Of their output; the identity if there is none.
         project: Queries' outputs → latents.
     """
 
+    queries: Tensor
+
     def __init__(self, config: QueryEncoderConfig) -> None:
         super().__init__()
         self.config = config
         block = config.transformer.block
-        self.queries = nn.Parameter(torch.randn(config.num_queries, block.width) * _STD)
+        is_drawn = config.learns_queries and config.query_start == "normal"
+        if is_drawn:
+            queries = torch.randn(config.num_queries, block.width) * config.query_std
+        else:
+            queries = sincos_1d(config.num_queries, block.width)
+        if config.learns_queries:
+            self.queries = nn.Parameter(queries)
+        else:
+            self.register_buffer("queries", queries)
         self.transformer = GroupTransformer(config.transformer)
         self.norm = final_norm(config.transformer, config.has_norm, config.norm_eps)
         self.project = nn.Linear(block.width, config.output_size)

@@ -19,6 +19,8 @@ from zoo.errors import ConfigError, InputError, near_matches
 
 __all__ = ["GroupTransformer", "GroupTransformerConfig", "TokenGroup", "group_mask", "require_group"]
 
+_STD = 0.02
+
 
 @dataclass(frozen=True)
 class TokenGroup:
@@ -29,11 +31,13 @@ class TokenGroup:
         sees: Names of the other groups whose tokens its own tokens attend to; all groups if None. They see each other
             in any case.
         is_causal: A token sees no later token of its own group.
+        has_type: A learned vector, the same for all of its tokens, is added to each, from N(0, 0.02²).
     """
 
     name: str
     sees: tuple[str, ...] | None = None
     is_causal: bool = False
+    has_type: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, "token group")
@@ -108,11 +112,18 @@ class GroupTransformer(nn.Module):
 
     Args:
         config: Sizes, groups and what they see.
+
+    Attributes:
+        types: (D,) of each group that has one, by name.
     """
 
     def __init__(self, config: GroupTransformerConfig) -> None:
         super().__init__()
         self.config = config
+        width = config.block.width
+        self.types = nn.ParameterDict(
+            {group.name: nn.Parameter(torch.randn(width) * _STD) for group in config.groups if group.has_type}
+        )
         num_apart = len(config.groups) if config.is_modulated_apart else 1
         self.layers = nn.ModuleList(config.block.block(num_apart) for _ in range(config.num_layers))
 
@@ -160,6 +171,7 @@ class GroupTransformer(nn.Module):
         self._require_fits(tokens, valid or {})
         groups = self.config.groups
         parts = [tokens[group.name] for group in groups]
+        parts = [part + self.types[g.name] if g.has_type else part for g, part in zip(groups, parts, strict=True)]
         sizes = [part.shape[1] for part in parts]
         x = torch.cat(parts, 1)
         mask = group_mask(groups, sizes, x.device)

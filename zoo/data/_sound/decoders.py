@@ -152,7 +152,8 @@ def _ffmpeg(file: BinaryIO, part: Part) -> Iterator[Block]:
         to_float = av.AudioResampler(format="fltp")
         count, end = 0, 0.0
         begun: Any = None
-        for frame in container.decode(stream):
+        last: list[Any] = []
+        for frame in _frames(container, stream, last):
             begun = begun or frame
             if (frame.sample_rate, frame.layout.nb_channels) != (begun.sample_rate, begun.layout.nb_channels):
                 yield Block(frame.sample_rate, count, torch.zeros(frame.layout.nb_channels, 0))
@@ -164,8 +165,18 @@ def _ffmpeg(file: BinaryIO, part: Part) -> Iterator[Block]:
         for piece in to_float.resample(None) if begun else ():
             yield Block(begun.sample_rate, count, torch.from_numpy(piece.to_ndarray()))
             count += piece.samples
+        if not part.is_checked and last and last[0].is_corrupt:
+            raise TruncatedError("its last packet is not whole")
         claimed = claimed_seconds(container, stream)
         if claimed is not None and end < claimed - 0.1:
             raise TruncatedError(f"it has {end:.2f} s of sound, and its header says {claimed:.2f} s")
         if begun is None:
             yield Block(int(stream.rate), 0, torch.zeros(stream.channels, 0))
+
+
+def _frames(container: Any, stream: Any, last: list[Any]) -> Iterator[Any]:
+    """Yield what a stream holds; `last` has its last packet then."""
+    for packet in container.demux(stream):
+        if packet.size:
+            last[:] = [packet]
+        yield from packet.decode()

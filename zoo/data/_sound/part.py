@@ -27,6 +27,7 @@ class Part:
             for sound that libsndfile would read in part only.
         samples: Where libsndfile only guesses how many samples there are, a number that it must not fall short of.
         otherwise: What FFmpeg reads where it does.
+        is_checked: Whether all that it states was looked for; if not, what a decoder says of its last packet counts.
     """
 
     start: int
@@ -34,6 +35,7 @@ class Part:
     decoder: Literal["any", "ffmpeg"] = "any"
     samples: int | None = None
     otherwise: Part | None = None
+    is_checked: bool = True
 
 
 class Bytes:

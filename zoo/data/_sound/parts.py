@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from zoo.data._sound import chunks, frames, rare
+from zoo.data._sound import chunks, frames, rare, streams
 from zoo.data._sound.part import Bytes, Part
 
 __all__ = ["find_parts"]
@@ -13,6 +13,7 @@ __all__ = ["find_parts"]
 _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _EBML = bytes.fromhex("1a45dfa3")
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_WTV = bytes.fromhex("b7d800203749da11a64e0007e95ead8d")
 _IRCAM = {bytes(form) for kind in range(1, 5) for form in ((0x64, 0xA3, kind, 0), (0, kind, 0xA3, 0x64))}
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
@@ -37,12 +38,15 @@ def find_parts(data: Bytes) -> list[Part]:
         walk = _walker(data, position)
         if walk is None:
             break
-        parts.append(walk(data, position, lambda start: _walker(data, start) is not None))
-        position = parts[-1].end
+        part = walk(data, position, lambda start: _walker(data, start) is not None)
+        if part.end <= position:  # a head, and nothing behind it
+            break
+        parts.append(part)
+        position = part.end
     if parts:
         return [dataclasses.replace(parts[0], start=0), *parts[1:]]
     # Of other formats (or of MPEG frames after some junk) a decoder alone says what there is.
-    return frames.mpeg_parts(data) or [Part(0, data.size)]
+    return frames.mpeg_parts(data) or [Part(0, data.size, is_checked=False)]
 
 
 def _walker(data: Bytes, start: int) -> Walker | None:
@@ -60,6 +64,8 @@ def _walker(data: Bytes, start: int) -> Walker | None:
         return rare.ircam
     if head[:2] == b"\xf0\x7e" and head[3:4] == b"\1":
         return chunks.sample_dump
+    if streams.is_adx(head):
+        return streams.adx
     for magic, walk in _MAGIC.items():
         if head.startswith(magic):
             return walk
@@ -86,4 +92,12 @@ _MAGIC: dict[bytes, Walker] = {
     b"XoS.": rare.sox,
     _ASF: rare.asf,
     b"FLV\1": rare.flash,
+    b"nut/multimedia container\0": streams.nut,
+    b".RMF": streams.real_media,
+    b"FWS": streams.flash_movie,
+    b"\0\nSMJPEG": streams.jpeg_movie,
+    b"STRM": streams.nintendo,
+    b"\0\0\0\0\1\xbc": streams.gxf,
+    b"\0\0\1\xba": streams.program,
+    _WTV: streams.recorded_tv,
 }

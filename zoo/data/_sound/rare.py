@@ -9,17 +9,22 @@ from __future__ import annotations
 from zoo.data._sound.chunks import IsFile, after, missing
 from zoo.data._sound.part import Bytes, Part, TruncatedError
 
-__all__ = ["asf", "avr", "flash", "instrument", "ircam", "mat4", "mat5", "mpc2000", "paf", "psion", "pvf", "sox", "svx"]
+__all__ = [
+    *("asf", "avr", "flash", "instrument", "ircam", "mat4", "mat5", "mpc2000", "paf", "psion", "pvf", "sox", "svx"),
+    *("JUNK", "sized"),
+]
 
-_JUNK = 0x1000  # bytes behind the sound that need no explanation
+JUNK = 0x1000
+"""Bytes behind the sound that need no explanation."""
+
 _MATLAB_WIDTH = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}
 
 
-def _sized(data: Bytes, start: int, begin: int, size: int, is_file: IsFile) -> Part:
+def sized(data: Bytes, start: int, begin: int, size: int, is_file: IsFile) -> Part:
     """Return the part whose sound begins at a place and has a size."""
     if begin + size > data.size:
         raise TruncatedError(missing(data.size - begin, size))
-    return Part(start, after(data, begin + size, is_file, _JUNK, size))
+    return Part(start, after(data, begin + size, is_file, JUNK, size))
 
 
 def _endless(data: Bytes, start: int, begin: int, frame: int) -> Part:
@@ -60,31 +65,31 @@ def instrument(data: Bytes, start: int, is_file: IsFile) -> Part:
     if size == 0:
         is_wide = any(data.little(head + 14, 1) & 0x10 for head in heads)
         return _endless(data, start, begin, 2 if is_wide else 1)
-    return _sized(data, start, begin, size, is_file)
+    return sized(data, start, begin, size, is_file)
 
 
 def avr(data: Bytes, start: int, is_file: IsFile) -> Part:
     """Audio Visual Research, of the Atari: a head of 128 bytes that counts the samples."""
     channels = 2 if data.big(start + 12, 2) else 1
     size = data.big(start + 26, 4) * channels * data.big(start + 14, 2) // 8
-    return _sized(data, start, start + 128, size, is_file)
+    return sized(data, start, start + 128, size, is_file)
 
 
 def psion(data: Bytes, start: int, is_file: IsFile) -> Part:
     """Psion's WVE: a head of 32 bytes, and a byte a sample."""
-    return _sized(data, start, start + 32, data.big(start + 18, 4), is_file)
+    return sized(data, start, start + 32, data.big(start + 18, 4), is_file)
 
 
 def mpc2000(data: Bytes, start: int, is_file: IsFile) -> Part:
     """Akai's SND: a head of 42 bytes that counts the samples, of 16 bits."""
     channels = 2 if data.little(start + 21, 1) else 1
-    return _sized(data, start, start + 42, 2 * channels * data.little(start + 30, 4), is_file)
+    return sized(data, start, start + 42, 2 * channels * data.little(start + 30, 4), is_file)
 
 
 def svx(data: Bytes, start: int, is_file: IsFile) -> Part:
     """Amiga's 8SVX and 16SV: chunks in a FORM that states the size of all."""
     size = data.big(start + 4, 4)
-    return _sized(data, start, start + 8, size + size % 2 if start + 8 + size < data.size else size, is_file)
+    return sized(data, start, start + 8, size + size % 2 if start + 8 + size < data.size else size, is_file)
 
 
 def mat4(data: Bytes, start: int, is_file: IsFile) -> Part:
@@ -98,7 +103,7 @@ def mat4(data: Bytes, start: int, is_file: IsFile) -> Part:
         if position + size > data.size:
             raise TruncatedError(missing(data.size - position, size))
         position += size
-    return Part(start, after(data, position, is_file, _JUNK, size))
+    return Part(start, after(data, position, is_file, JUNK, size))
 
 
 def mat5(data: Bytes, start: int, is_file: IsFile) -> Part:
@@ -116,13 +121,13 @@ def mat5(data: Bytes, start: int, is_file: IsFile) -> Part:
         position = inner
     if not size:  # compressed, which libsndfile does not read
         return Part(start, data.size)
-    return Part(start, after(data, min(position, data.size) if is_file(position) else end, is_file, _JUNK, size))
+    return Part(start, after(data, min(position, data.size) if is_file(position) else end, is_file, JUNK, size))
 
 
 def sox(data: Bytes, start: int, is_file: IsFile) -> Part:
     """SoX's own format: a head that counts the samples of all channels, of 32 bits."""
     number = data.little if data.at(start, 4) == b".SoX" else data.big
-    return _sized(data, start, start + number(start + 4, 4) + 4, 4 * number(start + 8, 8), is_file)
+    return sized(data, start, start + number(start + 4, 4) + 4, 4 * number(start + 8, 8), is_file)
 
 
 def asf(data: Bytes, start: int, is_file: IsFile) -> Part:
@@ -142,7 +147,7 @@ def asf(data: Bytes, start: int, is_file: IsFile) -> Part:
     if not has_data:
         following = data.find(data.at(start, 16), start + 16)
         return Part(start, data.size if following < 0 else following)
-    return Part(start, after(data, position, is_file, _JUNK, position - start))
+    return Part(start, after(data, position, is_file, JUNK, position - start))
 
 
 def flash(data: Bytes, start: int, is_file: IsFile) -> Part:
@@ -153,4 +158,4 @@ def flash(data: Bytes, start: int, is_file: IsFile) -> Part:
         if position + size > data.size:
             raise TruncatedError(f"its last tag has {data.size - position} of {size} bytes")
         position += size
-    return Part(start, after(data, position, is_file, _JUNK, position - start))
+    return Part(start, after(data, position, is_file, JUNK, position - start))

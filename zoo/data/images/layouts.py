@@ -18,19 +18,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zoo.data.datamodule import Split
-from zoo.data.images.pictures import COLUMNS, FilePictures, Pictures, class_names
+from zoo.data.images.pictures import COLUMNS, SUFFIXES, FilePictures, Pictures
 from zoo.data.images.shards import TarPictures
 from zoo.data.images.tables import ArrowPictures, ParquetPictures
-from zoo.errors import ConfigError, InputError, near_matches, shown
+from zoo.data.layouts import classes_of, find_split, matching
+from zoo.errors import ConfigError, InputError, shown
 from zoo.strict import parse_json, read_text
 
 __all__ = ["find_pictures", "open_pictures"]
 
-_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test",),
-}
 _TABLES: dict[str, type[TarPictures] | type[ParquetPictures]] = {".tar": TarPictures, ".parquet": ParquetPictures}
 
 
@@ -49,21 +45,8 @@ def find_pictures(
         ConfigError: There is no such folder, or the splits or columns cannot be.
         InputError: What is there is damaged.
     """
-    for given, known in ((columns, COLUMNS), (splits or {}, _NAMES)):
-        for name in given:
-            if name not in known:
-                what = "columns" if given is columns else "splits"
-                raise ConfigError(f"data.{what} has the key {shown(name)}; {near_matches(str(name), known)}")
-    if not folder.exists():
-        raise ConfigError(f"data.folder {str(folder)!r} does not exist.")
-    if splits is not None:
-        return open_pictures(folder, splits[split], columns, split) if split in splits else None
-    if folder.is_file():
-        return open_pictures(folder.parent, folder.name, columns, split) if split == "train" else None
-    found = _find(folder, split)
-    if found is None and split == "train" and not any(_find(folder, other) for other in ("val", "test")):
-        found = "."
-    return None if found is None else open_pictures(folder, found, columns, split)
+    found = find_split(folder, split, splits, columns, COLUMNS, _TABLES)
+    return None if found is None else open_pictures(*found, columns, split)
 
 
 def open_pictures(folder: Path, pattern: str, columns: Mapping[str, str], split: Split = "train") -> Pictures:
@@ -73,10 +56,7 @@ def open_pictures(folder: Path, pattern: str, columns: Mapping[str, str], split:
         ConfigError: There is nothing of that name, or several things of different kinds.
         InputError: What is there is damaged.
     """
-    path = folder / Path(pattern).expanduser()
-    paths = [path] if path.exists() else _matching(folder, Path(pattern).expanduser())
-    if not paths:
-        raise ConfigError(f"{str(path)!r} does not exist, and no file fits it as a pattern.")
+    path, paths = matching(folder, pattern)
     kinds = {path.suffix.lower() for path in paths}
     if len(kinds) == 1 and not paths[0].is_dir():
         (kind,) = kinds
@@ -95,41 +75,7 @@ def open_pictures(folder: Path, pattern: str, columns: Mapping[str, str], split:
     for suffix, table in _TABLES.items():
         if inside := sorted(place.glob(f"*{suffix}")):
             return table(inside, columns)
-    return FilePictures.from_folder(place, _classes(folder, place, split))
-
-
-def _matching(folder: Path, pattern: Path) -> list[Path]:
-    if pattern.is_absolute():
-        folder, pattern = Path(pattern.anchor), pattern.relative_to(pattern.anchor)
-    try:
-        return sorted(folder.glob(str(pattern)))
-    except (ValueError, NotImplementedError, IndexError):  # no pattern at all
-        return []
-
-
-def _find(folder: Path, split: Split) -> str | None:
-    """Return the path or pattern of a split below a folder."""
-    for name in _NAMES[split]:
-        if (folder / f"{name}.jsonl").is_file():
-            return f"{name}.jsonl"
-    for name in _NAMES[split]:
-        for suffix in _TABLES:
-            for pattern in (f"{name}{suffix}", f"{name}[-_]*{suffix}", f"data/{name}[-_]*{suffix}"):
-                if any(folder.glob(pattern)):
-                    return pattern
-        if (folder / name).is_dir():
-            return name
-    return None
-
-
-def _classes(folder: Path, place: Path, split: Split) -> list[str] | None:
-    """Return the names of the classes, which are those of the training data; None if it has no class folders."""
-    if place == folder:  # one folder for all: what is in it need not be classes
-        return None
-    train = place if split == "train" else next((folder / n for n in _NAMES["train"] if (folder / n).is_dir()), None)
-    if train is None or class_names(place) is None:
-        return None
-    return class_names(train)
+    return FilePictures.from_folder(place, classes_of(folder, place, split, SUFFIXES))
 
 
 def _arrow_files(folder: Path) -> list[Path]:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from zoo.data.datamodule import DataModule, Split
+from zoo.data.collection import CollectionData, CollectionItems, Corrupt
+from zoo.data.datamodule import Split
 from zoo.data.images.layouts import find_pictures
 from zoo.data.images.pictures import Pictures
 from zoo.data.images.transforms import Transforms
 from zoo.data.media import read_image
-from zoo.errors import ConfigError, InputError, near_matches, shown
-from zoo.process.random import derive_seed
-from zoo.strict import expanded
+from zoo.errors import InputError
 
 __all__ = ["ImageBatch", "ImageData", "ImageItem", "ImageItems"]
 
-_TRIES = 100  # so many unreadable pictures in a row are no accident
-_SHOWN = 5
+_NOUNS = ("picture", "pictures")
 
 
 class ImageItem(NamedTuple):
@@ -55,7 +49,7 @@ class ImageBatch(NamedTuple):
     corrupt: list[str]
 
 
-class ImageItems(Dataset[ImageItem]):
+class ImageItems(CollectionItems[tuple[Tensor, int, str], ImageItem]):
     """Pictures of a set, decoded and transformed.
 
     Args:
@@ -67,45 +61,40 @@ class ImageItems(Dataset[ImageItem]):
         on_white: Lay pictures with transparency on white; otherwise they cannot be read.
     """
 
+    nouns = _NOUNS
+
     def __init__(
         self,
         pictures: Pictures,
         indices: Sequence[int] | None = None,
         transforms: Transforms | None = None,
-        corrupt: Literal["refuse", "skip"] = "refuse",
+        corrupt: Corrupt = "refuse",
         on_white: bool = False,
     ) -> None:
+        super().__init__(corrupt)
         self.pictures = pictures
+        self.origin = pictures.origin
         self.indices = range(len(pictures)) if indices is None else indices
         self.transforms = transforms
-        self.corrupt = corrupt
         self.on_white = on_white
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> ImageItem:
-        place, lost = index, list[str]()
-        for attempt in range(_TRIES):
-            number = self.indices[place]
-            name = self.pictures.name(number)
-            try:
-                content, label, caption = self.pictures.read(number)
-                image = read_image(content, on_white=self.on_white)
-            except InputError as error:
-                if self.corrupt == "refuse":
-                    raise InputError(
-                        f"{name} cannot be used: {error} Repair or remove it, or set data.corrupt to skip, which takes "
-                        "another picture in its place and counts them."
-                    ) from error
-                lost.append(name)
-                place = derive_seed(index, attempt) % len(self)
-                continue
-            return ImageItem(self._transformed(image, name), label, caption, name, tuple(lost))
-        raise InputError(
-            f"{_TRIES} pictures of {self.pictures.origin} in a row cannot be read, {lost[0]} among them: see what is "
-            "wrong with data.corrupt set to refuse."
-        )
+    def name(self, place: int) -> str:
+        """Return the name of a picture."""
+        return self.pictures.name(self.indices[place])
+
+    def load(self, place: int) -> tuple[Tensor, int, str]:
+        """Return a picture, its label and its caption."""
+        content, label, caption = self.pictures.read(self.indices[place])
+        return read_image(content, on_white=self.on_white), label, caption
+
+    def finish(self, loaded: tuple[Tensor, int, str], place: int, lost: tuple[str, ...]) -> ImageItem:
+        """Transform a picture."""
+        image, label, caption = loaded
+        name = self.name(place)
+        return ImageItem(self._transformed(image, name), label, caption, name, lost)
 
     def _transformed(self, image: Tensor, name: str) -> Tensor:
         if self.transforms is None:
@@ -116,7 +105,7 @@ class ImageItems(Dataset[ImageItem]):
             raise InputError(f"{name}: {error}") from error
 
 
-class ImageData(DataModule):
+class ImageData(CollectionData):
     """Pictures of a folder, of class folders, manifests, tar shards, or tables; see `zoo.data.images.layouts`.
 
     Args:
@@ -142,6 +131,9 @@ class ImageData(DataModule):
         corrupt_files: Names of the pictures that could not be read so far, with how often they were replaced.
     """
 
+    nouns = _NOUNS
+    recipe = "images"
+
     def __init__(
         self,
         folder: str | None = None,
@@ -161,27 +153,24 @@ class ImageData(DataModule):
         seed: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, seed, pin_memory)
-        if corrupt not in ("refuse", "skip"):
-            raise ConfigError(f"data: corrupt must be refuse or skip, got {shown(corrupt)}.")
-        if eval_items is not None and eval_items < 1:
-            raise ConfigError(f"data: eval_items must be at least 1, got {eval_items}.")
-        if any(count < 1 for count in (repeat or {}).values()):
-            raise ConfigError(f"data: counts of repeat must be at least 1, got {repeat}.")
-        self.folder = _default_folder() if folder is None else expanded(folder)
-        self.is_default = folder is None
-        self.splits = splits
-        self.columns = columns or {}
+        super().__init__(
+            folder=folder,
+            splits=splits,
+            columns=columns,
+            sources=sources,
+            eval_sources=eval_sources,
+            repeat=repeat,
+            eval_items=eval_items,
+            corrupt=corrupt,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            pin_memory=pin_memory,
+        )
         self.transforms = None if transforms is None else Transforms(transforms, "transforms")
         self.eval_transforms = None if eval_transforms is None else Transforms(eval_transforms, "eval_transforms")
-        self.sources = sources
-        self.eval_sources = eval_sources
-        self.repeat: Mapping[str, int] = repeat or {}
-        self.eval_items = eval_items
-        self.corrupt: Literal["refuse", "skip"] = corrupt
         self.on_white = on_white
-        self.corrupt_files: dict[str, int] = {}
-        self._unreported: dict[str, int] = {}
 
     def dataset(self, split: Split) -> ImageItems | None:
         """Return the data set of a split; None if there is none.
@@ -190,39 +179,16 @@ class ImageData(DataModule):
             ConfigError: There is no such folder, or a source is named that the data does not have.
             InputError: A manifest, shard or table is damaged.
         """
-        if self.is_default and not self.folder.exists():
-            raise ConfigError(
-                f"{self.folder} does not exist: make the pictures with `zoo data images`, or point "
-                "data.folder at pictures of your own."
-            )
+        self.require_folder()
         pictures = find_pictures(self.folder, split, self.columns, self.splits)
         if pictures is None:
             return None
         is_training = split == "train"
-        indices = self._chosen(pictures, self.sources if is_training else self.eval_sources, is_training)
-        if split == "val" and self.eval_items is not None:
-            step = max(1.0, len(indices) / self.eval_items)
-            indices = [indices[int(i * step)] for i in range(min(self.eval_items, len(indices)))]
+        indices = self.chosen(pictures, is_training)
+        if split == "val":
+            indices = self.evenly(indices)
         transforms = self.transforms if is_training else self.eval_transforms
         return ImageItems(pictures, indices, transforms, self.corrupt, self.on_white)
-
-    def _chosen(self, pictures: Pictures, wanted: Sequence[str] | None, is_training: bool) -> Sequence[int]:
-        """Return the pictures of some sources, repeated."""
-        repeat = self.repeat if is_training else {}
-        if wanted is None and not repeat:
-            return range(len(pictures))
-        sources = pictures.sources()
-        if sources is None:
-            raise ConfigError(f"data: {pictures.origin} does not tell sources, so that none can be chosen or repeated.")
-        for name in (*(wanted or ()), *repeat):
-            if name not in sources:
-                raise ConfigError(f"data: {pictures.origin} has no source {shown(name)}; {near_matches(name, sources)}")
-        return [
-            number
-            for number, source in enumerate(sources)
-            if wanted is None or source in wanted
-            for _ in range(repeat.get(source, 1))
-        ]
 
     def collate(self, items: list[ImageItem]) -> ImageBatch:
         """Make a batch of pictures of one size.
@@ -244,28 +210,3 @@ class ImageData(DataModule):
             [item.name for item in items],
             [name for item in items for name in item.corrupt],
         )
-
-    def on_batch(self, batch: ImageBatch) -> None:
-        """Count the pictures that could not be read, in the process that trains."""
-        for name in batch.corrupt:
-            self.corrupt_files[name] = self.corrupt_files.get(name, 0) + 1
-            self._unreported[name] = self._unreported.get(name, 0) + 1
-
-    def on_epoch_end(self) -> None:
-        """Warn of the pictures that could not be read since the last warning."""
-        lost, self._unreported = self._unreported, {}
-        if lost:
-            names = ", ".join(list(lost)[:_SHOWN]) + (", …" if len(lost) > _SHOWN else "")
-            warnings.warn(
-                f"{len(lost)} pictures could not be read, and others took their place {sum(lost.values())} times: "
-                f"{names}. All are in data.corrupt_files.",
-                stacklevel=2,
-            )
-
-    def teardown(self, stage: str) -> None:
-        """Warn of what an epoch that was not finished has met."""
-        self.on_epoch_end()
-
-
-def _default_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenizer-zoo" / "images"

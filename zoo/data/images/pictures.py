@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.data import _image
+from zoo.data.collection import Collection, facts, labels_of, walk
 from zoo.data.json_lines import read_json_lines
-from zoo.errors import InputError, near_matches, shown
+from zoo.errors import InputError, shown
 
-__all__ = ["COLUMNS", "SUFFIXES", "FilePictures", "Picture", "Pictures", "class_names", "facts"]
+__all__ = ["COLUMNS", "SUFFIXES", "FilePictures", "Picture", "Pictures"]
 
 SUFFIXES = frozenset(_image.SUFFIXES) - {".gif", ".apng"}  # which in sets of pictures are animations, as a rule
 
@@ -39,24 +39,8 @@ class Picture(NamedTuple):
     caption: str = ""
 
 
-class Pictures(ABC):
-    """A set of pictures. It is copied to the processes that read, and holds no open file.
-
-    Attributes:
-        origin: Where it is from, for messages.
-        classes: Names of the classes, by label; empty if unknown.
-    """
-
-    origin: str = ""
-    classes: Sequence[str] = ()
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Return the number of pictures."""
-
-    @abstractmethod
-    def name(self, index: int) -> str:
-        """Return a picture's name, which finds it again."""
+class Pictures(Collection):
+    """A set of pictures."""
 
     @abstractmethod
     def read(self, index: int) -> Picture:
@@ -65,10 +49,6 @@ class Pictures(ABC):
         Raises:
             InputError: It cannot be read, or what belongs to it cannot be used.
         """
-
-    def sources(self) -> Sequence[str] | None:
-        """Return where each picture is from; None if the set does not tell."""
-        return None
 
 
 class FilePictures(Pictures):
@@ -128,19 +108,10 @@ class FilePictures(Pictures):
         Raises:
             InputError: There are no pictures, or a folder that is no known class has some.
         """
-        paths = [str(path) for path in _walk(folder)]
+        paths = [str(path) for path in walk(folder, SUFFIXES)]
         if classes is None:
             return cls(str(folder), paths)
-        number = {name: label for label, name in enumerate(classes)}
-        labels = []
-        for path in paths:
-            name = Path(path).relative_to(folder).parts[0]
-            if name not in number:
-                raise InputError(
-                    f"{folder / name} is no class of the training data, so that its pictures have no label; "
-                    f"{near_matches(name, classes)}"
-                )
-            labels.append(number[name])
+        labels = labels_of(folder, paths, classes, ("picture", "pictures"))
         return cls(str(folder), paths, labels, classes=classes)
 
     @classmethod
@@ -173,51 +144,8 @@ class FilePictures(Pictures):
         return cls(str(path), paths, labels, captions, known)
 
 
-def facts(values: Mapping[str, Any], where: str) -> tuple[int, str]:
-    """Return label and caption out of values of strangers; -1 and "" where there are none.
-
-    Raises:
-        InputError: A label is no integer, or a caption no text.
-    """
-    label, caption = values.get("label"), values.get("caption")
-    if label is None:
-        label = -1
-    elif isinstance(label, bool) or not isinstance(label, int) or not -1 <= label < 2**63:
-        raise InputError(f"{where}: the label must be an integer from 0 on (-1: unknown), got {shown(label)}.")
-    if caption is not None and not isinstance(caption, str):
-        raise InputError(f"{where}: the caption must be text, got {shown(caption)}.")
-    return label, caption or ""
-
-
-def class_names(folder: Path) -> list[str] | None:
-    """Return the names of the class folders (as of ImageNet) in a folder, sorted; None if pictures lie beside them."""
-    folders = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            folders.append(path.name)
-        elif path.suffix.lower() in SUFFIXES:
-            return None
-    return folders or None
-
-
 def _key(values: Mapping[str, Any], field: str, columns: Mapping[str, str]) -> str:
     if field in columns:
         return columns[field]
     names = ("image_filepath",) if field == "image" else COLUMNS[field]
     return next((name for name in names if name in values), names[0])
-
-
-def _walk(folder: Path) -> list[Path]:
-    """Return the pictures below a folder, sorted by their paths."""
-    found = []
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = (Path(place, name) for name in files if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in SUFFIXES]
-    return sorted(found)
-
-
-def _raise(error: OSError) -> None:
-    raise InputError(f"the folder {error.filename} cannot be read: {error.strerror}.") from error

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.data._source import unreadable
-from zoo.data.images.pictures import COLUMNS, Picture, Pictures, facts
+from zoo.data.collection import facts
+from zoo.data.images.pictures import COLUMNS, Picture, Pictures
 from zoo.errors import InputError, MissingExtraError, near_matches, shown
 
 __all__ = ["ArrowPictures", "ParquetPictures"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -325,6 +325,15 @@ class Signal(ABC):
         """
         raise NotImplementedError
 
+    def batch_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return what all items of a batch have in common: their shape but for the length, where that is free."""
+        axis = None if self.padding is None else self.time_axis
+        return tuple(size for place, size in enumerate(shape) if place != axis)
+
+    def values_per_step(self, spec: TokenSpec) -> int:
+        """Return how many values a sample, frame or command has."""
+        return 1
+
     def cut(self, values: Tensor, length: int) -> Tensor:
         """Return the first `length` samples, frames or commands of an item."""
         axis = self.time_axis
@@ -348,6 +357,15 @@ class Signal(ABC):
         Raises:
             InputError: It needs a rate, or cannot be written in this format.
         """
+
+    def write_parts(self, path: Path, parts: Iterable[Tensor], rate: float | None) -> None:
+        """Write an item that comes in consecutive parts; the only one, unless the modality writes them as they come.
+
+        Raises:
+            InputError: As for `write`.
+        """
+        (whole,) = parts
+        self.write(path, whole, rate)
 
 
 def _file_stamp(name: str, file: Path) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from zoo.data._image import from_pil
-from zoo.data._video import read_video, write_mp4
+from zoo.data._clip import video_facts
+from zoo.data._image import from_8_bit, from_pil
+from zoo.data._video import SUFFIXES, frames_of, read_video
+from zoo.data._video_writing import write_gif, write_mp4
 from zoo.data.signals.base import Item, Options, Reading
 from zoo.data.signals.image import PixelSignal, is_pil
 from zoo.errors import InputError
@@ -18,7 +22,7 @@ from zoo.spec import TokenSpec
 
 __all__ = ["VideoSignal"]
 
-_SUFFIXES = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ogv .wmv .flv .gif"
+_LONG = 1 << 26  # values, 256 MB: a file of more is never in memory as decoded as a whole
 
 
 class VideoSignal(PixelSignal):
@@ -33,10 +37,11 @@ class VideoSignal(PixelSignal):
     axes = ("3", "T", "H", "W")
     array_layout = "(T, H, W, 3)"
     size_advice = "cut and resize it first, e.g. zoo.data.media.read_video(path, size=(H, W), num_frames=T)"
+    padding = "last"
     time_axis = 1
     steps = "frames"
     size_axes = "frames × height × width"
-    suffixes = tuple(_SUFFIXES.split())
+    suffixes = SUFFIXES
     suffix = ".mp4"
     pipeline_tag = "video-to-video"
     example = "clip.mp4"
@@ -70,28 +75,75 @@ class VideoSignal(PixelSignal):
             return "; the channels come after the frames: x.transpose(-4, -3)"
         return super()._channels_hint(shape)
 
+    def needs(self, spec: TokenSpec) -> dict[str, Any]:
+        """Return the size: of frames alone, where videos of any length are cut into windows."""
+        size = spec.input_size
+        return {"input_size": size if size is None or spec.num_tokens is None else size[-2:]}
+
+    def values_per_step(self, spec: TokenSpec) -> int:
+        """Return how many values a frame has."""
+        return 3 * math.prod(spec.input_size[-2:]) if spec.input_size else 1
+
     def _read_file(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Tensor, float | None]:
+        frames, rate = self._frames(file, spec, reading)
+        wanted = spec.input_size[0] if spec.input_size is not None and len(spec.input_size) == 3 else None
+        is_fixed = wanted is not None and spec.num_tokens is None
+        most = wanted if reading.trim else None if wanted is None or not is_fixed else wanted + 1
+        clip = torch.stack(list(itertools.islice(frames, most)), 1)
+        if is_fixed and clip.shape[1] != wanted:
+            more = clip.shape[1] > cast(int, wanted)
+            remedy = ": pass trim=True to take its beginning" if more else ""
+            raise InputError(
+                f"it has {f'more than {wanted}' if more else clip.shape[1]} frames, the model takes {wanted}{remedy}."
+            )
+        return (clip if clip.is_floating_point() else from_8_bit(clip)), rate
+
+    def _blocks(
+        self, file: Path, spec: TokenSpec, reading: Reading
+    ) -> Callable[[], tuple[Iterator[Tensor], float | None]] | None:
+        if reading.trim or spec.input_size is None or len(spec.input_size) < 3 or spec.num_tokens is None:
+            return None
+        try:
+            facts = video_facts(file)
+        except InputError:  # which reading tells
+            return None
+        frames = facts.num_frames
+        if reading.resample and spec.sample_rate:
+            frames = round(facts.duration * spec.sample_rate)
+        if frames * self.values_per_step(spec) < _LONG:
+            return None
+
+        def blocks() -> tuple[Iterator[Tensor], float | None]:
+            made, rate = self._frames(file, spec, reading)
+            return ((frame if frame.is_floating_point() else from_8_bit(frame))[:, None] for frame in made), rate
+
+        return blocks
+
+    def _frames(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Iterator[Tensor], float]:
+        """Return the frames of a file, not decoded yet but for the first, and how many there are a second."""
         wanted = spec.sample_rate
-        frames = spec.input_size[0] if spec.input_size is not None and len(spec.input_size) == 3 else None
-        clip, rate = read_video(
-            file,
-            **self._resizing(spec, reading),
-            num_frames=frames if reading.trim else None,
-            frame_rate=wanted if reading.resample else None,
+        timed = frames_of(
+            file, **self._resizing(spec, reading), frame_rate=wanted if reading.resample and wanted else None
         )
+        first, rate = next(timed)
         if wanted is not None and abs(rate - wanted) > 1e-3 * wanted:
             raise InputError(
                 f"it has {rate:g} frames a second, the model takes {wanted:g}: pass resample=True to drop or repeat "
                 "frames."
             )
-        if frames is not None and clip.shape[1] != frames:
-            remedy = ": pass trim=True to take its beginning" if clip.shape[1] > frames else ""
-            raise InputError(f"it has {clip.shape[1]} frames, the model takes {frames}{remedy}.")
-        self._check_resized(tuple(clip.shape[-2:]), spec)
-        return clip, rate
+        self._check_resized(tuple(first.shape[-2:]), spec)
+        return itertools.chain([first], (frame for frame, _ in timed)), rate
 
     def write(self, path: Path, values: Tensor, rate: float | None) -> None:
-        """Write MP4."""
+        """Write MP4, or GIF where the path ends in that."""
+        self.write_parts(path, [values], rate)
+
+    def write_parts(self, path: Path, parts: Iterable[Tensor], rate: float | None) -> None:
+        """Write a video that comes in consecutive parts (3, t, H, W), which are never in memory as a whole.
+
+        Raises:
+            InputError: It needs a rate, or cannot be written in this format.
+        """
         if rate is None:
             raise InputError("the frame rate is not known: pass frame_rate=HZ.")
-        write_mp4(path, values, rate)
+        (write_gif if path.suffix == ".gif" else write_mp4)(path, parts, rate)

@@ -12,10 +12,10 @@ from zoo.components.autoencoder_kl import ConvDecoder
 from zoo.components.layers.modulation import AdaLN, modulate
 from zoo.components.layers.patches import PatchEmbedding, unpatchify
 from zoo.components.layers.positions import sincos_2d, timestep_embedding
+from zoo.components.layers.start import start_linear_maps, start_token
 from zoo.components.quantizers.base import full_precision
 from zoo.components.query import GroupTransformer, GroupTransformerConfig, TokenGroup
 from zoo.families.flextok.config import FlexTokConfig
-from zoo.families.flextok.start import start_linear_maps, start_token
 
 __all__ = ["FlexTokDecoder", "FlowDecoder"]
 

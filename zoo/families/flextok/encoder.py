@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from zoo.components.autoencoder_kl import ConvEncoder
 from zoo.components.layers.patches import PatchEmbedding
 from zoo.components.layers.positions import sincos_2d
+from zoo.components.layers.start import start_linear_maps, start_token
 from zoo.components.quantizers.base import full_precision
 from zoo.components.query import GroupTransformerConfig, QueryEncoder, QueryEncoderConfig, TokenGroup
 from zoo.families.flextok.config import FlexTokConfig
-from zoo.families.flextok.start import start_linear_maps, start_token
 
 __all__ = ["FlexTokEncoder", "Resampler"]
 

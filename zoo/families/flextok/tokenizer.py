@@ -20,7 +20,7 @@ from torch import Tensor
 
 from zoo import config as configs
 from zoo.components.exact.one_by_one import any_attention, same_kernels
-from zoo.components.flow import Adaptive, Guidance, Path, Solver, draw_noise, sample
+from zoo.components.flow import Adaptive, Guidance, Path, Solver, draw_noise, sample, seeded
 from zoo.components.quantizers import Quantizer, build
 from zoo.errors import ConfigError, InputError, TokenError, near_matches, shown
 from zoo.families.flextok.config import FlexTokConfig
@@ -274,7 +274,7 @@ class FlexTokTokenizer(ImageTokenizer):
         shape = (batch, self.config.latent_channels, side, side)
         if noise is None:
             if generator is None:
-                generator = [torch.Generator().manual_seed(seed) for _ in range(batch)]
+                generator = [seeded(seed) for _ in range(batch)]
             return draw_noise(shape, generator, self.device)
         if generator is not None:
             raise InputError("the noise is given: pass no generator.")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from zoo.components.audio.log_mel import LogMel
 from zoo.components.exact.one_by_one import Run, canonical, same_kernels
+from zoo.components.flow.draws import require_generator
 from zoo.components.quantizers import Quantizer, build
 from zoo.components.windows import groups
 from zoo.data.audio import change_rate
@@ -247,4 +248,5 @@ def _at_rate(pieces: Iterator[Tensor], rate: int, new_rate: int) -> Iterator[Ten
 
 def _drawn(generator: torch.Generator) -> int:
     """Return a seed that a generator gives."""
+    require_generator(generator)
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))

@@ -6,5 +6,6 @@
 * `codecs` are the peers, JPEG and WebP of at most as many bits;
 * `judges` are the measures, each of which may lack the weights it needs;
 * `tally` counts, and makes figures of counts;
-* `runner` measures, `columns` and `page` show.
+* `runner` measures, `columns` and `page` show;
+* `video` is the suite of clips, which has all of this in common.
 """

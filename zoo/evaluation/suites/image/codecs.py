@@ -30,27 +30,35 @@ _WORSE = 2  # so many sizes in a row that are worse end the search
 
 @dataclass(frozen=True)
 class Codec:
-    """A format that Pillow writes.
+    """A format, of pictures or of clips.
 
     Args:
         title: For people.
-        options: How it is saved.
+        options: How it is written.
         qualities: The least and the greatest.
         payload: Bytes of a file that count.
+        encode: Makes a file of pixels (3, …, H, W) in 0…1 at a quality.
+        decode: Makes pixels of it again.
+        multiple: What height and width are a multiple of, but for those of the original.
+        least_side: Pixels of the shortest side that it is tried at.
     """
 
     title: str
     options: Mapping[str, object]
     qualities: tuple[int, int]
     payload: Callable[[bytes], int]
+    encode: Callable[[Tensor, int], bytes]
+    decode: Callable[[bytes], Tensor]
+    multiple: int = 1
+    least_side: int = 1
 
 
 @dataclass(frozen=True)
 class Coded:
-    """A picture as a codec makes it.
+    """A picture or clip as a codec makes it.
 
     Args:
-        pixels: (3, H, W) in 0…1, as large as the original.
+        pixels: (3, …, H, W) in 0…1, as large as the original.
         bits: That count.
         file_bits: Of the whole file.
         size: Height and width that it was coded at.
@@ -83,37 +91,55 @@ def _webp_payload(file: bytes) -> int:
     return int.from_bytes(file[place + 4 : place + 8], "little")
 
 
+def _pillow(
+    title: str, options: Mapping[str, object], qualities: tuple[int, int], payload: Callable[[bytes], int]
+) -> Codec:
+    def encode(pixels: Tensor, quality: int) -> bytes:
+        file = io.BytesIO()
+        picture = Image.fromarray(checked_8_bit(pixels).permute(1, 2, 0).contiguous().numpy())
+        picture.save(file, quality=quality, **options)  # type: ignore[arg-type]
+        return file.getvalue()
+
+    return Codec(title, options, qualities, payload, encode, _decoded)
+
+
+def _decoded(file: bytes) -> Tensor:
+    with Image.open(io.BytesIO(file)) as picture:
+        return from_8_bit(torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)).contiguous()
+
+
 CODECS: Mapping[str, Codec] = MappingProxyType(
     {
-        "JPEG": Codec("JPEG", {"format": "JPEG", "subsampling": "4:2:0", "optimize": False}, (1, 95), _jpeg_payload),
-        "WEBP": Codec("WebP", {"format": "WEBP", "method": 6}, (0, 100), _webp_payload),
+        "JPEG": _pillow("JPEG", {"format": "JPEG", "subsampling": "4:2:0", "optimize": False}, (1, 95), _jpeg_payload),
+        "WEBP": _pillow("WebP", {"format": "WEBP", "method": 6}, (0, 100), _webp_payload),
     }
 )
 """By name in a suite."""
 
 
 def encode_within(pixels: Tensor, bits: float, codec: Codec) -> Coded:
-    """Return the best that a codec makes of a picture with at most so many bits.
+    """Return the best that a codec makes of a picture or clip with at most so many bits.
 
     At every size, each √½ of the one before, the greatest quality that fits is looked for; the size with the greatest
     PSNR, once it is scaled up again, is taken.
 
     Args:
-        pixels: (3, H, W) in 0…1.
+        pixels: (3, …, H, W) in 0…1.
         bits: At most.
-        codec: One of `CODECS`.
+        codec: Which.
 
     Raises:
-        InputError: Not even a single pixel fits.
+        InputError: Not even the smallest size fits.
     """
     best: tuple[float, Coded] | None = None
     worse = 0
-    for size in sides((pixels.shape[1], pixels.shape[2])):
+    whole = (pixels.shape[-2], pixels.shape[-1])
+    for size in sides(whole, codec.multiple, codec.least_side):
         found = _greatest(resize(pixels, size, None), bits, codec)
         if found is None:
             continue
         file, quality = found
-        made = resize(_decoded(file), (pixels.shape[1], pixels.shape[2]), None)
+        made = resize(codec.decode(file), whole, None)
         error = float((made - pixels).square().mean())
         if best is None or error < best[0]:
             best = error, Coded(made, 8 * codec.payload(file), 8 * len(file), size, quality)
@@ -127,26 +153,26 @@ def encode_within(pixels: Tensor, bits: float, codec: Codec) -> Coded:
     return best[1]
 
 
-def sides(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return the sizes that a picture of this size is coded at, down to a single pixel."""
+def sides(size: tuple[int, int], multiple: int = 1, least: int = 1) -> list[tuple[int, int]]:
+    """Return the sizes that a picture of this size is coded at, down to a side of `least`, or to the size itself."""
     found: list[tuple[int, int]] = [size]
     scale = 1.0
-    while max(found[-1]) > 1:
+    while max(found[-1]) > least * multiple:
         scale *= _STEP
-        smaller = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-        if smaller != found[-1]:
-            found.append(smaller)
+        height, width = (max(1, round(side * scale / multiple)) * multiple for side in size)
+        if min(height, width) < least:
+            break
+        if (height, width) != found[-1]:
+            found.append((height, width))
     return found
 
 
 def _greatest(pixels: Tensor, bits: float, codec: Codec) -> tuple[bytes, int] | None:
     """Return the file of the greatest quality that fits, by bisection, and the quality; None if the least does not."""
-    picture = Image.fromarray(checked_8_bit(pixels).permute(1, 2, 0).contiguous().numpy())
 
     def fits(quality: int) -> bytes | None:
-        file = io.BytesIO()
-        picture.save(file, quality=quality, **codec.options)  # type: ignore[arg-type]
-        return file.getvalue() if 8 * codec.payload(file.getvalue()) <= bits else None
+        file = codec.encode(pixels, quality)
+        return file if 8 * codec.payload(file) <= bits else None
 
     low, high = codec.qualities
     file = fits(low)
@@ -159,8 +185,3 @@ def _greatest(pixels: Tensor, bits: float, codec: Codec) -> tuple[bytes, int] | 
         else:
             high = middle - 1
     return file, low
-
-
-def _decoded(file: bytes) -> Tensor:
-    with Image.open(io.BytesIO(file)) as picture:
-        return from_8_bit(torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)).contiguous()

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from zoo.data._image import checked_8_bit
 from zoo.evaluation.items import balanced
-from zoo.evaluation.suites.image.photos import Photo
 from zoo.metrics.rows import Row
 
 __all__ = ["Gallery"]
@@ -21,11 +20,11 @@ class Gallery:
     """Keeps a few pictures as PNG.
 
     Args:
-        photos: What is measured.
+        photos: What is measured, each with a `source`, a `key` and a `name`.
         count: How many of these are kept, as many of each source as there are.
     """
 
-    def __init__(self, photos: Sequence[Photo], count: int) -> None:
+    def __init__(self, photos: Sequence[Any], count: int) -> None:
         numbers = {photo.key: number for number, photo in enumerate(photos)}
         chosen = balanced(photos, lambda photo: photo.source, lambda photo: photo.key, count)
         self._names = {numbers[photo.key]: photo.name for photo in chosen}
@@ -60,10 +59,11 @@ class Gallery:
 
     def _kept(self, start: int, pictures: Tensor) -> dict[int, bytes]:
         numbers = range(start, start + len(pictures))
-        return {number: _png(pictures[number - start]) for number in numbers if number in self._names}
+        return {number: self.encode(pictures[number - start]) for number in numbers if number in self._names}
 
-
-def _png(pixels: Tensor) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(checked_8_bit(pixels).permute(1, 2, 0).contiguous().numpy()).save(file, "PNG", optimize=True)
-    return file.getvalue()
+    def encode(self, pixels: Tensor) -> bytes:
+        """Return a picture (3, H, W) as PNG."""
+        file = io.BytesIO()
+        picture = Image.fromarray(checked_8_bit(pixels).permute(1, 2, 0).contiguous().numpy())
+        picture.save(file, "PNG", optimize=True)
+        return file.getvalue()

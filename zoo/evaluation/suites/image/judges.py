@@ -47,15 +47,15 @@ class Judges:
         self._judges: dict[str, Judge] = {}
         self._features: FeatureNetwork | None = None
         # Asked once before there is any work, so that what is not there is known from the start.
-        grey = torch.full((1, 3, *size), 0.5, device=suite.device)
+        grey = self.grey(size).to(suite.device)
         for name in suite.measures:
             try:
                 if name not in OF_FEATURES:
                     self._judges[name] = self._ready(name, suite)
-                    self._judges[name](grey, grey)
+                    self.judged(name, grey, grey)
                 elif self._features is None and suite.features is not None:
                     self._features = _network(suite.features).to(suite.device)
-                    feature_vectors(self._features, grey, self._features.layers[0])
+                    self.features(grey)
             except (MissingExtraError, CheckpointError, HubError, InputError) as error:
                 self._judges.pop(name, None)
                 is_of_features = name in OF_FEATURES
@@ -78,6 +78,14 @@ class Judges:
         """Measures of single pictures that can be made, without those of features."""
         return list(self._judges)
 
+    def grey(self, size: tuple[int, int]) -> Tensor:
+        """Return something of the kind that is measured, (1, …, H, W)."""
+        return torch.full((1, 3, *size), 0.5)
+
+    def judged(self, name: str, made: Tensor, originals: Tensor) -> Tensor:
+        """Return one of `names` for each picture, (B,)."""
+        return self._judges[name](made, originals)
+
     def features(self, pictures: Tensor) -> Tensor | None:
         """Return the features (B, D) of pictures (B, 3, H, W); None without a network."""
         if self._features is None:
@@ -91,7 +99,7 @@ class Judges:
     def compare(self, made: Tensor, originals: Tensor) -> list[dict[str, float]]:
         """Return each of `names` for each picture."""
         with torch.no_grad():
-            found = {name: judge(made, originals).tolist() for name, judge in self._judges.items()}
+            found = {name: self.judged(name, made, originals).tolist() for name in self._judges}
         return [{name: values[i] for name, values in found.items()} for i in range(len(originals))]
 
 

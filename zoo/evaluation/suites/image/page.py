@@ -12,9 +12,9 @@ from zoo.evaluation.page import document, figures_table, legend, require_kind, r
 from zoo.evaluation.report import Column, Report
 from zoo.evaluation.suites.image.columns import MEASURES
 
-__all__ = ["page", "write_page"]
+__all__ = ["STYLE", "measure_bars", "page", "side_by_side", "sources_of", "write_page"]
 
-_STYLE = """
+STYLE = """
 body{max-width:1280px}
 .pictures{border-spacing:0}.pictures td,.pictures th{border:0;padding:4px;text-align:center;white-space:normal}
 .pictures th{font-weight:600;vertical-align:bottom;max-width:180px;overflow-wrap:anywhere}
@@ -43,19 +43,19 @@ def page(report: Report) -> str:
     body = [
         f"<p>{report.data['pictures']} pictures of <i>{escape(report.data['file'])}</i>, {height} × {width}.</p>"
         f"<details><summary>How it was measured</summary><p class=note>{escape(report.protocol)}</p></details>",
-        _side_by_side(report),
+        side_by_side(report),
         _strips(report),
         _curves(report),
         "<h2>Figures side by side</h2>",
         legend(report),
-        *(_bars(report, column) for column in MEASURES),
+        *(measure_bars(report, column) for column in MEASURES),
         figures_table(report),
-        _sources(report),
+        sources_of(report),
     ]
-    return document(report.title, body, _STYLE)
+    return document(report.title, body, STYLE)
 
 
-def _side_by_side(report: Report) -> str:
+def side_by_side(report: Report, title: str = "Pictures") -> str:
     """Return the kept pictures, a row each: the original, and what everything makes of it."""
     kept = report.pictures
     if not kept or not kept["names"]:
@@ -72,7 +72,7 @@ def _side_by_side(report: Report) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f"<th>{escape(_headed(report, name))}</th>" for name in names)
     return (
-        "<h2>Pictures</h2><p class=note>Below each, its PSNR. Codecs have at most the bits of the tokens.</p>"
+        f"<h2>{title}</h2><p class=note>Below each, its PSNR. Codecs have at most the bits of the tokens.</p>"
         f"<div class=scroll><table class=pictures><tr>{head}</tr>{''.join(rows)}</table></div>"
     )
 
@@ -124,9 +124,9 @@ def _curves(report: Report) -> str:
     return f"<h2>Quality by number of tokens</h2>{legend(report, known)}<div class=row>{''.join(charts)}</div>"
 
 
-def _bars(report: Report, column: Column) -> str:
+def measure_bars(report: Report, column: Column, everything: str = "all pictures") -> str:
     """Return a measure of every model, of all pictures and of each group."""
-    keys = {"all pictures": column.key} | {group: f"{column.key}@{group}" for group in report.data["groups"]}
+    keys = {everything: column.key} | {group: f"{column.key}@{group}" for group in report.data["groups"]}
     groups = {title: row(report, key) for title, key in keys.items()}
     groups = {title: found for title, found in groups.items() if any(each is not None for each in found)}
     if not groups:
@@ -135,9 +135,10 @@ def _bars(report: Report, column: Column) -> str:
     return f"<h3>{escape(column.title)}</h3><p class=note>{better}</p>{bars(groups, column.form)}"
 
 
-def _sources(report: Report) -> str:
+def sources_of(report: Report, counted: str = "pictures") -> str:
+    """Return what was measured on, the networks, and what could not be measured."""
     data = report.data
-    rows = [tr(("source", "pictures"), "th"), *(tr((name or "–", n), "td") for name, n in data["sources"].items())]
+    rows = [tr(("source", counted), "th"), *(tr((name or "–", n), "td") for name, n in data["sources"].items())]
     networks = [
         f"<li>{escape(measure)}: {escape(facts['name'])}, {escape(', '.join(facts['layers']))}; licence "
         f"{escape(facts['licence'])}; SHA-256 <code>{facts['sha256']}</code></li>"
@@ -167,12 +168,13 @@ def _shown(report: Report) -> int:
 def _cell(file: bytes | None, title: str, caption: str, width: int) -> str:
     if file is None:
         return "<td>–</td>"
-    encoded = base64.b64encode(file).decode()
+    encoded, kind = base64.b64encode(file).decode(), "gif" if file[:3] == b"GIF" else "png"
     image = f'<img class="{_scaling(file, width)}" width="{width}" alt="{escape(title)}" title="{escape(title)}" '
-    return f'<td>{image}src="data:image/png;base64,{encoded}"><small>{caption}</small></td>'
+    return f'<td>{image}src="data:image/{kind};base64,{encoded}"><small>{caption}</small></td>'
 
 
 def _scaling(file: bytes, width: int) -> str:
     """Return the class of a picture that is shown so wide."""
-    own = int.from_bytes(file[16:20], "big")  # of PNG's header
+    is_gif = file[:3] == b"GIF"
+    own = int.from_bytes(file[6:8], "little") if is_gif else int.from_bytes(file[16:20], "big")  # of their headers
     return "small" if own < width else "large"

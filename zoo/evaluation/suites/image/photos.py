@@ -14,6 +14,7 @@ from zoo.data.images.layouts import find_pictures, open_pictures
 from zoo.data.images.pictures import SUFFIXES, FilePictures, Pictures
 from zoo.data.media import read_image
 from zoo.errors import InputError
+from zoo.strict import is_file
 
 __all__ = ["Photo", "photos_in"]
 
@@ -84,7 +85,7 @@ def photos_in(path: Path, manifest: str) -> list[Photo]:
     if path.is_file():
         is_picture = path.suffix.lower() in SUFFIXES
         found = FilePictures(str(path), [str(path)]) if is_picture else open_pictures(folder, path.name, {})
-    elif (path / manifest).is_file():
+    elif is_file(path / manifest):
         found = FilePictures.from_manifest(path / manifest, {})
     else:
         found = next((each for each in (find_pictures(path, split, {}) for split in _SPLITS) if each is not None), None)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,17 +23,17 @@ from zoo.evaluation.items import balanced
 from zoo.evaluation.kinds import Progress, SuiteKind
 from zoo.evaluation.report import Figure, Report
 from zoo.evaluation.suite import environment
-from zoo.evaluation.suites.image.codecs import CODECS
+from zoo.evaluation.suites.image.codecs import CODECS, Codec
 from zoo.evaluation.suites.image.columns import COLUMNS, more_columns
 from zoo.evaluation.suites.image.config import ImageSuite
 from zoo.evaluation.suites.image.gallery import Gallery
 from zoo.evaluation.suites.image.judges import OF_FEATURES, Judged, Judges
 from zoo.evaluation.suites.image.page import write_page
 from zoo.evaluation.suites.image.photos import photos_in
-from zoo.evaluation.suites.image.systems import Made, Peer, RoundTrip, System, systems
+from zoo.evaluation.suites.image.systems import Made, OfTokenizer, Peer, RoundTrip, System, systems
 from zoo.evaluation.suites.image.tally import Quality, Tally
 
-__all__ = ["IMAGE", "measure"]
+__all__ = ["IMAGE", "Run", "measure", "size_of", "tell"]
 
 _ANY_SIZE = 256
 
@@ -41,12 +42,12 @@ def measure(suite: ImageSuite, models: Sequence[str] | None, path: Path, progres
     """Run a suite of images. See `zoo.evaluation.run`; models may also be `module:function`."""
     progress("reading models", 0, 1)
     makers = systems(suite, models)
-    size = _size(suite, makers)
+    size = size_of(suite, makers)
     is_own = not suite.data.sha256
     found = photos_in(path, suite.data.test)
     photos = balanced(found, lambda photo: photo.source, lambda photo: photo.key, suite.max_items)
     judges = Judges(suite, size)
-    run = _Run(suite, makers, judges, Gallery(photos, suite.num_examples))
+    run = Run(suite, makers, judges, Gallery(photos, suite.num_examples))
     run.prepare(photos[0].read(photos[0].content(), size)[None])
 
     digest = hashlib.sha256()
@@ -56,7 +57,7 @@ def measure(suite: ImageSuite, models: Sequence[str] | None, path: Path, progres
         for content in contents:
             digest.update(hashlib.sha256(content).digest())
         originals = torch.stack([photo.read(content, size) for photo, content in zip(batch, contents, strict=True)])
-        run.batch(originals, start, partial(_tell, progress, start, len(photos)))
+        run.batch(originals, start, partial(tell, progress, start, len(photos)))
     progress("resampling pictures", len(photos), len(photos))
 
     report = Report(
@@ -96,7 +97,7 @@ def measure(suite: ImageSuite, models: Sequence[str] | None, path: Path, progres
 
 
 @dataclass
-class _Run:
+class Run:
     """Everything that a batch passes through.
 
     Args:
@@ -104,15 +105,17 @@ class _Run:
         makers: What makes pictures.
         judges: What looks at them.
         gallery: What is kept for the page.
-        peers: Codecs.
+        codecs: By name in the suite.
+        peers: Codecs, as they are compared with.
         tallies: What was counted, by the system's name.
         failed: Why a codec has no figures, by its name.
     """
 
-    suite: ImageSuite
+    suite: Any
     makers: Sequence[System]
     judges: Judges
     gallery: Gallery
+    codecs: Mapping[str, Codec] = field(default_factory=lambda: CODECS)
     peers: list[Peer] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -126,7 +129,8 @@ class _Run:
                 system.begin()
             self.tallies[system.name] = Tally()
             if "bits" in made.facts[0]:
-                fixed = system.bits if isinstance(system, RoundTrip) else None
+                is_fixed = isinstance(system, OfTokenizer) and system.tokenizer.spec.is_fixed_length
+                fixed = made.facts[0]["bits"] if is_fixed else None
                 by_bits.setdefault(system.name if fixed is None else math.floor(fixed), []).append(system.name)
             if made.tokens is not None and isinstance(system, RoundTrip) and system.tokenizer.spec.is_ordered:
                 lengths = system.lengths(made.tokens.ids.shape[1], self.suite.prefixes)
@@ -134,17 +138,17 @@ class _Run:
                 system.begin_prefixes(lengths)
         for bits, names in by_bits.items():
             for codec in self.suite.peers:
-                peer = Peer(CODECS[codec], names, None if isinstance(bits, str) else bits)
+                peer = Peer(self.codecs[codec], names, None if isinstance(bits, str) else bits)
                 self.peers.append(peer)
                 self.tallies[peer.name] = Tally()
 
-    def batch(self, originals: Tensor, start: int, tell: Callable[[str], None]) -> None:
-        """Let everything make a batch of pictures, and judge what came out."""
+    def batch(self, originals: Tensor, start: int, told: Callable[[str], None]) -> None:
+        """Let everything make a batch of pictures or clips, and judge what came out."""
         judged = self.judges.against(originals.to(self.suite.device))
         self.gallery.add("original", start, originals)
         bits: dict[str, list[float]] = {}
         for system in self.makers:
-            tell(f"measuring {system.name}")
+            told(f"measuring {system.name}")
             tally = self.tallies[system.name]
             made = _with_memory(system, originals, tally)
             self._add(system.name, made, judged, start)
@@ -156,7 +160,7 @@ class _Run:
         for peer in self.peers:
             if peer.name in self.failed:
                 continue
-            tell(f"measuring {peer.name}")
+            told(f"measuring {peer.name}")
             try:
                 self._add(peer.name, peer.make(originals, bits[peer.of[0]]), judged, start)
             except InputError as error:
@@ -176,7 +180,7 @@ class _Run:
         count = len(made.pictures) if most is None else max(0, min(len(made.pictures), most - start))
         if made.tokens is None or not count:
             return
-        size = (made.pictures.shape[2], made.pictures.shape[3])
+        size = (made.pictures.shape[-2], made.pictures.shape[-1])
         for length, quality in self.tallies[system.name].prefixes.items():
             if length < made.tokens.ids.shape[1]:
                 pictures = system.decode_prefix(made.tokens[:count, :length], length, size)
@@ -186,11 +190,12 @@ class _Run:
             self.gallery.add_prefix(system.name, length, start, pictures)
 
 
-def _tell(progress: Progress, done: int, total: int, text: str) -> None:
+def tell(progress: Progress, done: int, total: int, text: str) -> None:
+    """Tell what is being done, and how far it is."""
     progress(text, done, total)
 
 
-def _size(suite: ImageSuite, makers: Sequence[System]) -> tuple[int, int]:
+def size_of(suite: ImageSuite, makers: Sequence[System]) -> tuple[int, int]:
     """Return height and width of the pictures.
 
     Raises:

@@ -24,7 +24,7 @@ from zoo.spec import option_names
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
 
-__all__ = ["Autoencoder", "Function", "Made", "Peer", "RoundTrip", "System", "systems"]
+__all__ = ["Autoencoder", "Function", "Made", "OfTokenizer", "Peer", "RoundTrip", "System", "check_options", "systems"]
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Made:
 
 
 class System(ABC):
-    """Makes pictures (B, 3, H, W) of pictures.
+    """Makes pictures (B, 3, H, W) of pictures, or clips (B, 3, T, H, W) of clips.
 
     Attributes:
         name: As the report has it.
@@ -69,29 +69,33 @@ class System(ABC):
         Raises:
             InputError: What came out are no such pictures.
         """
-        size = (pictures.shape[2], pictures.shape[3])
+        size = (pictures.shape[-2], pictures.shape[-1])
         own = self.size or size
         with torch.no_grad():
             made = self.make(resize(pictures, own, None))
-        made.pictures = self.fitted(made.pictures, len(pictures), size)
+        made.pictures = self.fitted(made.pictures, pictures.shape[:-2], size)
         return made
 
-    def fitted(self, made: Tensor, count: int, size: tuple[int, int]) -> Tensor:
-        """Return what was made in a size, on the CPU.
+    def fitted(self, made: Tensor, wanted: Sequence[int], size: tuple[int, int]) -> Tensor:
+        """Return what was made in a size, on the CPU; `wanted` is the shape in front of height and width.
 
         Raises:
             InputError: It is no such pictures.
         """
         own = self.size or size
-        if made.shape != (count, 3, *own) or not made.is_floating_point() or not bool(made.isfinite().all()):
+        shape = (*wanted, *own)
+        if made.shape != shape or not made.is_floating_point() or not bool(made.isfinite().all()):
+            what = "pictures" if len(shape) == 4 else "clips"
             raise InputError(
-                f"{self.name} must make finite floating-point pictures {(count, 3, *own)}, got {made.dtype} of the "
-                f"shape {tuple(made.shape)}."
+                f"{self.name} must make finite floating-point {what} {shape}, got {made.dtype} of the shape "
+                f"{tuple(made.shape)}."
             )
         return resize(made.detach().to("cpu", torch.float32).clamp(0, 1), size, None)
 
 
-class _OfTokenizer(System):
+class OfTokenizer(System):
+    """What is made by a tokenizer, or by a part of one."""
+
     def __init__(self, name: str, tokenizer: Tokenizer, settings: dict[str, Any] | None = None) -> None:
         facts = {
             "fingerprint": fingerprint(tokenizer),
@@ -101,7 +105,7 @@ class _OfTokenizer(System):
         super().__init__(name, facts | (settings or {}))
         self.tokenizer = tokenizer
         size = tokenizer.spec.input_size
-        self.size = None if size is None else (size[0], size[1])
+        self.size = None if size is None else (size[-2], size[-1])
 
     def timed(self, call: Callable[[], Any]) -> tuple[Any, float]:
         """Return what a call gives, and the seconds it took."""
@@ -113,7 +117,7 @@ class _OfTokenizer(System):
         return found, time.perf_counter() - start
 
 
-class RoundTrip(_OfTokenizer):
+class RoundTrip(OfTokenizer):
     """A tokenizer's `decode(encode(x))`, or, of a continuous one, the same of its latents.
 
     Args:
@@ -130,13 +134,6 @@ class RoundTrip(_OfTokenizer):
         self._options, self._drawn, self._seed = dict(options), drawn, seed
         self._now = self.options()
         self._prefixes: dict[int, dict[str, Any]] = {}
-
-    @property
-    def bits(self) -> float | None:
-        """Bits of every item, if all have as many."""
-        spec = self.tokenizer.spec
-        per_token = spec.bits_per_token
-        return None if per_token is None or spec.num_tokens is None else per_token * spec.num_tokens
 
     def options(self) -> dict[str, Any]:
         """Return options of `decode` that draw random numbers from the seed on, whatever was drawn before."""
@@ -192,10 +189,10 @@ class RoundTrip(_OfTokenizer):
         """
         with torch.no_grad():
             made = self.decode(tokens, self._prefixes[length])
-        return self.fitted(made, len(tokens), size)
+        return self.fitted(made, (len(tokens), 3), size)
 
 
-class Autoencoder(_OfTokenizer):
+class Autoencoder(OfTokenizer):
     """The autoencoder whose latents a tokenizer has tokens for, without any: what it loses, no token can bring back."""
 
     def make(self, pictures: Tensor) -> Made:
@@ -266,7 +263,7 @@ def systems(suite: ImageSuite, models: Sequence[str] | None) -> list[System]:
     """Return what is measured, the autoencoder of a model before it.
 
     Raises:
-        InputError: A model is not for images, or there is no such function.
+        InputError: A model is of another modality, or there is no such function.
         ConfigError: The suite has an option of `decode` that no model declares, or a value that it cannot have.
     """
     wanted: list[tuple[str, str, dict[str, Any]]]
@@ -298,17 +295,17 @@ def _systems(
             raise ConfigError(f"{name}: {model} is a function and has no options.")
         yield Function(name, function)
         return
-    tokenizer = load_for(model, "image", suite.device)
+    tokenizer = load_for(model, suite.kind, suite.device)
     names = option_names(tokenizer.decode_options)
     declared |= names
     options = {option: value for option, value in suite.decode.items() if option in names} | dict(decode)
-    _check(tokenizer.decode_options, options, f"decode of {name}")
+    check_options(tokenizer.decode_options, options, f"decode of {name}")
     if name == model and isinstance(tokenizer, ImageTokenizer) and tokenizer.has_autoencoder:
         yield Autoencoder(f"{name}: autoencoder alone", tokenizer)
     yield RoundTrip(name, tokenizer, options, suite.seed)
 
 
-def _check(declared: type, options: Mapping[str, Any], where: str) -> None:
+def check_options(declared: type, options: Mapping[str, Any], where: str) -> None:
     """Refuse options that a dataclass does not declare, or whose values it does not allow.
 
     Raises:

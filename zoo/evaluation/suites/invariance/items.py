@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zoo.data import signals
+from zoo.data._source import local_path
 from zoo.data.actions import read_actions
 from zoo.data.folders import files_in
 from zoo.data.manifest import Utterance, read_manifest
@@ -20,6 +21,7 @@ from zoo.data.signals.speech import SpeechSignal
 from zoo.errors import InputError
 from zoo.evaluation.suites.invariance.config import InvarianceSuite
 from zoo.evaluation.utterances import choose
+from zoo.strict import is_file
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["Items", "has_lengths", "padded_batches", "read_items", "tensor"]
@@ -86,7 +88,7 @@ def read_items(suite: InvarianceSuite, modality: str, path: Path) -> Items:
     digest = hashlib.sha256()
     for item in sources:
         file = item.path if isinstance(item, Utterance) else item
-        digest.update(file.read_bytes() if isinstance(file, Path) else file.tobytes())
+        digest.update(local_path(file).read_bytes() if isinstance(file, Path) else file.tobytes())
         if isinstance(item, Utterance) and item.offset:
             digest.update(f"{item.offset!r} {item.duration!r}".encode())
     found_digest = digest.hexdigest()
@@ -104,7 +106,7 @@ def _manifest(path: Path, name: str) -> Path | None:
     """Return the manifest that a path of speech is, or that lies in it under this name."""
     if path.is_file():
         return None if path.suffix.lower() in SpeechSignal.suffixes else path
-    return path / name if (path / name).is_file() else None
+    return path / name if is_file(path / name) else None
 
 
 def has_lengths(tokenizer: Tokenizer) -> bool:

@@ -1,4 +1,4 @@
-"""What weights start from."""
+"""What weights of transformers start from, where a paper says it."""
 
 from __future__ import annotations
 
