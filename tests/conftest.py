@@ -8,10 +8,14 @@ import pytest
 pytest_plugins = ["hub_env"]
 
 
+def pytest_sessionstart():
+    """What is imported stays: looking for garbage among half a million objects time and again finds none."""
+    gc.disable()
+
+
 def pytest_collection_finish():
-    """What is imported stays: the garbage collector need not go through half a million objects time and again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
