@@ -1,4 +1,4 @@
-"""What an installed copy is: light to import, and whole without the checkout."""
+"""What an installed copy is: whole without the checkout. That it is light to import is in `test_loading.py`."""
 
 import json
 import re
@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import children
 import pytest
 from PIL import Image
 
@@ -30,26 +31,64 @@ def installed(tmp_path_factory):
     return folder / "site"
 
 
-def run(installed, code, cwd):
-    script = f"import sys; sys.path.insert(0, {str(installed)!r})\n{code}"
-    done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, check=False)
+def run(installed, code, cwd, *arguments):
+    """Run code that imports what the wheel holds, and return what it prints."""
+    done = children.run(f"import sys; sys.path.insert(0, {str(installed)!r})\n{code}", *arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_wheel_loads_its_models_without_the_checkout(installed, tmp_path):
+@pytest.fixture(scope="module")
+def names():
+    """What README, cards, suites and recipes name by a command that is no path of the checkout."""
+    texts = [ROOT / "README.md", *ROOT.glob("model_cards/*.md"), *ROOT.glob("eval/*.yaml"), *ROOT.glob("recipes/**/*")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in texts if path.suffix in (".md", ".yaml", ".py"))
+    assert "zoo eval eval/" not in text
+    assert "--config recipes/" not in text
+    return {
+        "eval": sorted(set(re.findall(r"zoo eval ([a-z]+)\b(?![./])", text))),
+        "recipe": sorted(set(re.findall(r"recipe:([a-z_]+/[a-z_]+)", text))),
+        "data": sorted(set(re.findall(r"zoo data ([a-z]+)\b", text))),
+    }
+
+
+@pytest.fixture(scope="module")
+def told(installed, names, tmp_path_factory):
+    """What an installed copy says of its files, and below it a script's help: one process, for it imports torch."""
     code = """
-import json, zoo
-from zoo import resources
-tok = zoo.load("beast")
-print(json.dumps([zoo.__file__, zoo.list_models(), tok.name, str(resources.path("model_cards", "beast.default.md")),
-                  str(resources.path("eval", "action.yaml"))]))
+import json, sys, zoo
+from zoo import cli, resources
+from zoo.cli.training import _with_files
+from zoo.evaluation import read_suite
+names = json.loads(sys.argv[1])
+for name in names["eval"]:
+    read_suite(resources.named_suite(name))
+print(json.dumps({
+    "models": zoo.list_models(),
+    "loaded": zoo.load("beast").name,
+    "paths": list(map(str, [
+        zoo.__file__,
+        resources.path("model_cards", "beast.default.md"),
+        resources.path("eval", "action.yaml"),
+        *(resources.named_recipe(name) for name in names["recipe"]),
+        *(resources.named_script(name) for name in names["data"]),
+    ])),
+    "arguments": _with_files(
+        ["--config", "recipe:stabletoken/nano", "--config=recipe:stabletoken/paper", "--x", "recipe:y"]
+    ),
+}), flush=True)
+sys.exit(cli.main(["data", "stab", "--help"]))
 """
-    file, models, name, card, suite = json.loads(run(installed, code, tmp_path))
-    assert {"beast.default", "binning.default", "fast.default"} <= set(models)
-    assert name == "beast.default"
-    for path in (file, card, suite):
+    facts, shown = run(installed, code, tmp_path_factory.mktemp("elsewhere"), json.dumps(names)).split("\n", 1)
+    return json.loads(facts) | {"help": shown}
+
+
+def test_the_wheel_loads_its_models_without_the_checkout(installed, told):
+    assert {"beast.default", "binning.default", "fast.default"} <= set(told["models"])
+    assert told["loaded"] == "beast.default"
+    for path in told["paths"]:
         assert path.startswith(str(installed)), path
+        assert Path(path).is_file(), path
 
 
 def test_the_demo_shows_every_shipped_model_from_the_wheel(installed, tmp_path):
@@ -73,49 +112,12 @@ def test_the_wheel_has_no_tests_and_no_leftovers(installed):
     assert "zoo/py.typed" in names
 
 
-def test_importing_is_light():
-    code = """
-import sys, json, zoo
-after_import = set(sys.modules)
-zoo.load, zoo.list_models, zoo.info, zoo.register, zoo.Tokenizer, zoo.Tokens
-print(json.dumps([sorted(after_import), sorted(sys.modules)]))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    at_import, at_use = (set(names) for names in json.loads(done.stdout))
-    assert not at_import & {"torch", "numpy", "yaml", "safetensors"}
-    assert not at_use & {"torchvision", "torchaudio", "transformers", "lightning", "torchmetrics", "rich", "PIL"}
-
-
-def test_p5_names_that_the_readme_gives_work_in_the_wheel(installed, tmp_path):
+def test_p5_names_that_the_readme_gives_work_in_the_wheel(installed, names, told):
     """Suites, recipes and data by the names that help and README use, which are no paths of the checkout."""
-    code = """
-import sys
-from zoo import cli, resources
-from zoo.cli.training import _with_files
-from zoo.evaluation import read_suite
-names = NAMES
-for name in names["eval"]:
-    read_suite(resources.named_suite(name))
-for name in names["recipe"]:
-    assert resources.named_recipe(name).is_file()
-for name in names["data"]:
-    assert resources.named_script(name).is_file()
-print(_with_files(["--config", "recipe:stabletoken/nano", "--config=recipe:stabletoken/paper", "--x", "recipe:y"]))
-sys.exit(cli.main(["data", "stab", "--help"]))
-"""
-    texts = [ROOT / "README.md", *ROOT.glob("model_cards/*.md"), *ROOT.glob("eval/*.yaml"), *ROOT.glob("recipes/**/*")]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in texts if path.suffix in (".md", ".yaml", ".py"))
-    found = {
-        "eval": sorted(set(re.findall(r"zoo eval ([a-z]+)\b(?![./])", text))),
-        "recipe": sorted(set(re.findall(r"recipe:([a-z_]+/[a-z_]+)", text))),
-        "data": sorted(set(re.findall(r"zoo data ([a-z]+)\b", text))),
-    }
-    assert "zoo eval eval/" not in text
-    assert "--config recipes/" not in text
-    assert {"action", "stab"} <= set(found["eval"])
-    assert {"stabletoken/nano"} <= set(found["recipe"])
-    assert {"speech", "metaworld"} <= set(found["data"])
-    shown = run(installed, code.replace("NAMES", repr(found)), tmp_path)
-    assert f"'--config', '{installed}/zoo/_data/recipes/stabletoken/nano.yaml', '--config={installed}/zoo" in shown
-    assert "'--x', 'recipe:y'" in shown
-    assert "usage:" in shown
+    assert {"action", "stab"} <= set(names["eval"])
+    assert {"stabletoken/nano"} <= set(names["recipe"])
+    assert {"speech", "metaworld"} <= set(names["data"])
+    recipes = f"{installed}/zoo/_data/recipes/stabletoken"
+    expected = ["--config", f"{recipes}/nano.yaml", f"--config={recipes}/paper.yaml", "--x", "recipe:y"]
+    assert told["arguments"] == expected
+    assert "usage:" in told["help"]

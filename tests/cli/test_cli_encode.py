@@ -62,13 +62,12 @@ def test_files_come_back_as_the_python_api_gives_them(modality, work, capsys):
     assert "3 items decoded with toy_" in capsys.readouterr().out
 
 
-def test_actions_through_the_installed_command(tmp_path):
-    def run(*arguments):
-        shown = subprocess.run([ZOO, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True)
-        assert shown.stderr in ("", "note: not read: task, success, action_noise, about.\n")  # of the sample's arrays
-        return json.loads(shown.stdout)
-
-    summary = run("encode", "beast", str(SAMPLE), "-o", "x.zoo", "--bits", "--json")
+def test_actions_through_the_installed_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = [ZOO, "encode", "beast", str(SAMPLE), "-o", "x.zoo", "--bits", "--json"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert shown.stderr == "note: not read: task, success, action_noise, about.\n"  # of the sample's arrays
+    summary = json.loads(shown.stdout)
     data, tok = read_actions(SAMPLE), zoo.load("beast")
     tokens = tok.encode(data)
     file = tokenfile.load(tmp_path / "x.zoo")
@@ -83,7 +82,10 @@ def test_actions_through_the_installed_command(tmp_path):
     assert [each["name"] for each in summary["per_item"]] == data.names
     assert sum(each["tokens"] for each in summary["per_item"]) == summary["tokens"]
 
-    written = run("decode", "x.zoo", "-o", "out", "--json")
+    ok("decode", "x.zoo", "-o", "out", "--json")
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    written = json.loads(shown.out)
     assert written["outputs"] == [f"out/{name}.npy" for name in data.names]
     for name, expected, episode in zip(data.names, tok.decode(tokens), data.episodes, strict=True):
         actions = np.load(tmp_path / "out" / f"{name}.npy")

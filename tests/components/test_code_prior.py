@@ -160,7 +160,7 @@ def test_a_predictable_sequence_is_learned_and_codes_move_to_be_predictable():
     source = generator(3)
     losses = []
     for _ in range(120):
-        ids = (torch.randint(SIZE, (64, 1), generator=source) + 2 * torch.arange(8)) % SIZE
+        ids = (torch.randint(SIZE, (32, 1), generator=source) + 2 * torch.arange(8)) % SIZE
         loss = prior.loss(codebook[ids], ids, codebook, replaced=0.3, generator=source)
         optimiser.zero_grad()
         loss.backward()

@@ -277,19 +277,18 @@ class Field(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("path", "warp", "solver"),
+    ("path", "warp", "solver", "steps"),
     [
-        (Path(1, "noise"), LogitNormal(), Solver(20)),
-        (Path(1, "data"), LogitNormal(), Solver(10, "heun", Power(2.0))),
-        (Path(0, "data", 1e-6), Cosine(), Solver(20, "euler", Cosine())),
+        (Path(1, "noise"), LogitNormal(), Solver(20), 300),
+        (Path(1, "data"), LogitNormal(), Solver(10, "heun", Power(2.0)), 300),
+        (Path(0, "data", 1e-6), Cosine(), Solver(20, "euler", Cosine()), 400),
     ],
     ids=["to noise", "to data", "transport"],
 )
-def test_a_network_learns_to_sample_a_mixture(path, warp, solver):
+def test_a_network_learns_to_sample_a_mixture(path, warp, solver, steps):
     centres = 2 * torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
     torch.manual_seed(0)
     field, source = Field(), generator()
-    steps = 400
     optimiser = torch.optim.Adam(field.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses = []

@@ -91,7 +91,7 @@ def test_batch_threads_and_order_change_no_id(name):
         with threads(num_threads):
             # Few small calls on two threads: on a busy machine each waits long for the other thread.
             for size in (1, 2, 3, 7, 32, 1000) if num_threads == 1 else (3, 1000):
-                part = z if size >= 32 else z[: 256 if num_threads == 1 else 30]
+                part = z if size >= 32 else z[: 96 if num_threads == 1 else 30]
                 together = torch.cat([quantizer.ids(piece) for piece in part.split(size)])
                 assert torch.equal(together, ids[: len(part)]), (num_threads, size)
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(2))

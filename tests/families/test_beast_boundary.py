@@ -262,9 +262,9 @@ def test_threshold_gives_two_values(mode, grid):
 @pytest.mark.parametrize("mode", ["zero_order", "spline"])
 def test_any_index_may_be_a_gripper(grippers, mode):
     horizon = 20
-    x = smooth(400, horizon, 4, 1, 1 / horizon)
+    x = smooth(100, horizon, 4, 1, 1 / horizon)
     for number, gripper in enumerate(grippers):
-        x[:, :, gripper] = switching(400, horizon, 1, seed=number)[:, :, 0]
+        x[:, :, gripper] = switching(100, horizon, 1, seed=number)[:, :, 0]
     tokenizer = BeastTokenizer(BeastConfig(4, horizon, 10, gripper=grippers, gripper_mode=mode)).fit(x)
     decoded = tokenizer.decode(tokenizer.encode(x))
     for dof in range(4):

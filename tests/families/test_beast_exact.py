@@ -181,7 +181,7 @@ def test_ties():
 
 def test_gripper_ties():
     """The mean of -1 and 1 lies exactly between symmetric bounds."""
-    x = torch.cat([switching(1000, HORIZON, count, count) for count in (1, 2)])
+    x = torch.cat([switching(250, HORIZON, count, count) for count in (1, 2)])
     tokenizer = BeastTokenizer(BeastConfig(1, HORIZON, 10, gripper=(0,))).fit(x)
     levels = tokenizer.quantizer.levels(tokenizer.encoder(x))
     ties = levels == 127.5
@@ -204,7 +204,9 @@ def everything(module):
 
 
 def test_changes_nothing(setting):
-    tokenizer, x, start, ids = setting
+    tokenizer, whole, start, ids = setting
+    every = slice(None, None, 6)  # some of each kind
+    x, start, ids = whole[every], rows(start, every), ids[every]
     before, given = everything(tokenizer), x.clone()
     random = torch.random.get_rng_state()
     tokenizer.encode(x, **start)
@@ -221,5 +223,5 @@ def test_changes_nothing(setting):
     assert torch.is_grad_enabled()
     tokenizer.fit(x * 2)
     assert everything(tokenizer) != before
-    tokenizer.fit(x)
+    tokenizer.fit(whole)
     assert torch.equal(tokenizer.encode(x, **start).ids, ids)

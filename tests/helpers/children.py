@@ -6,6 +6,7 @@ for it.
 """
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -94,5 +95,6 @@ def _become(request):
 if __name__ == "__main__":
     import torch  # noqa: F401
 
+    gc.freeze()  # else each process that collects garbage copies the memory of what is imported
     code = _become(_serve())
     exec(code, {"__name__": "__main__", "__builtins__": __builtins__})

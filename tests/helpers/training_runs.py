@@ -6,8 +6,10 @@ any: it has its own memory, and SIGKILL ends it.
 
 import multiprocessing
 import os
+import runpy
 import signal
 import socket
+import sys
 import warnings
 from pathlib import Path
 
@@ -88,11 +90,27 @@ def _worker(arguments, environment):
 
 def start(environment=None, **arguments):
     """Start `train` in a new process."""
+    return _start(_worker, (arguments, environment or {}))
+
+
+def _start(target, arguments):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["zoo.training", "zoo.data.datamodule"])
-    process = context.Process(target=_worker, args=(arguments, environment or {}))
+    process = context.Process(target=target, args=arguments)
     process.start()
     return process
+
+
+def _command(arguments, paths, log):
+    sys.path[:0] = paths
+    sys.argv[1:] = arguments
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
+    runpy.run_module("zoo.cli", run_name="__main__", alter_sys=True)
+
+
+def start_command(*arguments, paths, log):
+    """Start `python -m zoo.cli` in a new process that also imports from `paths` and writes its messages to `log`."""
+    return _start(_command, (arguments, list(map(str, paths)), str(log)))
 
 
 def finish(*processes):

@@ -184,7 +184,7 @@ def test_a_checkpoint_gives_the_module_back(tmp_path):
 
 
 def test_killed_inside_and_between_epochs(tmp_path):
-    series = [(4,), (EPOCH - 1, EPOCH + 3, EPOCH + 4)]
+    series = [(4, EPOCH - 1, EPOCH + 3, EPOCH + 4)]
     whole = runs.compare(tmp_path, runs.run, series, max_steps=16, gradient_clip_val=0.05, **adversarial())
     assert len(whole["optimizer_states"]) == 2
     assert whole["state_dict"]["lecam.real_mean"] != 0
@@ -192,7 +192,7 @@ def test_killed_inside_and_between_epochs(tmp_path):
 
 def test_killed_within_an_accumulation_of_gradients(tmp_path):
     # An epoch has 5 steps, the last of one batch.
-    runs.compare(tmp_path, runs.run, [(7,), (11, 13)], accumulate_grad_batches=2, max_steps=9, **adversarial())
+    runs.compare(tmp_path, runs.run, [(7, 11, 13)], accumulate_grad_batches=2, max_steps=9, **adversarial())
 
 
 def test_killed_in_mixed_precision(tmp_path):

@@ -161,7 +161,7 @@ def test_the_moving_average_is_of_the_averages(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["ToyTraining", "ToyAdversarial"])
 def test_killed_and_resumed(kind, tmp_path):
     model = MODEL if kind == "ToyTraining" else {**MODEL, "discriminator": {"width": 16}, "discriminator_every": 2}
-    runs.compare(tmp_path, runs.run, [(4,), (EPOCH - 1, EPOCH + 3)], max_steps=14, kind=kind, model=model)
+    runs.compare(tmp_path, runs.run, [(4, EPOCH - 1, EPOCH + 3)], max_steps=14, kind=kind, model=model)
 
 
 def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):

@@ -51,18 +51,18 @@ def settings(quantizer=QUANTIZERS[0], **changes):
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS, ids=lambda quantizer: quantizer["kind"])
 def test_it_learns_with_any_quantizer(quantizer, tmp_path):
+    model = settings(quantizer, optimizer=OptimizerConfig(lr=0.02, warmup_steps=5))
+
     def measured(steps):
-        trainer, module = runs.train(
-            tmp_path / str(steps), max_steps=steps, every=1000, batch_size=32, model=settings(quantizer)
-        )
+        trainer, module = runs.train(tmp_path / str(steps), max_steps=steps, every=1000, model=model)
         (values,) = trainer.validate(module, toy_training.ToyData(batch_size=32), verbose=False)
         return values
 
-    before, after = measured(1), measured(150)
+    before, after = measured(1), measured(60)
     assert after["val/reconstruction"] < 0.5 * before["val/reconstruction"]
     assert after["val/usage"] > 0.15
     assert after["val/perplexity"] > 4
-    tok = tokenizer_of(tmp_path / "150" / "checkpoints" / "last.ckpt")
+    tok = tokenizer_of(tmp_path / "60" / "checkpoints" / "last.ckpt")
     chunks = toy_training.Chunks(16).chunks
     folder = zoo.save(tok, tmp_path / "model", name="toy_chunks.mine")
     loaded = zoo.load(folder)

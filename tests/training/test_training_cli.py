@@ -4,15 +4,11 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
-import toy_training
 import training_runs as runs
 from toy_recipe import fails, recipe, toy_family
 
@@ -132,22 +128,19 @@ def test_the_command_saves_and_stops_when_it_is_told_to(recipe, tmp_path):
     (tmp_path / "toy.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toychunks\nVersion: 1.0\n")
     points = "[zoo.families]\ntoy_chunks = toy_training:ToyChunks\n"
     (tmp_path / "toy.dist-info" / "entry_points.txt").write_text(points)
-    paths = [str(Path(zoo.__file__).parents[1]), str(Path(toy_training.__file__).parent), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     file = recipe(("max_steps: 12", "max_steps: 1000000"))
-    command = [sys.executable, "-m", "zoo.cli", "fit", "--config", file]
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        try:
-            deadline = time.monotonic() + 300
-            while not last.exists():
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            process.send_signal(signal.SIGTERM)
-            _, shown = process.communicate(timeout=300)
-        finally:
-            process.kill()  # else it would be waited for, a million steps
-    assert process.returncode == 143
-    assert b"Traceback" not in shown
+    last, log = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "messages"
+    process = runs.start_command("fit", "--config", file, paths=[tmp_path], log=log)
+    try:
+        deadline = time.monotonic() + 300
+        while not last.exists():
+            assert process.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(300)
+    finally:
+        process.kill()  # else it would be waited for, a million steps
+    assert process.exitcode == 143
+    assert "Traceback" not in log.read_text()
     assert runs.read(tmp_path / "run")["global_step"] > 5

@@ -12,29 +12,36 @@ import training_runs as runs
 EPOCH = 9
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a run of 15 steps ends with that nobody has stopped."""
+    root = tmp_path_factory.mktemp("whole")
+    assert runs.run(root=root) == 0
+    return runs.essence(root)
+
+
 def test_killed_inside_and_between_epochs(tmp_path):
-    # After a step with a checkpoint and without; at the end of an epoch; twice in one epoch, and in the next.
-    runs.compare(tmp_path, runs.run, [(3,), (4,), (EPOCH - 1,), (EPOCH - 1, EPOCH + 3, EPOCH + 5)], max_steps=16)
+    # After a step with a checkpoint and without; at the end of an epoch; twice in the next.
+    runs.compare(tmp_path, runs.run, [(EPOCH - 1,), (3, 4, EPOCH - 1, EPOCH + 3, EPOCH + 5)], max_steps=16)
 
 
 def test_killed_where_epochs_limit_the_run(tmp_path):
-    runs.compare(tmp_path, runs.run, [(4, EPOCH), (EPOCH + 1, EPOCH + 4)], max_steps=-1, max_epochs=2)
+    runs.compare(tmp_path, runs.run, [(4, EPOCH, EPOCH + 1, EPOCH + 4)], max_steps=-1, max_epochs=2)
 
 
 def test_killed_within_an_accumulation_of_gradients(tmp_path):
     # An epoch has 5 steps, the last of one batch. Checkpoints are after batches 5, 10 and 16.
-    runs.compare(tmp_path, runs.run, [(5,), (6,), (11, 12)], accumulate_grad_batches=2, max_steps=9)
+    runs.compare(tmp_path, runs.run, [(5, 6, 11, 12)], accumulate_grad_batches=2, max_steps=9)
 
 
-def test_killed_with_workers_that_read_ahead(tmp_path):
-    whole = runs.compare(tmp_path, runs.run, [(4,), (EPOCH, EPOCH + 4)], workers=2)
+def test_killed_with_workers_that_read_ahead(whole, tmp_path):
+    with_workers = runs.compare(tmp_path, runs.run, [(4, EPOCH, EPOCH + 4)], workers=2)
     # Who reads an item does not matter either.
-    assert runs.run(root=tmp_path / "none") == 0
-    assert runs.differences(whole, runs.essence(tmp_path / "none")) == []
+    assert runs.differences(with_workers, whole) == []
 
 
 def test_killed_as_two_processes(tmp_path):
-    whole = runs.compare(tmp_path, runs.run_pair, [(4,), (EPOCH, EPOCH + 4)], batch_size=8)
+    whole = runs.compare(tmp_path, runs.run_pair, [(4, EPOCH, EPOCH + 4)], batch_size=8)
     first, second = (states["torch"] for states in whole["zoo_random_states"])
     assert not torch.equal(first, second)
 
@@ -47,12 +54,11 @@ def test_killed_without_an_average_and_with_other_quantizers(tmp_path):
     assert runs.differences(runs.essence(tmp_path / "whole"), runs.essence(tmp_path / "killed")) == []
 
 
-def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
-    assert runs.run(root=tmp_path / "whole") == 0
+def test_a_longer_run_goes_on_from_a_finished_one(whole, tmp_path):
     for name, half in {"steps": {"max_steps": 7}, "epochs": {"max_steps": -1, "max_epochs": 1}}.items():
         assert runs.run(root=tmp_path / name, **half) == 0
         assert runs.run(root=tmp_path / name, resume=True) == 0
-        assert runs.differences(runs.essence(tmp_path / "whole"), runs.essence(tmp_path / name)) == [], name
+        assert runs.differences(whole, runs.essence(tmp_path / name)) == [], name
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

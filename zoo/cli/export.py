@@ -61,13 +61,13 @@ def export(checkpoint: str, out: str, weights: str, dtype: str, json: bool, **fa
 
     import zoo
     from zoo.hub.curves import CURVES, encode_curves
-    from zoo.training.checkpoint_file import curves_of, read_checkpoint
-    from zoo.training.export import UNKNOWN_LICENCE, parts_of, tokenizer_of
+    from zoo.training.checkpoint_file import curves_of, read_checkpoint, training_parts
+    from zoo.training.export import UNKNOWN_LICENCE, tokenizer_of
 
     tokenizer = tokenizer_of(checkpoint, average={"auto": None, "averaged": True, "trained": False}[weights])
     rounded = None if dtype == "float32" else getattr(torch, dtype)
-    folder = zoo.save(tokenizer, expanded(out), dtype=rounded, training=parts_of(checkpoint), **facts)
     content = read_checkpoint(checkpoint)
+    folder = zoo.save(tokenizer, expanded(out), dtype=rounded, training=training_parts(content), **facts)
     curves = encode_curves(curves_of(content), content.get("global_step", 0))
     (folder / CURVES).write_text(curves, encoding="utf-8")
     if facts["licence"] is None and tokenizer.spec.licence == UNKNOWN_LICENCE:

@@ -21,7 +21,6 @@ __all__ = [
     "averages",
     "curves_of",
     "read_checkpoint",
-    "read_weights",
     "state_of",
     "tokenizer_part",
     "training_parts",
@@ -137,24 +136,18 @@ def averages(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
     return found
 
 
-def read_weights(path: str | Path, *, average: bool | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return what a training checkpoint is of, `family` and `config`, and the weights of the whole module by name.
+def state_of(content: Mapping[str, Any], where: str, *, average: bool | None = None) -> dict[str, Tensor]:
+    """Return the weights of the whole module, by name, in what `read_checkpoint` returned.
 
     Args:
-        path: What `zoo fit` wrote.
+        content: What it returned.
+        where: Of what, for messages.
         average: Take the averaged weights (`EMA`) of the tokenizer or, if False, the trained ones; if None, averaged
             ones if there are.
 
     Raises:
-        CheckpointError: The checkpoint is unusable.
         ConfigError: There are no averaged weights.
     """
-    content = read_checkpoint(path)
-    return content[TOKENIZER], state_of(content, str(path), average=average)
-
-
-def state_of(content: Mapping[str, Any], where: str, *, average: bool | None = None) -> dict[str, Tensor]:
-    """Return the weights in what `read_checkpoint` returned; see `read_weights`."""
     averaged = averages(content)
     if average and averaged is None:
         raise ConfigError(f"{where} has no averaged weights: the run had no section `ema`.")

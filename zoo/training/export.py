@@ -11,7 +11,7 @@ from zoo import registry
 from zoo.errors import CheckpointError, ConfigError, ZooError
 from zoo.process.fresh import fresh
 from zoo.tokenizer import Tokenizer
-from zoo.training.checkpoint_file import LICENCE, read_checkpoint, read_weights, tokenizer_part, training_parts
+from zoo.training.checkpoint_file import LICENCE, TOKENIZER, read_checkpoint, state_of, tokenizer_part, training_parts
 
 __all__ = ["UNKNOWN_LICENCE", "parts_of", "tokenizer_of"]
 
@@ -33,14 +33,16 @@ def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
 
     Args:
         path: What `zoo fit` wrote.
-        average: As for `read_weights`.
+        average: Take the averaged weights (`EMA`) of the tokenizer or, if False, the trained ones; if None, averaged
+            ones if there are.
 
     Raises:
         CheckpointError: The checkpoint is unusable, or the weights do not fit.
         ConfigError: There are no averaged weights, or the config is unusable.
         UnknownNameError: No such family is known here.
     """
-    settings, state = read_weights(path, average=average)
+    content = read_checkpoint(path)
+    settings, state = content[TOKENIZER], state_of(content, str(path), average=average)
     where = f"the config in {path}"
     try:
         with fresh():
@@ -59,7 +61,7 @@ def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
         tokenizer.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"the weights in {path} do not fit the config that it states: {error}") from error
-    licence = read_checkpoint(path).get(LICENCE)
+    licence = content.get(LICENCE)
     if licence is not None:  # that of what the run started from, of which the weights are made
         tokenizer.spec = replace(tokenizer.spec, licence=licence or UNKNOWN_LICENCE)
     return tokenizer.eval()

@@ -55,7 +55,7 @@ def exact():
 def clips():
     """Excerpts of real speech, of mixed lengths, each twice as loud or half as loud as the one before."""
     wave = read_audio(SAMPLE)[0][0]
-    lengths = torch.randint(200, len(wave), (12,), generator=torch.Generator().manual_seed(1)).tolist()
+    lengths = torch.randint(200, len(wave), (6,), generator=torch.Generator().manual_seed(1)).tolist()
     return [wave] + [wave[len(wave) - length :] * (0.5 + number % 2 * 0.5) for number, length in enumerate(lengths)]
 
 
@@ -72,7 +72,7 @@ def waves():
 class TestIds:
     def test_of_the_model_that_ships(self, exact, clips):
         expected = exact.encode(clips)
-        assert int(expected.lengths.sum()) > 800
+        assert int(expected.lengths.sum()) > 400
         assert changed(expected, fast(exact).encode(clips)) < 0.01
         assert 0 < changed(expected, fast(exact, torch.bfloat16).encode(clips)) < 0.1
 
@@ -282,8 +282,8 @@ class TestTokenFile:
                 with pytest.raises(TokenError, match="its weights or settings differ"):
                     file.require_made_by(wrong)
             # Ids are ids, whoever made them; and what decodes keeps its digits in fast mode.
-            decoded = tiny.decode(file.tokens)
-            assert torch.equal(decoded, maker.decode(file.tokens))
+            decoded = tiny.decode(file.tokens, steps=2)
+            assert torch.equal(decoded, maker.decode(file.tokens, steps=2))
             assert decoded.any()
         with pytest.raises(TokenError, match=r"rounded to torch\.float16 for fast mode.*load it without dtype"):
             tokenfile.load(tmp_path / "2.zoo").require_made_by(modes[3])

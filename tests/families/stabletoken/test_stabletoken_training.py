@@ -412,9 +412,9 @@ def _wait(child):
 
 
 def test_killed_and_resumed_to_the_same_bits(place, tmp_path):
-    # Four batches an epoch: within the first, and within the second.
+    # Four batches an epoch: within the first, at the start of the second, and within it.
     assert _run(place, tmp_path / "whole") == 0
-    for series in ((2,), (4, 5)):
+    for series in ((2, 4, 5),):
         root = tmp_path / "-".join(map(str, series))
         for i, batch in enumerate(series):
             assert _run(place, root, kill_at=batch, resume=i > 0) == -signal.SIGKILL
@@ -456,14 +456,14 @@ def test_any_quantizer_learns_and_is_exported(place, tmp_path, quantizer):
     seed_everything(0, verbose=False)
     module = quiet(StableTokenTraining(config, str(place / "whisper"), loss_weights={"distillation": 1.0}))
     batch = a_batch(place)
-    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], 1e-3)
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], 3e-3)
 
     def loss():
         losses = module.losses(batch)
         return losses["asr"] + losses["distillation"], sum(losses.values())
 
     first = loss()[0].item()
-    for _ in range(25):
+    for _ in range(8):
         optimizer.zero_grad()
         loss()[1].backward()
         optimizer.step()
