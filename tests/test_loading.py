@@ -91,7 +91,7 @@ NOT_LOADED = {
     "a drive": (r"C:\models\mine", UnknownNameError, "there is neither a folder nor a model"),
     "nobody's home": ("~nobody-has-this-name/x", CheckpointError, "a home folder that cannot be found"),
     "a null byte": ("a\0b", UnknownNameError, "there is no model 'a\\x00b'"),
-    "a path with a null byte": ("./a\0b", CheckpointError, "is not there"),
+    "a path with a null byte": ("./a\0b", CheckpointError, "cannot be a path: it holds the character 0"),
     "very long": ("x" * 300, UnknownNameError, "there is no model 'xxx"),
     "a very long path": ("./" + "x" * 300, CheckpointError, "is not there"),
 }

@@ -15,7 +15,7 @@ from tiny_stabletoken import make
 import zoo
 from zoo import cli
 from zoo.cli._output import print_facts, print_json, print_table
-from zoo.data._video import write_mp4
+from zoo.data._video_writing import write_mp4
 from zoo.data.audio import write_wav
 from zoo.errors import harmless
 

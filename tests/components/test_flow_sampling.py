@@ -23,9 +23,9 @@ from zoo.components.flow import (
     draw_noise,
     drop_conditions,
     sample,
-    seeded,
 )
 from zoo.errors import ConfigError, InputError
+from zoo.process.random import seeded
 
 MEAN, STD = 1.5, 0.4
 PATHS = [Path(time, target, sigma) for time in (0, 1) for target in ("data", "noise") for sigma in (0.0, 0.05)]

@@ -471,7 +471,7 @@ REFUSED = {
         ([Image.new("RGB", (5, 4)), Image.new("RGB", (4, 4))], "one size: 0 is 4×5, frame 1 4×4"),
         ([Image.new("RGB", (5, 4)), pixels(2, 4, 5, 3)], "item 0: .*list of PIL images is one clip"),
         ([pixels(4, 5, 3), pixels(4, 5, 3)], r"item 0: .*got \(4, 5, 3\)"),
-        ([pixels(2, 4, 5, 3), pixels(3, 4, 5, 3)], r"item 1 is \(3, 3, 4, 5\)"),
+        ([pixels(2, 4, 5, 3), pixels(3, 6, 5, 3)], r"item 1 is \(3, 3, 6, 5\)"),
         (b"\0" * 1000, "cannot be read|not a video"),
     ],
     "action": [

@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoint.atomic import beside, held
 from zoo.errors import CheckpointError
 
 __all__ = ["Placed", "placing", "require_free"]
@@ -45,6 +44,8 @@ def placing(
         CheckpointError: A file is there and neither `overwrite` is set nor an earlier run of the same kind made it, or
             another process is at work on the same.
     """
+    from zoo.checkpoint.atomic import held  # imports torch
+
     made: list[Path] = []
     try:
         _make(folder, made)
@@ -186,6 +187,8 @@ class Placed:
 
 
 def _notes(folder: Path, tokens: str) -> Path:
+    from zoo.checkpoint.atomic import beside
+
     return beside(folder / Path(tokens).name, ".decoding-")
 
 

@@ -10,13 +10,44 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["capture", "derive_seed", "from_primitive", "preserved", "restore", "seed_all", "to_primitive"]
+from zoo.errors import InputError, shown
+
+__all__ = [
+    "capture",
+    "derive_seed",
+    "from_primitive",
+    "preserved",
+    "require_generator",
+    "restore",
+    "seed_all",
+    "seeded",
+    "to_primitive",
+]
 
 
 def derive_seed(*numbers: int) -> int:
     """Return a seed below 2⁶³ made of non-negative integers: the same for the same ones, unrelated for others."""
     # A sum would not do: it gives (seed 0, epoch 1) and (seed 1, epoch 0) the same order of items.
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Return a generator on the CPU that starts at a seed.
+
+    Raises:
+        InputError: It is no whole number from 0 that fits in 64 bits.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise InputError(f"seed must be a whole number from 0 to 2**64 - 1, got {shown(seed)}.")
+    return torch.Generator().manual_seed(seed)
+
+
+def require_generator(generator: object) -> None:
+    """Raise `InputError` if what a caller passes for a generator is none."""
+    if not isinstance(generator, torch.Generator):
+        raise InputError(
+            f"generator must be a torch.Generator, got {shown(generator)}: torch.Generator().manual_seed(0) makes one."
+        )
 
 
 def seed_all(seed: int, *, devices: bool = True) -> None:

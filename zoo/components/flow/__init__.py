@@ -13,7 +13,7 @@ and use:
     x = sample(velocity, noise, path, Solver(25), conditions=conditions, null=null, guidance=Guidance(7.5))
 """
 
-from zoo.components.flow.draws import draw_noise, draw_times, require_generator, seeded
+from zoo.components.flow.draws import draw_noise, draw_times
 from zoo.components.flow.guidance import Adaptive, Guidance, Guide, drop_conditions
 from zoo.components.flow.loss import flow_loss, item_errors
 from zoo.components.flow.path import Path
@@ -38,7 +38,5 @@ __all__ = [
     "drop_conditions",
     "flow_loss",
     "item_errors",
-    "require_generator",
     "sample",
-    "seeded",
 ]

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from zoo.components.flow.warps import Linear, Warp
-from zoo.errors import InputError, shown
+from zoo.errors import InputError
+from zoo.process.random import require_generator
 
-__all__ = ["draw_noise", "draw_times", "require_generator", "seeded"]
+__all__ = ["draw_noise", "draw_times"]
 
 _LINEAR = Linear()
 
@@ -41,25 +42,6 @@ def draw_times(
     if is_stratified:
         u = (torch.randperm(num, generator=generator, device=source) + u) / num
     return warp(u).to(device)
-
-
-def seeded(seed: int) -> torch.Generator:
-    """Return a generator on the CPU that starts at a seed.
-
-    Raises:
-        InputError: It is no whole number from 0 that fits in 64 bits.
-    """
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
-        raise InputError(f"seed must be a whole number from 0 to 2**64 - 1, got {shown(seed)}.")
-    return torch.Generator().manual_seed(seed)
-
-
-def require_generator(generator: object) -> None:
-    """Raise `InputError` if what a caller passes for a generator is none."""
-    if not isinstance(generator, torch.Generator):
-        raise InputError(
-            f"generator must be a torch.Generator, got {shown(generator)}: torch.Generator().manual_seed(0) makes one."
-        )
 
 
 def draw_noise(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from zoo import config as configs
 from zoo.components.exact.one_by_one import any_attention, same_kernels
-from zoo.components.flow import Adaptive, Guidance, Path, Solver, draw_noise, sample, seeded
+from zoo.components.flow import Adaptive, Guidance, Path, Solver, draw_noise, sample
 from zoo.components.quantizers import Quantizer, build
 from zoo.errors import ConfigError, InputError, TokenError, near_matches, shown
 from zoo.families.flextok.config import FlexTokConfig
@@ -28,6 +28,7 @@ from zoo.families.flextok.decoder import FlexTokDecoder
 from zoo.families.flextok.encoder import FlexTokEncoder
 from zoo.families.flextok.options import DecodeOptions, EncodeOptions
 from zoo.modalities.image import ImageTokenizer
+from zoo.process.random import seeded
 from zoo.spec import TokenSpec, option_names
 from zoo.stored import NoDecoder
 from zoo.tokens import Latents, Tokens

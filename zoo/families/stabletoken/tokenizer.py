@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from zoo.components.audio.log_mel import LogMel
 from zoo.components.exact.one_by_one import Run, canonical, same_kernels
-from zoo.components.flow.draws import require_generator
 from zoo.components.quantizers import Quantizer, build
 from zoo.components.windows import groups
 from zoo.data.audio import change_rate
@@ -35,6 +34,7 @@ from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.fast import encode_together
 from zoo.families.stabletoken.options import DecodeOptions
 from zoo.modalities.speech import SegmentedSpeechTokenizer
+from zoo.process.random import require_generator
 from zoo.spec import TokenSpec
 from zoo.tokenizer import NoDecoder
 

@@ -115,7 +115,7 @@ def has_lengths(tokenizer: Tokenizer) -> bool:
 
 
 def padded_batches(
-    items: Sequence[Tensor], size: int, *, lengths: bool, padding: bool, generator: torch.Generator
+    items: Sequence[Tensor], size: int, *, lengths: bool, padding: bool, generator: torch.Generator, axis: int = 0
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yield consecutive items as batches of a size.
 
@@ -125,6 +125,7 @@ def padded_batches(
         lengths: Whether items are padded to the longest, with noise, since what it holds must not matter.
         padding: Whether there is as much padding again as the longest is long.
         generator: Of the noise.
+        axis: That of time in an item.
     """
     start = 0
     while start < len(items):
@@ -134,10 +135,12 @@ def padded_batches(
             batch = batch[:same]
             yield torch.stack(batch), None
         else:
-            longest = max(map(len, batch)) * (2 if padding else 1)
-            noise = torch.randn(len(batch), longest, *batch[0].shape[1:], generator=generator)
+            counts = [item.shape[axis] for item in batch]
+            shape = list(batch[0].shape)
+            shape[axis] = max(counts) * (2 if padding else 1)
+            noise = torch.randn(len(batch), *shape, generator=generator)
             values = (0.3 * noise).clamp(-1, 1).to(batch[0].device)
-            for row, item in zip(values, batch, strict=True):
-                row[: len(item)] = item
-            yield values, torch.tensor([len(item) for item in batch])
+            for row, item, count in zip(values, batch, counts, strict=True):
+                row.narrow(axis, 0, count).copy_(item)
+            yield values, torch.tensor(counts)
         start += len(batch)

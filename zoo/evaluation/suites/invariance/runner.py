@@ -13,6 +13,7 @@ from torch import Tensor
 
 import zoo
 from zoo import config
+from zoo.data import signals
 from zoo.errors import ConfigError
 from zoo.evaluation.figures import row_interval
 from zoo.evaluation.kinds import Progress, SuiteKind
@@ -186,7 +187,12 @@ def _encode(
     generator = torch.Generator().manual_seed(seed)
     found: list[Tensor] = []
     for batch, lengths in padded_batches(
-        items, size, lengths=has_lengths(tokenizer), padding=padding, generator=generator
+        items,
+        size,
+        lengths=has_lengths(tokenizer),
+        padding=padding,
+        generator=generator,
+        axis=signals.of(tokenizer.spec.modality).time_axis or 0,
     ):
         tokens = tokenizer.encode(batch) if lengths is None else tokenizer.encode(batch, lengths)
         found += [ids[:length].cpu() for ids, length in zip(tokens.ids, tokens.lengths.tolist(), strict=True)]
