@@ -6,9 +6,11 @@ import pytest
 import torch
 from tiny_larp import CONFIG, clip, make
 
+import zoo
 from zoo.components.quantizers import FSQConfig, LFQConfig, ResidualConfig, VQConfig, parse
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.families.larp import LARPConfig, LARPTokenizer, TrunkConfig
+from zoo.families.larp.official.settings import values
 from zoo.tokens import Tokens
 
 
@@ -284,3 +286,32 @@ def test_bad_settings_are_refused(changes, message):
 def test_bad_sizes_are_refused(values):
     with pytest.raises(ConfigError, match="larp"):
         TrunkConfig(**values)
+
+
+class TestLatentNorm:
+    def test_vectors_of_a_fresh_encoder_are_told_apart(self, clips):
+        torch.manual_seed(0)
+        plain = LARPTokenizer(CONFIG).train()
+        torch.manual_seed(0)
+        normed = LARPTokenizer(replace(CONFIG, latent_norm="batch")).train()
+        vectors = normed.encoder(clips)
+        assert torch.allclose(vectors.flatten(0, 1).mean(0), torch.zeros(vectors.shape[2]), atol=1e-5)
+        assert torch.allclose(vectors.flatten(0, 1).var(0, unbiased=False), torch.ones(vectors.shape[2]), atol=1e-2)
+        rows = [each.detach().flatten(0, 1) for each in (plain.encoder(clips), vectors)]
+        alike, apart = (float(torch.nn.functional.normalize(each, dim=1).mean(0).norm()) for each in rows)
+        assert apart < 0.5 * alike
+
+    def test_in_use_a_clip_is_encoded_alone_and_the_averages_are_kept(self, clips, tmp_path):
+        torch.manual_seed(0)
+        made = LARPTokenizer(replace(CONFIG, latent_norm="batch")).train()
+        for _ in range(20):
+            made.encoder(clips)
+        tokens = made.eval().encode(clips)
+        assert len(tokens.ids.unique()) > 2
+        assert all(made.encode(each[None]).equal(tokens[number]) for number, each in enumerate(clips))
+        loaded = zoo.load(zoo.save(made, tmp_path / "x", name="larp.normed"))
+        assert loaded.encode(clips).ids.equal(tokens.ids)
+
+    def test_the_released_layout_has_none(self):
+        with pytest.raises(ConfigError, match="without a norm of latents"):
+            values(replace(CONFIG, latent_norm="batch"))

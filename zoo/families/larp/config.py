@@ -80,6 +80,10 @@ class LARPConfig:
         has_query_type: The same to all of its queries.
         has_latent_type: Whether the decoder adds a learned vector to all tokens.
         has_patch_query_type: The same to all of its queries.
+        latent_norm: Whether each number of the vectors is brought to mean 0 and deviation 1 over batch and tokens, in
+            use by averages over training, before it is quantized. As published it is not. Vectors of a fresh encoder
+            are all alike, and a quantizer that sees directions alone gives them all one id; a short training does not
+            get out of that by itself.
 
     Raises:
         ConfigError: A value is unusable.
@@ -104,6 +108,7 @@ class LARPConfig:
     has_query_type: bool = False
     has_latent_type: bool = False
     has_patch_query_type: bool = True
+    latent_norm: Literal["none", "batch"] = "none"
 
     def __post_init__(self) -> None:
         check_fields(self, "larp")

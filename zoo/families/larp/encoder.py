@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from zoo.components.layers.patches import PatchEmbedding
@@ -29,6 +27,7 @@ class LARPEncoder(nn.Module):
         embed: Patches → tokens.
         positions: What is added to these.
         queries: Tokens → vectors.
+        norm: Of the vectors, over batch and tokens; the identity if there is none.
     """
 
     def __init__(self, config: LARPConfig, output_size: int) -> None:
@@ -51,9 +50,14 @@ class LARPEncoder(nn.Module):
                 has_norm=False,
             )
         )
+        self.norm: nn.Module = nn.Identity()
+        if config.latent_norm == "batch":
+            self.norm = nn.BatchNorm1d(output_size, affine=False)
         start_linear_maps(self)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Encode; with fewer frames than a whole clip has there are fewer patches, and as many vectors."""
         patches = self.embed(clips)
-        return cast(Tensor, self.queries({"patches": patches + self.positions(patches.shape[1])}))
+        vectors: Tensor = self.queries({"patches": patches + self.positions(patches.shape[1])})
+        normed: Tensor = self.norm(vectors.flatten(0, 1))
+        return normed.view_as(vectors)

@@ -105,8 +105,11 @@ def values(
         prior: Of the prior that is written as well, if one is.
 
     Raises:
-        ConfigError: The quantizer is another than the published kinds, or no preset is of the prior's size.
+        ConfigError: The quantizer is another than the published kinds, the latents have a norm, or no preset is of the
+            prior's size.
     """
+    if config.latent_norm != "none":
+        raise ConfigError(f"the released layout is of models without a norm of latents, got {config.latent_norm!r}.")
     made: dict[str, Any] = copy.deepcopy(dict(like or {}))
     for half, trunk in (("encoder", config.encoder), ("decoder", config.decoder)):
         made |= {
