@@ -41,9 +41,10 @@ class Ragged:
         return torch.tensor(self.counts, dtype=torch.int64, device=self.values.device)
 
     @cached_property
-    def is_even(self) -> bool:
-        """Whether all items are equally long."""
-        return min(self.counts) == max(self.counts)
+    def even_length(self) -> int | None:
+        """Length of all items if they are equally long, else None."""
+        first = self.counts[0]
+        return first if self.counts.count(first) == len(self.counts) else None
 
     def items(self) -> list[Tensor]:
         """Return each item (L, …), as a view."""

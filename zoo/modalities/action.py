@@ -220,7 +220,7 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
         Raises:
             InputError: It does; the message says where, or how far outside the fitted data they are.
         """
-        values = x if isinstance(x, Tensor) else x.batch() if x.is_even else x.values
+        values = x if isinstance(x, Tensor) else x.values if x.even_length is None else x.batch()
         if not self.reach.holds(values):
             self.require_finite(x)
             raise InputError(self.reach.complaint(values))

@@ -55,7 +55,7 @@ def split(actions: Ragged, horizon: int) -> Chunks:
     """Cut sequences (L, D) into consecutive chunks of `horizon` steps; nothing is dropped."""
     lengths, device = actions.lengths, actions.values.device
     per_item = -(-lengths // horizon)
-    if actions.is_even:
+    if actions.even_length is not None:
         x = actions.batch()
         batch, steps, dofs = x.shape
         count = -(-steps // horizon)

@@ -120,7 +120,7 @@ class BeastTokenizer(ActionTokenizer):
             actions = self.as_actions(x, lengths)
             before = self._before(start, len(actions))
             size, name = self.config.codebook_size, self.name
-            if set(actions.counts) == {self.horizon}:
+            if actions.even_length == self.horizon:
                 ids = self.quantizer.ids(self._points(actions.batch(), before)).flatten(1)
                 return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), size, name)
             points, chunks = self._chunk_points(actions, before)
