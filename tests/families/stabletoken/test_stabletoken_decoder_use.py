@@ -53,6 +53,14 @@ class TestDecode:
         assert 0 < len(wave) - len(expected) < 0.012 * 16000
         assert not wave[len(expected) :].any()
 
+    def test_weights_that_make_no_numbers_are_told(self):
+        broken = make(decoder=TINY_DECODER)
+        with torch.no_grad():
+            for parameter in broken.decoder.vocoder.parameters():
+                parameter.fill_(3e38)
+        with pytest.raises(CheckpointError, match="values that are not finite: its weights are damaged"):
+            broken.decode(some_ids(3)[None])
+
     def test_the_vocoder_alone(self, tokenizer):
         for count in (640, 9000):
             wave = speech(count)

@@ -28,7 +28,7 @@ from zoo.components.quantizers import Quantizer, build
 from zoo.components.windows import groups
 from zoo.data.audio import change_rate
 from zoo.data.blocks import change_rate_of_blocks
-from zoo.errors import ConfigError, InputError, TokenError
+from zoo.errors import CheckpointError, ConfigError, InputError, TokenError
 from zoo.families.stabletoken.config import StableTokenConfig
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.fast import encode_together
@@ -132,6 +132,7 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
             TokenError: Ids out of range, of the wrong shape or another model's; or this tokenizer has no decoder.
             ConfigError: The weights are not in float32, or an option is not usable.
             InputError: It cannot be resampled to such a rate.
+            CheckpointError: The decoder's weights make NaN or infinities.
         """
         tokens = self.as_tokens(tokens, lengths)
         decoder = self._require_decoder()
@@ -150,6 +151,11 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
                         kept = piece[: count - place]
                         row[place : place + len(kept)] = kept
                         place += len(kept)
+        if not waves.isfinite().all():
+            raise CheckpointError(
+                f"the decoder of {self.name} makes values that are not finite: its weights are damaged, get them "
+                "again; or guidance is far too large."
+            )
         return waves
 
     @property
