@@ -332,8 +332,8 @@ def test_the_nano_recipes_follow_each_other(fit, tmp_path, capsys):
     assert not torch.equal(before.decoder.unet.conv_out.weight, made.decoder.unet.conv_out.weight)
 
 
-def test_it_learns_pictures_and_then_to_make_them_in_one_step(build, tmp_path):  # 5 s: some 150 steps of a tiny model
-    coarse = torch.rand(8, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+def test_it_learns_pictures_and_then_to_make_them_in_one_step(build, tmp_path):  # 4 s: 50 steps of a tiny model
+    coarse = torch.rand(4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
     images = torch.nn.functional.interpolate(coarse, (16, 16), mode="bilinear")
 
     class Few:
@@ -344,13 +344,13 @@ def test_it_learns_pictures_and_then_to_make_them_in_one_step(build, tmp_path): 
     def errors(module):
         module.eval()
         module._trainer.training = False
-        losses = {name: float(loss) for name, loss in module.losses(Few).items()}
+        losses = {name: loss.item() for name, loss in module.losses(Few).items()}
         module.train()
         module._trainer.training = True
         return losses["flow"], module.logged["psnr"]
 
     def learn(module, steps):
-        optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], 5e-3)
+        optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], 1e-2)
         for _ in range(steps):
             module.losses(Few)["flow"].backward()
             optimizer.step()
@@ -358,14 +358,14 @@ def test_it_learns_pictures_and_then_to_make_them_in_one_step(build, tmp_path): 
 
     teacher = build(PLAIN | {"steps": 8})
     before = errors(teacher)
-    learn(teacher, 100)
+    learn(teacher, 40)
     after = errors(teacher)
     assert after[0] < 0.7 * before[0]
     assert after[1] > before[1] + 2
     folder = zoo.save(teacher.tokenizer, tmp_path / "teacher")
-    student = build(ONE_STEP, SSDDDistillation, weights=str(folder))
+    student = build(ONE_STEP, SSDDDistillation, weights=str(folder), teacher_steps=3)
     before, teachers = errors(student), after[1]
-    learn(student, 50)
+    learn(student, 12)
     after = errors(student)
-    assert after[0] < 0.8 * before[0]
+    assert after[0] < 0.9 * before[0]
     assert abs(after[1] - teachers) < abs(before[1] - teachers) or after[1] > teachers

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from zoo.components.flow import start_noise
 from zoo.components.quantizers import Gaussian, Quantizer, build
-from zoo.errors import ConfigError, TokenError, shown
+from zoo.errors import ConfigError, NotFittedError, TokenError, shown
 from zoo.families.ssdd.config import SSDDConfig
 from zoo.families.ssdd.decoder import SSDDDecoder
 from zoo.families.ssdd.encoder import SSDDEncoder
@@ -49,6 +49,7 @@ class SSDDTokenizer(ImageTokenizer):
     fast_modules: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     decode_options: ClassVar[type] = DecodeOptions
     decoder_file: ClassVar[bool] = True
+    official: ClassVar[str] = "zoo.families.ssdd.official.folder"
 
     config: SSDDConfig
     encoder: SSDDEncoder
@@ -71,6 +72,11 @@ class SSDDTokenizer(ImageTokenizer):
             input_size=config.image_size,
             latent_dim=self.quantizer.dim if isinstance(self.quantizer, Gaussian) else self.quantizer.input_dim,
         )
+
+    def require_ready(self) -> None:
+        """Raise `NotFittedError` if there is no encoder, as in the authors' files of a decoder alone."""
+        if not isinstance(self.encoder, SSDDEncoder):
+            raise NotFittedError(f"{self.name} is a decoder alone, without an encoder, and can only decode latents.")
 
     def grid_of(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Return rows and columns of the latents of a picture of that height and width."""
