@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from ssdd_counts import DECODERS, ENCODERS, PAIRS
 from tiny_ssdd import CONTINUOUS, DECODER, ENCODER, FSQ, fill, make
 
 import zoo
@@ -15,30 +16,17 @@ from zoo.families.ssdd import SIZES, DecoderConfig, SSDDConfig, SSDDTokenizer
 from zoo.families.ssdd.config import encoder_config
 from zoo.families.ssdd.decoder import PATH
 from zoo.families.ssdd.unet import ConditionedBlock, PixelUNet
+from zoo.process.fresh import fresh
 
-ENCODERS = {(8, 4): 34_163_664, (16, 4): 45_966_800, (32, 4): 57_769_936}
-DECODERS = {
-    "XS": 4_996_611,
-    "S": 14_057_059,
-    "B": 21_140_459,
-    "M": 50_280_147,
-    "L": 90_759_939,
-    "XL": 161_272_835,
-    "H": 362_688_003,
-    "XH": 644_622_339,
-    "G": 1_450_019_715,
-}
-PAIRS = {
-    (8, 4): {"S": 48_220_723, "B": 55_304_123, "M": 84_443_811, "L": 124_923_603, "XL": 195_436_499},
-    (16, 4): {"S": 60_023_859, "M": 96_246_947, "XL": 207_239_635},
-    (16, 16): {"S": 60_149_283, "B": 67_232_683, "M": 96_379_283, "L": 136_859_075, "XL": 207_378_883},
-    (32, 64): {"S": 72_465_635, "B": 79_549_035, "M": 108_723_283, "L": 149_203_075, "XL": 219_750_531},
-}
 HEADS = {"XS": 4, "S": 4, "B": 4, "M": 4, "L": 6, "XL": 8, "H": 12, "XH": 16, "G": 16}
 
 
 def pictures(count, height=16, width=16, seed=0):
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
 
 
 def network(config=DECODER, channels=3, seed=0):
@@ -49,25 +37,25 @@ def network(config=DECODER, channels=3, seed=0):
 
 
 class TestSizes:
-    @pytest.mark.parametrize(("factor", "channels", "size"), [(*kind, size) for kind in PAIRS for size in PAIRS[kind]])
-    def test_pairs(self, factor, channels, size):
-        config = SSDDConfig(None, encoder_config(factor), channels, GaussianConfig(channels), decoder=SIZES[size])
-        with torch.device("meta"):
-            assert SSDDTokenizer(config).num_parameters == PAIRS[factor, channels][size]
+    @pytest.mark.parametrize(("factor", "channels"), PAIRS)
+    def test_pairs(self, factor, channels):
+        config = SSDDConfig(None, encoder_config(factor), channels, GaussianConfig(channels))
+        with fresh("meta"):
+            encoder = SSDDTokenizer(config, decoder=False).num_parameters
+            found = {size: encoder + count(PixelUNet(SIZES[size], channels)) for size in PAIRS[factor, channels]}
+            assert SSDDTokenizer(config).num_parameters == found["S"]
+        assert found == PAIRS[factor, channels]
 
     @pytest.mark.parametrize("size", ["XS", "H", "XH", "G"])
     def test_decoders_that_are_in_no_pair(self, size):
-        config = DecoderConfig.of_size(size)
-        with torch.device("meta"):
-            made = PixelUNet(config, 4)
-        assert sum(p.numel() for p in made.parameters()) == DECODERS[size]
+        with fresh("meta"):
+            assert count(PixelUNet(DecoderConfig.of_size(size), 4)) == DECODERS[size]
 
     @pytest.mark.parametrize(("factor", "channels"), ENCODERS)
     def test_encoders(self, factor, channels):
         config = SSDDConfig(None, encoder_config(factor), channels, GaussianConfig(channels))
-        with torch.device("meta"):
-            made = SSDDTokenizer(config, decoder=False)
-        assert made.num_parameters == ENCODERS[factor, channels]
+        with fresh("meta"):
+            assert SSDDTokenizer(config, decoder=False).num_parameters == ENCODERS[factor, channels]
 
     def test_decoders_of_pairs(self):
         decoders = {size: count - ENCODERS[8, 4] for size, count in PAIRS[8, 4].items()}
@@ -225,7 +213,7 @@ class TestDecoding:
         tokenizer = make()
         latents = tokenizer.encode_latents(pictures(3))
         whole = tokenizer.decode_latents(latents)
-        monkeypatch.setattr("zoo.families.ssdd.tokenizer._PIXELS_TOGETHER", 2 * 16 * 16)
+        monkeypatch.setattr("zoo.families.ssdd.decoder._PIXELS_TOGETHER", 2 * 16 * 16)
         assert torch.allclose(tokenizer.decode_latents(latents), whole, atol=1e-5)
 
     def test_latents_are_quantized_where_there_is_a_codebook(self):

@@ -1,11 +1,13 @@
 """Released files of SSDD: latents and pictures against the formulas written out, halves of files, and broken ones."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import ssdd_plain as plain
 import torch
 from safetensors.torch import load_file, save_file
+from ssdd_counts import PAIRS
 from tiny_ssdd import FSQ, make
 
 import zoo
@@ -14,6 +16,7 @@ from zoo.families.ssdd import SIZES, SSDDConfig, SSDDTokenizer
 from zoo.families.ssdd.config import encoder_config
 from zoo.families.ssdd.official import folder as official
 from zoo.families.ssdd.official import names
+from zoo.hub import parse_uri
 
 SMALL = {"widths": (32, 32, 64, 64), "encoder": (32, 32, 64, 64)}
 
@@ -183,3 +186,18 @@ class TestBroken:
             tokenizer = SSDDTokenizer(SSDDConfig(decoder=normalising))
         with pytest.raises(ConfigError, match="deviation"):
             official.write(tokenizer, tmp_path / "x.safetensors")
+
+
+def test_names_of_the_hub_s_files_are_those_of_their_models():
+    entries = [zoo.registry.model(name) for name in zoo.list_models(family="ssdd")]
+    published = {entry.name: entry for entry in entries if not entry.is_shipped}
+    assert len(published) == 25
+    for name, entry in published.items():
+        location = parse_uri(entry.source)
+        assert location.repo_id == "facebook/SSDD"
+        stem = Path(location.path).stem
+        assert stem.lower() == name.removeprefix("ssdd.").lower()
+        kind, size = stem.removeprefix("demo_").lower().split("_")[:2]
+        factor, channels = (8, 4) if kind == "sdvae" else map(int, kind.removeprefix("f").split("c"))
+        assert entry.num_parameters == PAIRS[factor, channels][size.upper()]
+        assert entry.licence == official.LICENCE

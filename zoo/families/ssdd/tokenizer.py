@@ -18,9 +18,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from zoo.components.flow import start_noise
 from zoo.components.quantizers import Gaussian, Quantizer, build
-from zoo.errors import ConfigError, NotFittedError, TokenError, shown
+from zoo.errors import NotFittedError, TokenError
 from zoo.families.ssdd.config import SSDDConfig
 from zoo.families.ssdd.decoder import SSDDDecoder
 from zoo.families.ssdd.encoder import SSDDEncoder
@@ -31,8 +30,6 @@ from zoo.stored import NoDecoder
 from zoo.tokens import Latents
 
 __all__ = ["SSDDTokenizer"]
-
-_PIXELS_TOGETHER = 2**21  # decoded at a time: 8 pictures of 512 × 512
 
 
 class SSDDTokenizer(ImageTokenizer):
@@ -206,15 +203,8 @@ class SSDDTokenizer(ImageTokenizer):
     ) -> Tensor:
         """Return the pictures (B, 3, H, W) of codes (B, D, h, w)."""
         decoder, config = cast(SSDDDecoder, self.decoder), self.config
-        steps = config.steps if steps is None else steps
-        if type(steps) is not int or not 1 <= steps <= 10_000:
-            raise ConfigError(f"steps must be a whole number from 1 to 10000, got {shown(steps)}.")
         height, width = (side * config.encoder.downsampling for side in codes.shape[2:])
-        start = start_noise((len(codes), 3, height, width), generator, noise, seed, self.device)
-        together = max(1, _PIXELS_TOGETHER // (height * width))
-        made = [
-            decoder(some, begin, steps, config.time_power).float()
-            for some, begin in zip(codes.split(together), start.split(together), strict=True)
-        ]
-        pictures = (torch.cat(made) + 1) / 2
-        return pictures.clamp(0, 1) if clamp else pictures
+        steps = config.steps if steps is None else steps
+        latents = decoder.latents(codes)
+        made = decoder.pictures(latents, (height, width), steps, config.time_power, generator, noise, seed)
+        return made.clamp(0, 1) if clamp else made
