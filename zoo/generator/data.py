@@ -25,6 +25,7 @@ from zoo.data import signals
 from zoo.data.datamodule import DataModule, Split
 from zoo.data.loader import SeededItems
 from zoo.errors import CheckpointError, ConfigError
+from zoo.generator.condition import first_frames
 from zoo.modalities.action import ActionTokenizer
 from zoo.tokenizer import Tokenizer
 
@@ -88,8 +89,8 @@ class TokenData(DataModule):
     Args:
         tokenizer: A name, a folder or an `hf://` address, as `zoo.load` takes.
         source: The data, a `DataModule` such as `zoo.data.images.ImageData`. Its batch size is that of encoding.
-        condition_frames: Of clips, how many of the first frames are continued: the last of these is repeated to the
-            clip's length, and the tokens of that are the prefix. Nothing is continued if it is 0.
+        condition_frames: Of clips, how many of the first frames are continued, see `zoo.generator.first_frames`;
+            nothing is if it is 0.
         device: Where the tokenizer encodes.
         batch_size: Items of a training batch of one process.
         eval_batch_size: Items of a batch in validation and testing; `batch_size` if None.
@@ -212,11 +213,10 @@ def encoded(
         if condition_frames:
             if modality != "video":
                 raise ConfigError(f"condition_frames is of videos, and {tokenizer.name} tokenizes {modality}.")
-            last = signal[:, :, condition_frames - 1 : condition_frames]
-            rest = last.expand(-1, -1, signal.shape[2] - condition_frames, -1, -1)
-            prefixes.append(tokenizer.encode(torch.cat([signal[:, :, :condition_frames], rest], 2)).ids.cpu().int())
-    prefix = torch.cat(prefixes) if prefixes else None
-    return TokenItems(torch.cat(ids), torch.cat(lengths), torch.cat(labels), prefix, torch.cat(sizes))
+            prefix = first_frames(tokenizer, signal, condition_frames, signal.shape[2])
+            prefixes.append(prefix.ids.cpu().int())
+    conditions = torch.cat(prefixes) if prefixes else None
+    return TokenItems(torch.cat(ids), torch.cat(lengths), torch.cat(labels), conditions, torch.cat(sizes))
 
 
 def _options(tokenizer: Tokenizer, signal: Tensor) -> Mapping[str, Any]:
