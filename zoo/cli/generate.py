@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoo.cli._condition import condition_of
 from zoo.cli._declared import add_declared
 from zoo.cli._decoding import OWN_OPTIONS, decode_into, targets_of
-from zoo.cli._models import DEVICE_HELP, family_of, load_model
+from zoo.cli._models import DEVICE_HELP, family_of, load_generator, load_model
 from zoo.cli._output import count, note, print_facts, print_json
 from zoo.cli._parser import Parser, positive, positive_int, seed, share, whole
 from zoo.cli._placing import require_free
@@ -111,13 +111,12 @@ def generate(
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Draw samples, perhaps going on from clips, decode them into a folder, and print what was written."""
-    import zoo
     from zoo import tokenfile
     from zoo.data.signals import Reading
     from zoo.generator import Sampling
     from zoo.modalities.action import ActionTokenizer
 
-    generator = zoo.load_generator(model, device=device)
+    generator = load_generator(model, device)
     name = tokenizer or generator.config.tokenizer
     if not name:
         raise ConfigError(f"{generator.name} does not say whose tokens it draws: name the tokenizer by --tokenizer.")
