@@ -121,6 +121,7 @@ def test_first_frames_of_clips_become_prefixes(tmp_path):
     clips = torch.stack([source.dataset("train")[place].video for place in range(len(items))])
     assert len(items) == 2
     assert torch.equal(items.ids.view(2, 6).long(), tokenizer.encode(clips).ids)
+    assert items.sizes.tolist() == [4 * 8 * 8] * 2
     assert torch.equal(items.prefix.long(), tokenizer.encode(clips[:, :, [0, 1, 2, 2]]).ids)
     trained = GeneratorTraining(str(tmp_path / "larp"), {**TINY, "condition_frames": 3})
     assert trained.generator.config.prefix_tokens == 6

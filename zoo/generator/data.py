@@ -33,7 +33,7 @@ __all__ = ["TokenBatch", "TokenData", "TokenItems", "encoded"]
 
 _FIELDS = {"speech": "waves", "image": "images", "video": "videos", "action": "actions"}
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_FORMAT = "1"  # of the files; another number makes them anew
+_FORMAT = "2"  # of the files; another number makes them anew
 
 
 class TokenBatch(NamedTuple):
@@ -60,7 +60,7 @@ class TokenItems(Dataset[tuple[Tensor, int, Tensor | None]]):
         lengths: (items,) tokens of each.
         labels: (items,).
         prefix: (items, P) or (items, P, K), or None.
-        sizes: (items,) samples, commands, or pixels, of all frames of a clip, that each was made of.
+        sizes: (items,) samples, commands, or pixels, of all frames of a clip that are its own, that each was made of.
     """
 
     def __init__(
@@ -209,7 +209,8 @@ def encoded(
         ids += [row[:length] for row, length in zip(tokens.ids.int(), tokens.lengths.tolist(), strict=True)]
         lengths.append(tokens.lengths)
         labels.append(getattr(batch, "labels", torch.full((len(signal),), -1)))
-        sizes.append(torch.full((len(signal),), signal[0, 0].numel()) if counts is None else counts.cpu())
+        step = signal[0, 0, 0].numel() if modality == "video" else 1  # pixels of a frame
+        sizes.append(torch.full((len(signal),), signal[0, 0].numel()) if counts is None else counts.cpu() * step)
         if condition_frames:
             if modality != "video":
                 raise ConfigError(f"condition_frames is of videos, and {tokenizer.name} tokenizes {modality}.")
