@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from zoo.data._clip import video_facts
 from zoo.data._image import from_8_bit, from_pil
 from zoo.data._video import SUFFIXES, frames_of, read_video
 from zoo.data._video_writing import write_gif, write_mp4
-from zoo.data.signals.base import Item, Options, Reading
+from zoo.data.signals.base import Blocks, Item, Options, Reading
 from zoo.data.signals.image import PixelSignal, is_pil
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
@@ -98,9 +98,7 @@ class VideoSignal(PixelSignal):
             )
         return (clip if clip.is_floating_point() else from_8_bit(clip)), rate
 
-    def _blocks(
-        self, file: Path, spec: TokenSpec, reading: Reading
-    ) -> Callable[[], tuple[Iterator[Tensor], float | None]] | None:
+    def _blocks(self, file: Path, spec: TokenSpec, reading: Reading) -> Blocks | None:
         if reading.trim or spec.input_size is None or len(spec.input_size) < 3 or spec.num_tokens is None:
             return None
         try:
@@ -117,7 +115,7 @@ class VideoSignal(PixelSignal):
             made, rate = self._frames(file, spec, reading)
             return ((frame if frame.is_floating_point() else from_8_bit(frame))[:, None] for frame in made), rate
 
-        return blocks
+        return Blocks(blocks, frames)
 
     def _frames(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Iterator[Tensor], float]:
         """Return the frames of a file, not decoded yet but for the first, and how many there are a second."""
