@@ -115,10 +115,10 @@ def test_pictures_bring_their_classes(tmp_path):
 def test_first_frames_of_clips_become_prefixes(tmp_path):
     tokenizer = tiny_larp.make()
     zoo.save(tokenizer, tmp_path / "larp")
-    write(tmp_path / "videos" / "train" / "a.mp4", encoded(8, size=(8, 8)))
+    write(tmp_path / "videos" / "val" / "a.mp4", encoded(8, size=(8, 8), options={"crf": "1"}))
     source = VideoData(str(tmp_path / "videos"), num_frames=4, size=8)
-    items = TokenData(str(tmp_path / "larp"), source, condition_frames=3).dataset("train")
-    clips = torch.stack([source.dataset("train")[place].video for place in range(len(items))])
+    items = TokenData(str(tmp_path / "larp"), source, condition_frames=3).dataset("val")
+    clips = torch.stack([source.dataset("val")[place].video for place in range(len(items))])
     assert len(items) == 2
     assert torch.equal(items.ids.view(2, 6).long(), tokenizer.encode(clips).ids)
     assert items.sizes.tolist() == [4 * 8 * 8] * 2
@@ -126,7 +126,7 @@ def test_first_frames_of_clips_become_prefixes(tmp_path):
     trained = GeneratorTraining(str(tmp_path / "larp"), {**TINY, "condition_frames": 3})
     assert trained.generator.config.prefix_tokens == 6
     with pytest.raises(InputError, match="asked for were 5, of 4"):
-        TokenData(str(tmp_path / "larp"), source, condition_frames=5).dataset("train")
+        TokenData(str(tmp_path / "larp"), source, condition_frames=5).dataset("val")
 
 
 def module(**config):

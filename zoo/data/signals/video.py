@@ -65,7 +65,7 @@ class VideoSignal(PixelSignal):
         return Item(torch.stack(frames, dim=1))
 
     def _from_source(self, x: Any, options: Options) -> Item:
-        return Item(read_video(x)[0], in_range=True, has_own_length=True)
+        return Item(read_video(x, on_white=options.on_white)[0], in_range=True, has_own_length=True)
 
     def _rank_hint(self, shape: tuple[int, ...]) -> str:
         return ": a picture is a clip of one frame, x.unsqueeze(-3)" if len(shape) == 3 else ""
@@ -121,7 +121,10 @@ class VideoSignal(PixelSignal):
         """Return the frames of a file, not decoded yet but for the first, and how many there are a second."""
         wanted = spec.sample_rate
         timed = frames_of(
-            file, **self._resizing(spec, reading), frame_rate=wanted if reading.resample and wanted else None
+            file,
+            **self._resizing(spec, reading),
+            frame_rate=wanted if reading.resample and wanted else None,
+            on_white=reading.on_white,
         )
         first, rate = next(timed)
         if wanted is not None and abs(rate - wanted) > 1e-3 * wanted:
