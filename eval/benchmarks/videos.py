@@ -47,6 +47,8 @@ def load(name: str, device: torch.device) -> tuple[zoo.Tokenizer, larp_plain.Pla
     """Return a tokenizer, and the plain evaluation of the same random weights."""
     sizes = SIZES[name]
     values, tensors = larp_released.config(sizes), larp_released.tensors(sizes)
+    # Those of the tests attend sharply, which twelve blocks long makes roundings grow until they decide ids.
+    tensors = {key: tensor / 3 if ".attn." in key else tensor for key, tensor in tensors.items()}
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = zoo.load(larp_released.write(Path(folder), values, tensors), device=device)
     return tokenizer, larp_plain.Plain(values, {key: tensor.to(device) for key, tensor in tensors.items()})

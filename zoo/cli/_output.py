@@ -157,7 +157,8 @@ class Ticker:
         from rich.progress import Progress
 
         bar = Progress(console=Console(stderr=True), transient=True)
-        task = bar.add_task(self._label, total=self._total, completed=done)
+        task = bar.add_task(self._label, total=self._total)
+        bar.update(task, completed=done)
         bar.start()
         return bar, task
 
