@@ -55,6 +55,7 @@ _BUILT_IN = {
     "fast": "zoo.families.fast:FastTokenizer",
     "flextok": "zoo.families.flextok:FlexTokTokenizer",
     "larp": "zoo.families.larp:LARPTokenizer",
+    "ssdd": "zoo.families.ssdd:SSDDTokenizer",
     "stabletoken": "zoo.families.stabletoken:StableTokenTokenizer",
 }
 
