@@ -151,10 +151,8 @@ class SSDDDecoderDistillation(Distilling, SSDDDecoderTraining):
     def teach(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the student's latents, and the teacher's pictures of the same code vectors and noise."""
         codes, tokenizer = self.codes(images), self.tokenizer
-        grid = (1, codes.shape[1]) if tokenizer.config.layout is not None else tokenizer.config.grid
         with torch.no_grad():
-            maps = codes.transpose(1, 2).unflatten(2, grid)
-            goal = self.teacher(maps, noise, self.teacher_steps, tokenizer.config.time_power)
+            goal = self.teacher(tokenizer.maps(codes), noise, self.teacher_steps, tokenizer.config.time_power)
         return tokenizer.latents(codes), goal
 
 
