@@ -94,15 +94,15 @@ def _decoder(kinds: Kinds, path: Path) -> DecoderConfig:
     side, _, heads = _shape(kinds, table, 3, path)
     if not widths or not widths[0] or side % 2 == 0:
         raise CheckpointError(f"{path} has no levels, or a table of {side} positions, which should be an odd number.")
-    seen = {"num_layers": layers, "layers_per_block": blocks, "window": (side + 1) // 2}
+    window = (side + 1) // 2
     for size in SIZES.values():
-        known = replace(size, window=seen["window"])
-        if known.widths == widths and known.heads == heads and known.num_layers == layers:
-            return replace(known, layers_per_block=blocks)
+        if (size.widths, size.heads, size.num_layers) == (widths, heads, layers):
+            return replace(size, window=window, layers_per_block=blocks)
     if any(width % widths[0] for width in widths):
         raise CheckpointError(f"{path} has a decoder of widths {widths}, which are those of no size of SSDD.")
+    multipliers = tuple(width // widths[0] for width in widths)
     try:
-        return DecoderConfig(widths[0], tuple(width // widths[0] for width in widths), num_heads=heads, **seen)
+        return DecoderConfig(widths[0], multipliers, layers, heads, layers_per_block=blocks, window=window)
     except ConfigError as error:
         raise CheckpointError(f"{path} has a decoder of unusable sizes. {error}") from error
 
