@@ -56,6 +56,7 @@ _BUILT_IN = {
     "flextok": "zoo.families.flextok:FlexTokTokenizer",
     "larp": "zoo.families.larp:LARPTokenizer",
     "stabletoken": "zoo.families.stabletoken:StableTokenTokenizer",
+    "textok": "zoo.families.textok:TexTokTokenizer",
 }
 
 _OTHERS = {"generator": "zoo.generator.model:TokenGenerator"}  # what is stored like a tokenizer, and is none

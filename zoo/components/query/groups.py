@@ -180,9 +180,12 @@ class GroupTransformer(nn.Module):
             seen = torch.cat(
                 [valid.get(g.name, x.new_ones(batch, n).bool()) for g, n in zip(groups, sizes, strict=True)], 1
             )
-            mask = seen[:, None] if mask is None else mask & seen[:, None]
-            # A row that sees nothing is not a number; padding sees at least itself.
-            mask = (mask | torch.eye(x.shape[1], dtype=torch.bool, device=x.device))[:, None]
+            if mask is None and set(valid) != set(tokens):  # all see the groups without padding: one row serves all
+                mask = seen[:, None, None]
+            else:
+                mask = seen[:, None] if mask is None else mask & seen[:, None]
+                # A row that sees nothing is not a number; padding sees at least itself.
+                mask = (mask | torch.eye(x.shape[1], dtype=torch.bool, device=x.device))[:, None]
         if copies:
             counts = torch.cat(
                 [copies.get(g.name, x.new_ones(len(x), n)) for g, n in zip(groups, sizes, strict=True)], 1
