@@ -84,7 +84,7 @@ def make(out: Path, cache: Path, workers: int) -> None:
         groups = build.grouped(pictures, [one for _, one in kept])
         splits = build.split_groups(pictures, groups)
         made = list(pool.map(partial(build.make, root, out), pictures, splits, chunksize=16))
-    print(f"{len(smalls)} pictures, {len(pictures)} large enough, in {len(set(groups))} groups")
+    print(f"{len(smalls)} pictures, {len(pictures)} of a usable size, in {len(set(groups))} groups")
     lines = [{**line, "split": split} for split, several in zip(splits, made, strict=True) for line in several]
     written = {line["image_filepath"] for line in lines}
     for path in (path for source in {picture.source for picture in pictures} for path in (out / source).iterdir()):

@@ -38,14 +38,17 @@ SIZES = {"large": (0.85, 0.97), "small": (0.48, 0.6)}
 JITTER = 8  # of a ground's colour, of 255
 FAR = 90  # a ground is so far from a picture's main colour
 LEAST = 24  # pixels of a side
+MOST = 2**24  # pixels in all: a dozen pictures are ten times larger, and take gigabytes to open
 Image.MAX_IMAGE_PIXELS = None  # the packages' own pictures, checked by digest
 
 _NAMES, _VALUES = list(COLOURS), np.array(list(COLOURS.values()), dtype=np.float32)
 
 
 def opened(root: Path, picture: Picture) -> Image.Image | None:
-    """Return a picture, cut to what can be seen and no larger than needed; None if that is hardly anything."""
+    """Return a picture, cut to what can be seen and no larger than needed; None if it is too small or too large."""
     with Image.open(root / picture.path) as file:
+        if file.width * file.height > MOST:
+            return None
         image = file.convert("RGBA")
     box = image.getchannel("A").point(lambda alpha: 255 * (alpha > 16)).getbbox()
     if (
