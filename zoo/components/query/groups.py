@@ -180,7 +180,8 @@ class GroupTransformer(nn.Module):
             seen = torch.cat(
                 [valid.get(g.name, x.new_ones(batch, n).bool()) for g, n in zip(groups, sizes, strict=True)], 1
             )
-            if mask is None and set(valid) != set(tokens):  # all see the groups without padding: one row serves all
+            is_whole = any(size and g.name not in valid for g, size in zip(groups, sizes, strict=True))
+            if mask is None and is_whole:  # all see all of a group: no row is empty, and one serves all
                 mask = seen[:, None, None]
             else:
                 mask = seen[:, None] if mask is None else mask & seen[:, None]
