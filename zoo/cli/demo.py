@@ -209,7 +209,7 @@ def show_images(tokenizer: Tokenizer, out: Path) -> list[Row]:
     spec = tokenizer.spec
     size = None if spec.input_size is None else (spec.input_size[0], spec.input_size[1])
     captions = _captions(tokenizer)
-    image = read_image(SAMPLES / ("drawing.png" if captions else "dandelion.jpg"), size=size)
+    image = read_image(SAMPLES / ("drawing.jpg" if captions else "dandelion.jpg"), size=size)
     start = time.perf_counter()
     if captions:
         made, count, bits, remark = _with_captions(tokenizer, image, *captions)

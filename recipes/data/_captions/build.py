@@ -123,7 +123,8 @@ def make(root: Path, out: Path, picture: Picture, split: str) -> list[dict]:
         ground = draw.choice([n for n in _NAMES if float(np.linalg.norm(_VALUES[_NAMES.index(n)] - main)) > FAR])
         size = draw.choice(list(SIZES))
         place = "in the middle" if size == "large" else draw.choice(["in the middle", *PLACES])
-        text = f"{size} {name} {picture.text}, {place}, on {ground}"
+        colour = "" if name.split()[0] in picture.text.split() else f"{name} "
+        text = f"{size} {colour}{picture.text}, {place}, on {ground}"
         target = out / f"{picture.name}.{variant}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(".part")

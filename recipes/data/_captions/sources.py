@@ -12,9 +12,9 @@ from pathlib import Path
 
 CLIPART = "usr/share/openclipart"
 STAMPS = "usr/share/tuxpaint/stamps"
-# Text, plain shapes, maps of places nobody can picture, patterns, and a deck of cards, which are alike.
+# Text, plain shapes, maps of places nobody can picture, patterns, a deck of cards and alphabets, which are alike.
 LEFT_OUT = {"buttons", "computer", "geography", "logos", "shapes", "signs_and_symbols", "special", "unsorted"}
-CARDS = "recreation/games/cards"
+CARDS, LETTERS = "recreation/games/cards", "alphabets"
 EMOJI_LEFT_OUT = {"Component", "Flags", "Symbols"}
 GENERIC = 4  # a title that so many pictures have says nothing of one
 MOST_WORDS = 6
@@ -96,7 +96,7 @@ def stamps(root: Path) -> Iterator[Picture]:
     """Yield Tux Paint's stamps, with the first line of their texts."""
     for path in sorted((root / STAMPS).rglob("*.png")):
         told = path.with_suffix(".txt")
-        if path.is_symlink() or not told.is_file() or path.stem.endswith("_mirror"):
+        if path.is_symlink() or not told.is_file() or LETTERS in path.parts:
             continue
         first = told.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
         subject = words(re.sub(r"\(.*?\)", " ", first))
@@ -105,13 +105,8 @@ def stamps(root: Path) -> Iterator[Picture]:
             continue
         inside = path.relative_to(root / STAMPS).with_suffix("")
         name = inside.as_posix().replace("/", "-")
-        yield Picture(
-            f"{STAMPS}/{inside}.png",
-            "stamps",
-            f"stamps/{name}",
-            " ".join(subject[:MOST_WORDS]),
-            f"stamps {root_of(name)}",
-        )
+        text = " ".join(subject[:MOST_WORDS])
+        yield Picture(f"{STAMPS}/{inside}.png", "stamps", f"stamps/{name}", text, f"stamps {root_of(path.stem)}")
 
 
 def emoji(root: Path) -> Iterator[Picture]:

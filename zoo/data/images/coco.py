@@ -52,9 +52,10 @@ def coco_pictures(path: Path) -> FilePictures | None:
         where = f"{path}: annotations[{number}]"
         if not isinstance(entry, Mapping) or not isinstance(entry.get("caption"), str):
             raise InputError(f"{where} must have a caption, a text, got {shown(entry)}.")
-        if entry.get("image_id") not in files:
-            raise InputError(f"{where} is of the image {shown(entry.get('image_id'))}, which is not listed.")
-        pairs.append((files[entry["image_id"]], " ".join(entry["caption"].split())))
+        image = entry.get("image_id")
+        if type(image) not in (int, str) or image not in files:
+            raise InputError(f"{where} is of the image {shown(image)}, which is not listed.")
+        pairs.append((files[image], " ".join(entry["caption"].split())))
     if not pairs:
         raise InputError(f"{path} lists no captions.")
     place = _place(path, pairs[0][0])
