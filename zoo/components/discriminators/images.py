@@ -70,7 +70,7 @@ class ImageDiscriminatorConfig:
     @property
     def last_size(self) -> int:
         """Pixels of a side behind the last stage."""
-        return self.image_size // 2 ** len(self.multipliers)
+        return self.image_size >> len(self.multipliers)
 
 
 class ImageDiscriminator(nn.Module):
