@@ -53,7 +53,7 @@ def coco_pictures(path: Path) -> FilePictures | None:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("caption"), str):
             raise InputError(f"{where} must have a caption, a text, got {shown(entry)}.")
         image = entry.get("image_id")
-        if type(image) not in (int, str) or image not in files:
+        if not isinstance(image, int | str) or image not in files:
             raise InputError(f"{where} is of the image {shown(image)}, which is not listed.")
         pairs.append((files[image], " ".join(entry["caption"].split())))
     if not pairs:
@@ -65,7 +65,7 @@ def coco_pictures(path: Path) -> FilePictures | None:
 def _file(entry: Any, where: str) -> tuple[int | str, str]:
     name = entry.get("file_name") if isinstance(entry, Mapping) else None
     key = entry.get("id") if isinstance(entry, Mapping) else None
-    if not isinstance(name, str) or not name or "\0" in name or type(key) not in (int, str):
+    if not isinstance(name, str) or not name or "\0" in name or not isinstance(key, int | str):
         raise InputError(f"{where} must have an id and a file_name, got {shown(entry)}.")
     return key, name
 

@@ -179,8 +179,9 @@ class Captions:
         return TextStates(states.to(device), mask.to(device))
 
     def _given(self, states: Any, mask: Any, batch: int) -> Conditions:
-        rows = [states] if isinstance(states, Tensor) else states if isinstance(states, (list, tuple)) else [None]
-        if not all(isinstance(row, Tensor) and row.is_floating_point() and bool(row.isfinite().all()) for row in rows):
+        given = [states] if isinstance(states, Tensor) else states if isinstance(states, (list, tuple)) else [None]
+        rows = [row for row in given if isinstance(row, Tensor)]
+        if len(rows) < len(given) or not all(row.is_floating_point() and bool(row.isfinite().all()) for row in rows):
             raise InputError(f"states are finite tensors (B, L, D), or a list of (L, D), got {shown(states)}.")
         if not isinstance(states, Tensor):
             if any(row.ndim != 2 or row.shape[1] != self.config.text_dim for row in rows):

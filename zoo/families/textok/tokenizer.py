@@ -12,7 +12,7 @@ comparison counts its bits, or says that it does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -264,7 +264,7 @@ class TexTokTokenizer(ImageTokenizer):
             for first in range(0, len(codes), _TOGETHER):
                 part = slice(first, first + _TOGETHER)
                 own = self.text_of(None if rows is None else rows[part])
-                made.append(cast(Tensor, self.images(codes[part], own)).float())
+                made.append(self.images(codes[part], own).float())
         return torch.cat(made)
 
     def _conditions(self, text: tuple[Any, Any, Any, bool], batch: int) -> Conditions | None:

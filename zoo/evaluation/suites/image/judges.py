@@ -13,7 +13,7 @@ from zoo import resources
 from zoo.components.features import STLPIPS, FeatureNetwork, build
 from zoo.components.losses.perceptual import PerceptualDistance
 from zoo.errors import CheckpointError, ConfigError, HubError, InputError, MissingExtraError
-from zoo.evaluation.suites.image.config import Measure, Network
+from zoo.evaluation.suites.image.config import Network
 from zoo.metrics.feature_distance import feature_vectors
 from zoo.metrics.image import psnr, ssim
 
@@ -31,7 +31,7 @@ class Asked(Protocol):
     """A suite, as far as it says what pictures are judged by."""
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
+    def measures(self) -> tuple[str, ...]:
         """What is measured."""
 
     @property

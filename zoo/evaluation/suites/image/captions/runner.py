@@ -183,7 +183,7 @@ def _figures(suite: CaptionSuite, judges: Judges, own: dict[How, list[dict[str, 
             if reason := judges.missing.get(name):
                 figures[f"{name}@{how}"] = Figure.missing(reason)
             else:
-                kept = [{name: row[name]} for row in rows]
+                kept: list[dict[str, float]] = [{name: row[name]} for row in rows]
                 figures[f"{name}@{how}"] = row_interval(kept, mean_of(name), suite.bootstrap, _EXACT)
     if "true" in own:
         figures["gain"] = _difference(suite, own["true"], own["none"])
