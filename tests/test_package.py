@@ -95,12 +95,16 @@ def test_the_demo_shows_every_shipped_model_from_the_wheel(installed, tmp_path):
     shown = run(installed, "from zoo.cli.demo import main; main(['--out', 'out'])", tmp_path)
     shipped = [name for name in registry.list_models() if registry.model(name).is_shipped]
     assert {"beast.default", "stabletoken.nano"} <= set(shipped)
+    shipped += [name for name in registry.list_generators() if registry.generator(name).is_shipped]
     for name in shipped:
-        with Image.open(tmp_path / "out" / f"{name}.png") as picture:
-            assert min(picture.size) > 300
+        is_moving = registry.info(name)["modality"] == "video"
+        file = f"{name}.{'gif' if is_moving else 'png'}"
+        with Image.open(tmp_path / "out" / file) as picture:
+            assert min(picture.size) > (250 if is_moving else 300)
+            assert (getattr(picture, "n_frames", 1) > 1) == is_moving
             # More than a blank page: curves, axes and text.
             assert len(picture.convert("L").getcolors(2**20)) > 50
-        assert f"{name}.png" in shown
+        assert file in shown
 
 
 def test_the_wheel_has_no_tests_and_no_leftovers(installed):

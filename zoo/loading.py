@@ -22,7 +22,7 @@ from zoo.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from zoo.generator.model import TokenGenerator
 
-__all__ = ["family_of", "load", "load_generator", "training_parts"]
+__all__ = ["family_of", "is_generator", "load", "load_generator", "training_parts"]
 
 _HUB = "hf://"
 _GENERATOR = "generator"
@@ -157,6 +157,28 @@ def family_of(name: str | os.PathLike[str]) -> type[Tokenizer] | None:
             raise CheckpointError(f"{folder} holds no model: give a folder with {checkpoint.CONFIG}, or a name.")
         return cls
     return None if text.startswith(_HUB) else registry.family(registry.model(text).family)
+
+
+def is_generator(name: str | os.PathLike[str], *, token: str | None = None) -> bool:
+    """Tell a generator over tokens, which `load_generator` loads, from whatever else; without reading its weights.
+
+    Of a repository on the Hub the settings are downloaded.
+
+    Raises:
+        HubError: The Hub cannot be reached or refuses.
+    """
+    text = os.fspath(name)
+    if text.startswith(_HUB):
+        from zoo import hub
+
+        folder = hub.download(hub.parse_uri(text), allow=("*.json",), token=token).folder
+    elif isinstance(name, str) and not _is_path(text):
+        return text in registry.list_generators()
+    else:
+        folder = expanded(text, CheckpointError)
+    if checkpoint.is_checkpoint(folder):
+        return bool(checkpoint.read_manifest(folder)["family"] == _GENERATOR)
+    return bool(registry.official(_GENERATOR).recognises(folder))
 
 
 def training_parts(tokenizer: Tokenizer) -> dict[str, Tensor]:

@@ -36,6 +36,7 @@ class Stored(nn.Module):
         asset_names: Files that a checkpoint of this family has beside its config and weights.
         decoder_file: Whether a checkpoint has the decoder's weights in a file of their own, so that encoding does
             without. The constructor of such a family takes `decoder=False` and then sets `self.decoder = NoDecoder()`.
+        has_own_names: Whether models are called by the family, `family.variant`; by any, if it belongs to another's.
         official: Module that reads the authors' released layout, "" if there is none: it has `recognises(folder)`,
             `load(folder)`, and `EXTRA_FILES`, paths that a download of it needs beside JSON and safetensors.
         name: `family.variant` of the checkpoint, or the family's name before it has one.
@@ -54,6 +55,7 @@ class Stored(nn.Module):
     fast_modules: ClassVar[tuple[str, ...]] = ()
     asset_names: ClassVar[tuple[str, ...]] = ()
     decoder_file: ClassVar[bool] = False
+    has_own_names: ClassVar[bool] = True
     official: ClassVar[str] = ""
 
     config: Any

@@ -11,6 +11,7 @@ from PIL import Image
 
 import zoo
 from zoo import tokenfile
+from zoo.cli._output import Ticker
 from zoo.data import media
 from zoo.data.signals import video as video_signal
 
@@ -78,6 +79,18 @@ def test_a_long_video_is_never_held(clips, monkeypatch):
     assert (parts.names, parts.rates) == (whole.names, whole.rates)
     of_long = ahead[-3:]  # 41 frames in windows of 2, eight at a time
     assert [later - earlier for earlier, later in pairwise(of_long)] == [16, 9]
+
+
+def test_how_much_of_a_long_video_is_done_is_shown(work, monkeypatch):
+    told = []
+    monkeypatch.setattr(Ticker, "partly", lambda self, share: told.append(share))
+    monkeypatch.setattr(video_signal, "_LONG", 8 * 8 * 3 * 20)
+    write(Path("long.mp4"), "video", frames=41)
+    ok("encode", "../models/video", "long.mp4", "-o", "x.zoo")
+    assert told == [frame / 41 for frame in range(1, 42)]
+    told.clear()
+    ok("decode", "x.zoo", "-o", "out")
+    assert told == [min(41, 2 * window) / 41 for window in range(1, 22)], "window by window"
 
 
 def test_what_a_model_with_a_rate_does_with_other_rates(work, capsys):

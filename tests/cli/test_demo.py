@@ -4,18 +4,21 @@ import matplotlib as mpl
 import pytest
 import soundfile
 import tiny_flextok
+import tiny_larp
 import tiny_textok
 import torch
 import toy
 from PIL import Image
 from tiny_stabletoken import TINY_DECODER, make
 
-from zoo import pictures
+import zoo
+from zoo import pictures, registry
 from zoo.cli import demo
 from zoo.components.autoencoder_kl import ConvConfig
 from zoo.components.quantizers import FSQConfig
 from zoo.data.media import read_audio, read_video
 from zoo.families.autoencoder_kl import AutoencoderKLConfig, AutoencoderKLTokenizer
+from zoo.generator import GeneratorConfig, TokenGenerator
 
 
 def test_models_are_shown_by_name(tmp_path, capsys):
@@ -118,6 +121,45 @@ def test_the_help_says_what_it_is_for(capsys):
     assert "folder for pictures" in capsys.readouterr().out
 
 
+@pytest.fixture
+def drawing(tmp_path):
+    """Names of a generator of clips and of one that continues them, which are there like those that ship."""
+    tokenizer = tiny_larp.make()
+    facts = {"family": "larp", "modality": "video", "licence": "MIT", "description": "", "trained_on": ""}
+    facts |= {"num_parameters": 1}
+    names = {"larp.tiny_ar": {}, "larp.tiny_ar_fp": {"prefix_tokens": 6, "condition_frames": 3}}
+    with toy.registered():
+        zoo.save(tokenizer, tmp_path / "larp", name="larp.tiny")
+        zoo.register(zoo.ModelEntry("larp.tiny", source=str(tmp_path / "larp"), **facts))
+        own = zoo.load("larp.tiny")
+        for seed, (name, config) in enumerate(names.items()):
+            torch.manual_seed(seed)
+            made = TokenGenerator(GeneratorConfig("video", 32, 6, width=16, num_layers=1, num_heads=2, **config))
+            with torch.no_grad():
+                made.heads[0].weight.normal_()
+            zoo.save(made.of(own), tmp_path / name, name=name)
+            zoo.register(zoo.ModelEntry(name, source=str(tmp_path / name), tokenizer="larp.tiny", **facts))
+        yield list(names)
+
+
+def test_what_generators_draw_is_shown_as_soon_as_they_are_there(drawing, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(registry, "list_models", lambda: ["larp.tiny"])
+    monkeypatch.setattr(registry, "list_generators", lambda: drawing)
+    assert demo.main(["--out", str(out)]) == 0, "no names: all that ship"
+    shown = capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == [f"{name}.gif" for name in ("larp.tiny", *drawing)]
+    clips = zoo.load("larp.tiny").decode(zoo.load_generator(drawing[0]).sample(4, seed=0))
+    found, _ = read_video(out / "larp.tiny_ar.gif")
+    assert found.shape == (3, 4, 256, 4 * 256), "side by side, and large enough to be looked at"
+    assert (found[:, :, ::32, ::32] - torch.cat(list(clips), 3)).abs().mean() < 0.03, "256 colours"
+    continued, _ = read_video(out / "larp.tiny_ar_fp.gif")
+    film, _ = read_video(demo.SAMPLES / "bunny.mp4", size=8)
+    assert continued.shape[2:] == (256, 5 * 256), "the film, and four ways in which it may go on"
+    assert (continued[:, 0, ::32, :256:32] - film[:, 0]).abs().mean() < 0.03
+    assert "whose first 3 frames they know" in " ".join(shown.split())
+
+
 def test_two_seconds_of_film_are_shown_beside_what_comes_back(tmp_path):
     tokenizer = toy.make("video", size=(16, 32, 32))
     (row,) = demo.show_videos(tokenizer, tmp_path)
@@ -127,5 +169,5 @@ def test_two_seconds_of_film_are_shown_beside_what_comes_back(tmp_path):
     assert (row.tokens, row.input) == (2 * 16 * 8 * 8, "24 frames of 32 × 32 pixels")
     assert row.error == f"{float((made - clip).square().mean().sqrt() / clip.std()):.1%}"
     shown, _ = read_video(row.files[0])
-    assert shown.shape == (3, 24, 32, 64)
+    assert shown.shape == (3, 24, 256, 512), "large enough to be looked at"
     assert rate == 12

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from zoo.data import media
+from zoo.data._clip import read_clip
 from zoo.errors import InputError
 
 
@@ -485,6 +486,32 @@ def test_truncated_video(tmp_path, container, codec, pix_fmt, options):
     data = encoded_video(tmp_path / "a.bin", container, codec, pix_fmt=pix_fmt, size=(64, 64), **options)
     with pytest.raises(InputError, match="truncated"):
         media.read_video(data[: len(data) // 2])
+
+
+def test_transparent_frames_are_refused_or_laid_on_white(tmp_path):
+    rgba = np.zeros((32, 48, 4), np.uint8)
+    rgba[..., 0], rgba[:, 24:, 3] = 200, 255
+    rgba[:, :8, 3] = 51  # a fifth
+    frames = [rgba, np.ascontiguousarray(rgba[:, ::-1])]
+    with av.open(str(tmp_path / "a.mov"), "w") as out:
+        stream = out.add_stream("qtrle", rate=24)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "argb"
+        for frame in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgba")))
+        out.mux(stream.encode())
+    images = [Image.fromarray(frame) for frame in frames]
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=100, disposal=2)
+    for name in ("a.mov", "a.gif"):
+        with pytest.raises(InputError, match=rf"{name}' is transparent in places.*pass on_white=True"):
+            media.read_video(tmp_path / name)
+        with pytest.raises(InputError, match="is transparent in places"):
+            read_clip(tmp_path / name, num_frames=1)
+    clip, _ = media.read_video(tmp_path / "a.mov", on_white=True)
+    assert (clip[:, 0, 0, 30] * 255).round().tolist() == [200, 0, 0]
+    assert (clip[:, 0, 0, 15] * 255).round().tolist() == [255, 255, 255]
+    assert (clip[:, 0, 0, 3] * 255).round().tolist() == [244, 204, 204]
+    assert torch.equal(clip[:, 1], clip[:, 0].flip(-1))
+    assert torch.equal(clip[:, :1], read_clip(tmp_path / "a.mov", num_frames=1, on_white=True)[0])
 
 
 def test_not_a_video(tmp_path):

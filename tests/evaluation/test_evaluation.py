@@ -167,20 +167,44 @@ def test_every_shipped_model_has_a_card_with_metadata_and_figures():
 
     from zoo import registry
 
-    for name in filter(lambda name: registry.model(name).is_shipped, registry.list_models()):
+    entries = [registry.model(name) for name in registry.list_models()]
+    entries += [registry.generator(name) for name in registry.list_generators()]
+    for name in (entry.name for entry in entries if entry.is_shipped):
         text = (ROOT / "model_cards" / f"{name}.md").read_text()
         front = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)[1])
         assert front["license"] == registry.info(name)["licence"].lower()
         assert front["library_name"] == "tokenizer-zoo"
-        assert "tokenizer" in front["tags"]
-        figures = {"action": "| MSE |", "speech": "| UED %, mean of the six |", "image": "| PSNR, dB |"}
-        assert figures[registry.info(name)["modality"]] in text
+        is_generator = name in registry.list_generators()
+        assert ("generator" if is_generator else "tokenizer") in front["tags"]
+        figures = {"action": "| MSE |", "speech": "| UED %, mean of the six |"}
+        figure = figures.get(registry.info(name)["modality"], "| PSNR, dB |")
+        assert ("bits_per_token" if is_generator else figure) in text
         assert "## Limits" in text
 
 
 def test_a_card_never_downloads():
     with pytest.raises(ConfigError, match=r"fast\.plus, which would be downloaded: only those that ship have cards"):
         cards.fill("<!-- zoo:facts fast.plus -->\n<!-- zoo:end -->")
+
+
+def test_the_card_of_a_generator_is_filled_as_well(tmp_path):
+    import toy
+
+    from zoo.generator import GeneratorConfig, TokenGenerator
+
+    config = GeneratorConfig("action", 256, 40, width=16, num_layers=1, num_heads=2)
+    generator = TokenGenerator(config).of(zoo.load("beast.default"))
+    zoo.save(generator, tmp_path / "own", name="beast.mine_ar")
+    text = "<!-- zoo:{} beast.mine_ar -->\n<!-- zoo:end -->"
+    with toy.registered():
+        entry = ("beast.mine_ar", "beast", "action", str(tmp_path / "own"), "MIT", "", "", 1)
+        zoo.register(zoo.ModelEntry(*entry, tokenizer="beast.default"))
+        shown = cards.fill(text.format("facts"))
+        assert "| over the ids of | beast.default |" in shown
+        assert f"| parameters | {generator.num_parameters:,} |" in shown
+        assert '"tokenizer": "beast.default"' in cards.fill(text.format("settings"))
+    with pytest.raises(ConfigError, match=r"larp\.L_long_ar, which would be downloaded"):
+        cards.fill("<!-- zoo:facts larp.L_long_ar -->\n<!-- zoo:end -->")
 
 
 def test_a_stale_card_is_found(tmp_path, monkeypatch, capsys):

@@ -451,6 +451,8 @@ def test_configs_are_plain_values_and_build_without_memory(kind):
         ({"num_classes": -1}, "num_classes must be at least 0"),
         ({"class_dropout": 1.5}, "class_dropout is a probability"),
         ({"num_classes": 3, "prefix_tokens": 4}, "a prefix and classes exclude one another"),
+        ({"condition_frames": 3}, "frames are a condition of prefix_tokens, and there are none"),
+        ({"prefix_tokens": 4, "condition_frames": -1}, "condition_frames must be at least 0"),
         ({"norm_eps": 0.0}, "norm_eps and init_std must be above 0"),
         ({"width": 2**20, "num_layers": 1024}, "must be at most"),
         ({"modality": "smell"}, "modality"),

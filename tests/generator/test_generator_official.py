@@ -191,7 +191,7 @@ def test_missing_settings_and_tensors_are_named(tmp_path):
 
 
 def test_tokenizers_and_generators_are_told_apart(tmp_path):
-    assert zoo.list_generators() == ["larp.L_long_ar", "larp.L_long_ar_fp"]
+    assert {"larp.L_long_ar", "larp.L_long_ar_fp"} <= set(zoo.list_generators())
     assert not set(zoo.list_generators()) & set(zoo.list_models())
     assert zoo.info("larp.L_long_ar")["tokenizer"] == "larp.L_long"
     with pytest.raises(UnknownNameError, match=r"no tokenizer: load it by zoo.load_generator"):

@@ -5,7 +5,9 @@ import json
 
 import numpy as np
 import pytest
+import tiny_larp
 import torch
+from clips import encoded, write
 from lightning.pytorch import Trainer
 
 import zoo
@@ -13,7 +15,8 @@ from zoo.cli import main
 from zoo.components.layers.norms import RMSNorm
 from zoo.data.action_windows import ActionData
 from zoo.data.images import ImageData
-from zoo.errors import CheckpointError, ConfigError, TokenError
+from zoo.data.videos import VideoData
+from zoo.errors import CheckpointError, ConfigError, InputError, TokenError
 from zoo.generator import GeneratorConfig, TokenGenerator
 from zoo.generator.data import TokenData
 from zoo.generator.training import GeneratorTraining
@@ -109,6 +112,23 @@ def test_pictures_bring_their_classes(tmp_path):
         TokenData("beast.default", ImageData(str(tmp_path))).dataset("train")
 
 
+def test_first_frames_of_clips_become_prefixes(tmp_path):
+    tokenizer = tiny_larp.make()
+    zoo.save(tokenizer, tmp_path / "larp")
+    write(tmp_path / "videos" / "val" / "a.mp4", encoded(8, size=(8, 8), options={"crf": "1"}))
+    source = VideoData(str(tmp_path / "videos"), num_frames=4, size=8)
+    items = TokenData(str(tmp_path / "larp"), source, condition_frames=3).dataset("val")
+    clips = torch.stack([source.dataset("val")[place].video for place in range(len(items))])
+    assert len(items) == 2
+    assert torch.equal(items.ids.view(2, 6).long(), tokenizer.encode(clips).ids)
+    assert items.sizes.tolist() == [4 * 8 * 8] * 2
+    assert torch.equal(items.prefix.long(), tokenizer.encode(clips[:, :, [0, 1, 2, 2]]).ids)
+    trained = GeneratorTraining(str(tmp_path / "larp"), {**TINY, "condition_frames": 3})
+    assert trained.generator.config.prefix_tokens == 6
+    with pytest.raises(InputError, match="asked for were 5, of 4"):
+        TokenData(str(tmp_path / "larp"), source, condition_frames=5).dataset("val")
+
+
 def module(**config):
     return GeneratorTraining(
         "beast.default",
@@ -183,6 +203,8 @@ def test_the_tokens_of_another_tokenizer_are_refused(motion, tmp_path, quiet_lig
     )
     with pytest.raises(ConfigError, match=r"tokens of binning.default, and the model is to learn those of beast"):
         trainer.fit(module(), tokens_of(motion, "binning.default"))
+    with pytest.raises(ConfigError, match=r"tell the first 0 frames of a clip, and the model is to continue 2"):
+        trainer.fit(module(prefix_tokens=4, condition_frames=2), tokens_of(motion))
     with pytest.raises(ConfigError, match=r"lacks max_tokens: items of fast.default have different lengths"):
         GeneratorTraining("fast.default", dict(TINY))
     with pytest.raises(ConfigError, match="size must be one of S, B"):

@@ -4,6 +4,7 @@ A process is forked from a server that has imported everything already, so that 
 any: it has its own memory, and SIGKILL ends it.
 """
 
+import json
 import multiprocessing
 import os
 import runpy
@@ -13,11 +14,14 @@ import sys
 import warnings
 from pathlib import Path
 
+import pytest
 import torch
 import toy_training
 from lightning.pytorch import Trainer, seed_everything
 
 from zoo import registry
+from zoo.cli import main
+from zoo.process import random as process_random
 from zoo.training import EMA, LAST, Checkpoints, ExactResume, OptimizerConfig
 
 VQ = {"kind": "vq", "codebook_size": 32, "dim": 4, "ema_decay": 0.9, "revive_below": 0.1}
@@ -179,3 +183,41 @@ def compare(tmp_path, run, kills, **settings):
         assert run(root=root, resume=True, **settings) in (0, [0, 0])
         assert differences(whole, essence(root)) == [], series
     return whole
+
+
+def fit_recipe(recipe, folder, **more):
+    """Make three steps of a recipe by `zoo fit`, here and quietly; `more` are overrides; return the exit code."""
+    values = {
+        "trainer.accelerator": "cpu",
+        "trainer.max_steps": "3",
+        "trainer.val_check_interval": "2",
+        "trainer.log_every_n_steps": "1",
+        "trainer.default_root_dir": str(folder),
+        "trainer.logger": "false",
+        "trainer.enable_progress_bar": "false",
+        "trainer.enable_model_summary": "false",
+        **more,
+    }
+    arguments = [part for key, value in values.items() for part in (f"--{key}", value)]
+    # What Lightning and jsonargparse say by the environment is to be forgotten.
+    with pytest.MonkeyPatch.context() as environment, process_random.preserved():
+        for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+            environment.setenv(variable, "0")
+        environment.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+        return main(["fit", "--config", str(recipe), *arguments])
+
+
+def require_resumes(fit, tmp_path):
+    """Fail unless `fit(folder, **overrides)`, killed before its fifth batch and resumed, ends with the same bits."""
+    steps = {"trainer.max_steps": "5", "checkpoints.every_n_steps": "1"}
+    assert fit(tmp_path / "whole", **steps) == 0
+    child = os.fork()
+    if not child:
+        killer = json.dumps([{"class_path": "toy_training.SignalAt", "init_args": {"batch": 4, "number": 9}}])
+        fit(tmp_path / "killed", **steps, **{"trainer.callbacks": killer})
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert read(tmp_path / "killed")["global_step"] < read(tmp_path / "whole")["global_step"]
+    assert fit(tmp_path / "killed", **steps, ckpt_path="last") == 0
+    found = differences(essence(tmp_path / "whole"), essence(tmp_path / "killed"))
+    assert not found, found

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from zoo.components.exact.precision import KeepsPrecision
 from zoo.errors import CheckpointError
-from zoo.tokenizer import Tokenizer
+from zoo.stored import Stored
 
 __all__ = ["fingerprint", "fingerprint_in"]
 
 
-def fingerprint(tokenizer: Tokenizer, *, decoder: bool = True) -> str:
+def fingerprint(tokenizer: Stored, *, decoder: bool = True) -> str:
     """Return a SHA-256 that tells a tokenizer from one with other weights or settings, whatever its name.
 
     It does not depend on the device, on where the tokenizer was loaded from, or on a floating dtype that its family
@@ -29,7 +29,7 @@ def fingerprint(tokenizer: Tokenizer, *, decoder: bool = True) -> str:
     A tokenizer that was loaded without its decoder has the fingerprint that the whole one has with `decoder=False`.
 
     Args:
-        tokenizer: The tokenizer.
+        tokenizer: The tokenizer, or a generator over ids.
         decoder: False to leave the decoder's weights out, where its family has a file of their own for them, and so to
             tell only by what ids depend on.
 
@@ -40,7 +40,7 @@ def fingerprint(tokenizer: Tokenizer, *, decoder: bool = True) -> str:
     return fingerprint_in(tokenizer, tokenizer.fast_dtype, decoder=decoder)
 
 
-def fingerprint_in(tokenizer: Tokenizer, fast_dtype: torch.dtype | None, *, decoder: bool = True) -> str:
+def fingerprint_in(tokenizer: Stored, fast_dtype: torch.dtype | None, *, decoder: bool = True) -> str:
     """Return the fingerprint that a tokenizer has, or would have, in a certain mode.
 
     So one with all its digits recognises what was made with fewer of them; the reverse cannot be.

@@ -113,7 +113,7 @@ def save(
     if tokenizer.facts:
         manifest["facts"] = tokenizer.facts
     # What load would refuse is not written.
-    _require_name(manifest["name"], cls.family, "save")
+    _require_name(manifest["name"], cls, "save")
     if set(assets) != set(cls.asset_names):
         raise ConfigError(f"{cls.__name__}.assets() gives {sorted(assets)}, asset_names says {list(cls.asset_names)}.")
     expected = _expected(cls, manifest, assets, "save")
@@ -173,7 +173,7 @@ def load(cls: type[Tokenizer], folder: Path, *, decoder: bool = True) -> Tokeniz
     where = f"{folder / CONFIG}"
     if manifest["family"] != cls.family:
         raise CheckpointError(f"{folder} holds a {manifest['family']} checkpoint, not one of {cls.family}.")
-    _require_name(manifest["name"], cls.family, where)
+    _require_name(manifest["name"], cls, where)
     files = manifest["files"]
     is_apart = cls.decoder_file and DECODER in files
     known = {WEIGHTS, *cls.asset_names, *([DECODER] if is_apart else []), *({TRAINING} & set(files))}
@@ -257,8 +257,10 @@ def _require_unrounded(tokenizer: Stored) -> None:
         )
 
 
-def _require_name(name: str, family: str, where: str) -> None:
-    if not re.fullmatch(rf"{re.escape(family)}(\.{registry.VARIANT})?", name):
+def _require_name(name: str, cls: type[Stored], where: str) -> None:
+    family = cls.family
+    first = re.escape(family) if cls.has_own_names else r"[A-Za-z_]\w*"
+    if not re.fullmatch(rf"{first}(\.{registry.VARIANT})?", name, re.ASCII):
         raise ConfigError(f"{where}: a name is {family}.variant, such as {family}.nano, got {name!r:.80}.")
 
 

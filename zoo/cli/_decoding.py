@@ -18,6 +18,7 @@ from zoo.spec import option_names
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.cli._output import Ticker
     from zoo.cli._placing import Placed
     from zoo.data.signals import Signal
     from zoo.modalities.action import ActionTokenizer
@@ -155,7 +156,10 @@ def _decode(
                 if kind.padding is not None or batch.signal_lengths is not None:
                     decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
                 parts = [iter([signal]) for signal in decoded]
-            for number, signal in zip(numbers, parts, strict=True):
+            lengths = tokenizer.output_lengths(batch).tolist() if isinstance(tokenizer, VideoTokenizer) else []
+            for place, (number, signal) in enumerate(zip(numbers, parts, strict=True)):
+                if lengths:
+                    signal = _told(ticker, place, signal, lengths[place])
                 rate = spec.sample_rate if kind.has_rate else frame_rate or file.rates[number] or spec.sample_rate
                 inside = _Clipped(kind, signal)
                 try:
@@ -164,6 +168,15 @@ def _decode(
                 except InputError as error:
                     raise InputError(as_flags(f"{file.names[number]}: {error}")) from error
             ticker.advance(len(batch))
+
+
+def _told(ticker: Ticker, before: int, parts: Iterator[Tensor], length: int) -> Iterator[Tensor]:
+    """Yield the parts of a video, and show how much of it has been made, behind some others of the batch."""
+    seen = 0
+    for part in parts:
+        yield part
+        seen += part.shape[1]
+        ticker.partly(before + min(1.0, seen / max(1, length)))
 
 
 class _Clipped:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from zoo.cli._inputs import LeftOut, as_flags
@@ -16,6 +17,7 @@ from zoo.errors import InputError, ZooError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.cli._output import Ticker
     from zoo.data.signals import Recording
     from zoo.tokenfile.spool import Spool
     from zoo.tokenizer import Tokenizer
@@ -96,7 +98,8 @@ def encode_items(
         # Segments and windows that have nothing in common need not be there at the same time.
         streams = isinstance(tokenizer, (SegmentedSpeechTokenizer, VideoTokenizer)) and not options.get("overlap")
         ahead = _ahead(items, done, workers if kind.is_read_ahead else 0)
-        groups = _batches(ahead, batch_size, kind.batch_shape, streams, None if left_out is None else bad)
+        tell = partial(_told, ticker, kind.time_axis or 0) if streams else None
+        groups = _batches(ahead, batch_size, kind.batch_shape, tell, None if left_out is None else bad)
         for group, tokens in _encoded(tokenizer, groups, options, None if left_out is None else bad):
             facts: dict[str, Any] = {"raw_bits": [], "seconds": []}
             for index, read in enumerate(group):
@@ -212,23 +215,24 @@ def _batches(
     items: Iterable[tuple[int, Recording, Callable[[], tuple[Tensor, float | None]]]],
     batch_size: int,
     alike: Callable[[Sequence[int]], tuple[int, ...]],
-    streams: bool,
+    streamed: Callable[[Iterator[Tensor], int], Iterator[Tensor]] | None,
     bad: dict[int, LeftOut] | None,
 ) -> Iterator[list[_Read]]:
     """Read items and yield them in batches; pictures of different sizes cannot be in one, nor much that is long.
 
-    With `streams`, what may be too long to be held is alone, and not read yet.
+    With `streamed`, what may be too long to be held is alone, and not read yet; it gets its parts and their length.
     """
     batch: list[_Read] = []
     longest = 0
     shape: tuple[int, ...] = ()
     for place, item, read in items:
         try:
-            if streams and item.blocks is not None:
+            if streamed is not None and item.blocks is not None:
                 if batch:
                     yield batch
                     batch, longest = [], 0
-                yield [_Read(place, item, *item.blocks())]
+                parts, rate = item.blocks.read()
+                yield [_Read(place, item, streamed(parts, item.blocks.length), rate)]
                 continue
             signal, rate = read()
         except InputError as error:
@@ -245,6 +249,16 @@ def _batches(
         batch.append(_Read(place, item, signal, rate))
     if batch:
         yield batch
+
+
+def _told(ticker: Ticker, axis: int, parts: Iterator[Tensor], length: int) -> Iterator[Tensor]:
+    """Yield the parts of a signal, and show how much of it has been taken, if its length is known."""
+    seen = 0
+    for part in parts:
+        yield part
+        seen += part.shape[axis]
+        if length:
+            ticker.partly(min(1.0, seen / length))
 
 
 def _located(error: InputError, tokenizer: Tokenizer, group: list[_Read], options: Mapping[str, Any]) -> InputError:

@@ -1,4 +1,4 @@
-"""Loading the model that a command line names."""
+"""Loading the model, or the generator over tokens, that a command line names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from zoo.cli._output import note
 from zoo.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
+    import torch
+
+    from zoo.generator import TokenGenerator
+    from zoo.stored import Stored
     from zoo.tokenizer import Tokenizer
 
-__all__ = ["DEVICE_HELP", "MODEL_HELP", "family_of", "load_model"]
+__all__ = ["DEVICE_HELP", "MODEL_HELP", "family_of", "load_any", "load_generator", "load_model"]
 
 MODEL_HELP = "name of a model (see `zoo list`), folder, or hf://owner/repo[@revision]"
 DEVICE_HELP = "where the model runs: cpu, cuda, cuda:1, mps (default: %(default)s)"
@@ -24,17 +28,27 @@ def load_model(name: str, device: str = "cpu", *, decoder: bool = True) -> Token
         ConfigError: There is no such device here.
         ZooError: See `zoo.load`.
     """
-    import torch
-
     import zoo
 
-    try:
-        target = torch.device(device)
-        torch.zeros(1, device=target).item()  # which a device without values has not, such as meta
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"the device {device!r} cannot be used here ({reason}). Try --device cpu.") from error
-    return zoo.load(_located(name), device=target, decoder=decoder)
+    return zoo.load(_located(name), device=_device(device), decoder=decoder)
+
+
+def load_generator(name: str, device: str = "cpu") -> TokenGenerator:
+    """Load a generator over tokens onto a device; arguments and errors as of `load_model`."""
+    import zoo
+
+    return zoo.load_generator(_located(name), device=_device(device))
+
+
+def load_any(name: str) -> Stored:
+    """Load a tokenizer or a generator, whichever it is, for what is done to both alike.
+
+    Raises:
+        ZooError: See `zoo.load` and `zoo.load_generator`.
+    """
+    from zoo import loading
+
+    return load_generator(name) if loading.is_generator(_located(name)) else load_model(name)
 
 
 def family_of(name: str) -> type[Tokenizer]:
@@ -48,14 +62,26 @@ def family_of(name: str) -> type[Tokenizer]:
     return loading.family_of(_located(name)) or type(load_model(name, decoder=False))
 
 
+def _device(name: str) -> torch.device:
+    import torch
+
+    try:
+        target = torch.device(name)
+        torch.zeros(1, device=target).item()  # which a device without values has not, such as meta
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"the device {name!r} cannot be used here ({reason}). Try --device cpu.") from error
+    return target
+
+
 def _located(name: str) -> str | Path:
-    """Return a name, or the folder of that name if there is no such model."""
+    """Return a name, or the folder of that name if there is no such model or generator."""
     from zoo import registry
 
     if not name or name.startswith("hf://") or not Path(name).is_dir():
         return name
     try:
-        registry.model(name)
+        registry.info(name)
     except UnknownNameError:
         return Path(name)
     note(f"{name!r} is taken for the model of that name; the folder is ./{name}.")

@@ -135,22 +135,30 @@ class Ticker:
     def advance(self, steps: int = 1) -> None:
         """Say that some steps are done."""
         self._done += steps
+        self._tell(self._done)
+
+    def partly(self, share: float) -> None:
+        """Say that a share of the next step is done, or of so many steps, which `advance` will count."""
+        self._tell(self._done + share)
+
+    def _tell(self, done: float) -> None:
         if self._bar is not None:
-            self._bar[0].update(self._bar[1], completed=self._done)
-        elif self._done < self._total and time.monotonic() - self._start > _PATIENCE and sys.stderr.isatty():
-            self._bar = self._show()
+            self._bar[0].update(self._bar[1], completed=done)
+        elif done < self._total and time.monotonic() - self._start > _PATIENCE and sys.stderr.isatty():
+            self._bar = self._show(done)
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar[0].stop()
 
-    def _show(self) -> tuple[Progress, TaskID]:
+    def _show(self, done: float) -> tuple[Progress, TaskID]:
         from rich.console import Console
         from rich.progress import Progress
 
         bar = Progress(console=Console(stderr=True), transient=True)
-        task = bar.add_task(self._label, total=self._total, completed=self._done)
+        task = bar.add_task(self._label, total=self._total)
+        bar.update(task, completed=done)
         bar.start()
         return bar, task
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import sys
 from typing import Any
 
-from zoo import config as configs
 from zoo import registry, resources
 from zoo.errors import ConfigError
 from zoo.evaluation.report import card_section, read_report
-from zoo.hub.card import RESULTS_FORMAT, facts
+from zoo.hub.card import RESULTS_FORMAT, facts, settings
 from zoo.hub.card_text import BLOCK
 from zoo.hub.curves import curves_table, read_curves
-from zoo.loading import load
+from zoo.loading import load, load_generator
 from zoo.strict import read_json
 
 __all__ = ["fill", "main", "metrics"]
@@ -60,15 +58,13 @@ def _content(kind: str, argument: str) -> str:
     if kind == "curves":
         return curves_table(read_curves(resources.path("eval", "results", argument)))
     if kind in ("facts", "settings"):
-        if not registry.model(argument).is_shipped:
+        is_generator = argument in registry.list_generators()
+        if not (registry.generator if is_generator else registry.model)(argument).is_shipped:
             raise ConfigError(
                 f"a card has {kind} of {argument}, which would be downloaded: only those that ship have cards."
             )
-        tokenizer = load(argument)
-        if kind == "facts":
-            return facts(tokenizer)
-        settings: dict[str, Any] = configs.to_dict(tokenizer.config)
-        return f"```json\n{json.dumps(settings, indent=2)}\n```"
+        found = load_generator(argument) if is_generator else load(argument)
+        return facts(found) if kind == "facts" else settings(found)
     raise ConfigError(
         f"a card has a block of the unknown kind {kind!r}; known: facts, settings, results, metrics, curves."
     )

@@ -1,5 +1,7 @@
 """`make demo`: every tokenizer that ships encodes and decodes a real sample, and the results can be looked at.
 
+What generators that ship draw is shown as well.
+
     python -m zoo.cli.demo --out demo
 
 Prints a table, and writes pictures and sounds of input and reconstruction side by side.
@@ -18,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import zoo
 from zoo import registry
+from zoo.cli._models import load_any
 from zoo.data.actions import ActionEpisodes, read_actions
 from zoo.errors import TokenError, ZooError
 from zoo.spec import option_names
@@ -54,11 +56,30 @@ def main(arguments: list[str] | None = None) -> int:
     out, names = options.out, options.models
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
-    for name in names or [name for name in registry.list_models() if registry.model(name).is_shipped]:
-        tokenizer = zoo.load(name)
-        rows += SHOWS[tokenizer.spec.modality](tokenizer, out)
+    for name in names or _shipped():
+        found = load_any(name)
+        show = SHOWS[found.spec.modality] if isinstance(found, Tokenizer) else show_drawn
+        rows += show(found, out)
     _print(rows, out)
     return 0
+
+
+def _shipped() -> list[str]:
+    """Return what ships: tokenizers, and behind them the generators."""
+    entries = [registry.model(name) for name in registry.list_models()]
+    entries += [registry.generator(name) for name in registry.list_generators()]
+    return [entry.name for entry in entries if entry.is_shipped]
+
+
+def show_drawn(generator: Any, out: Path) -> list[Row]:
+    """Draw a few signals from a generator, and decode them with the tokenizer that it names."""
+    from zoo.cli._drawing import draw
+
+    drawn = draw(generator, SAMPLES / "bunny.mp4", out)
+    shown = f"{drawn.count} drawn"
+    compression = drawn.values * 32 / drawn.bits
+    name, files = generator.name, drawn.files
+    return [Row(name, shown, drawn.tokens, drawn.bits, compression, "–", drawn.seconds, files, drawn.remark)]
 
 
 def show_actions(tokenizer: Tokenizer, out: Path) -> list[Row]:
@@ -311,6 +332,7 @@ def _shown_ids(tokens: Tokens) -> str:
 
 def show_videos(tokenizer: Tokenizer, out: Path) -> list[Row]:
     """Encode and decode two seconds of a film; show them beside what comes back."""
+    from zoo.cli._drawing import enlarged
     from zoo.data.media import read_video, write_gif
 
     spec = tokenizer.spec
@@ -325,10 +347,10 @@ def show_videos(tokenizer: Tokenizer, out: Path) -> list[Row]:
         tokens = tokenizer.encode(clip)
         made = tokenizer.decode(tokens)[0].cpu()
         count, bits = int(tokens.lengths.sum()), float(tokens.num_bits.sum())
-        remark = f"{tokenizer.name}: the ids are {_shown_ids(tokens)}."
+        remark = f"{tokenizer.name}: the ids are {_shown_ids(tokens)}. Right of the film is what they say of it."
     seconds = time.perf_counter() - start
     path = out / f"{tokenizer.name}.gif"
-    write_gif(path, torch.cat([clip, made.clamp(0, 1)], dim=3), rate)
+    write_gif(path, enlarged(torch.cat([clip, made.clamp(0, 1)], dim=3)), rate)
     error = (made - clip).double().square().mean().sqrt() / clip.double().std()
     _, frames, height, width = clip.shape
     shown = f"{frames} frames of {width} × {height} pixels"

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from zoo.cli._condition import condition_of
 from zoo.cli._declared import add_declared
 from zoo.cli._decoding import OWN_OPTIONS, decode_into, targets_of
-from zoo.cli._models import DEVICE_HELP, family_of, load_model
+from zoo.cli._models import DEVICE_HELP, family_of, load_generator, load_model
 from zoo.cli._output import count, note, print_facts, print_json
 from zoo.cli._parser import Parser, positive, positive_int, seed, share, whole
 from zoo.cli._placing import require_free
@@ -34,11 +35,14 @@ def main(arguments: Sequence[str]) -> None:
         "into png, videos into mp4, robot actions into npy files.\n\n"
         "The generator says whose tokens they are, and that tokenizer is loaded. One with\n"
         "other weights or settings is refused, whatever its name. Each sample depends on\n"
-        "the seed and its number alone.",
+        "the seed and its number alone.\n\n"
+        "A generator that predicts frames goes on from the first ones of clips, which\n"
+        "--condition names. A written clip begins with what the model makes of these.",
         """
         zoo generate larp.L_long_ar -o clips/ --classes 3,3,17,90 --guidance 1.25
         zoo generate ./my-generator -o made/ --num 8 --seed 1 --top-k 100
         zoo generate ./my-generator -o made/ --tokenizer ./my-tokenizer
+        zoo generate larp.L_long_ar_fp -o clips/ --condition juggling.mp4 --resize cut
         """,
     )
     parser.add_argument("model", metavar="GENERATOR", help="its name, a folder, or hf://owner/repo[@revision]")
@@ -48,6 +52,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--classes", metavar="I,J", type=_classes, help="class of each sample, or one for all; -1 is no class"
     )
+    parser.add_argument(
+        "--condition", metavar="CLIP", nargs="+", help="videos to go on from, one for each sample or one for all"
+    )
+    parser.add_argument(
+        "--condition-frames",
+        metavar="N",
+        type=positive_int,
+        help="how many of the first frames are known (default: as the generator was trained)",
+    )
+    parser.add_argument("--resize", choices=["cut", "stretch"], help="scale its frames to size, then cut, or stretch")
+    parser.add_argument("--resample", action="store_true", help="drop or repeat frames where its rate is another")
     parser.add_argument("--temperature", metavar="X", type=positive, default=1.0, help="default: %(default)s")
     parser.add_argument("--top-k", metavar="K", type=positive_int, help="keep the k likeliest ids only; 1 is greedy")
     parser.add_argument("--top-p", metavar="P", type=share, help="keep the likeliest ids up to this probability only")
@@ -63,7 +78,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--device", default="cpu", metavar="NAME", help=DEVICE_HELP)
     parser.add_argument("--tokenizer", metavar="MODEL", help="another copy of the tokenizer: name, folder or hf://…")
-    parser.add_argument("--frame-rate", metavar="HZ", type=positive, help="frames a second of videos")
+    parser.add_argument(
+        "--frame-rate", metavar="HZ", type=positive, help="frames a second of videos (default: that of the condition)"
+    )
     parser.add_json()
     names = add_declared(parser, arguments, partial(_family_of, arguments), "decode_options", OWN_OPTIONS)
     values = parser.values(arguments)
@@ -76,6 +93,10 @@ def generate(
     overwrite: bool,
     num: int | None,
     classes: tuple[int, ...] | None,
+    condition: Sequence[str] | None,
+    condition_frames: int | None,
+    resize: Literal["cut", "stretch"] | None,
+    resample: bool,
     temperature: float,
     top_k: int | None,
     top_p: float | None,
@@ -89,13 +110,13 @@ def generate(
     json: bool,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Draw samples, decode them into a folder, and print what was written."""
-    import zoo
+    """Draw samples, perhaps going on from clips, decode them into a folder, and print what was written."""
     from zoo import tokenfile
+    from zoo.data.signals import Reading
     from zoo.generator import Sampling
     from zoo.modalities.action import ActionTokenizer
 
-    generator = zoo.load_generator(model, device=device)
+    generator = load_generator(model, device)
     name = tokenizer or generator.config.tokenizer
     if not name:
         raise ConfigError(f"{generator.name} does not say whose tokens it draws: name the tokenizer by --tokenizer.")
@@ -104,22 +125,31 @@ def generate(
     except UnknownNameError as error:
         raise UnknownNameError(f"{error} If you have the tokenizer elsewhere, name it by --tokenizer.") from error
     generator.require_made_by(decoder)
-    if generator.config.prefix_tokens:
-        raise ConfigError(f"{generator.name} continues clips, which TokenGenerator.sample(prefix=…) does from Python.")
     if isinstance(decoder, ActionTokenizer) and decoder.num_fixed:
         raise ConfigError(f"chunks of {decoder.name} continue the commands before them, and there are none.")
-    labels = None if classes is None else classes * num if num and len(classes) == 1 else classes
-    if labels is not None and num not in (None, len(labels)):
-        raise ConfigError(f"there are {len(labels)} classes for {num} samples: give one for each, or one for all.")
+    labels = None if classes is None else _for_each(classes, num, "classes")
+    known = None
+    if condition is not None:
+        reading = Reading(resize=resize, resample=resample, trim=True)
+        known = condition_of(generator, decoder, condition, condition_frames, reading, batch_size)
+        places = _for_each(range(len(known.names)), num, "clips to go on from")
+    elif generator.config.prefix_tokens:
+        raise ConfigError(f"{generator.name} predicts frames: name the clips that it is to go on from by --condition.")
+    elif condition_frames or resize or resample:
+        raise ConfigError("--condition-frames, --resize and --resample are about the clips that --condition names.")
     tokens = generator.sample(
         num or 1,
         labels=labels,
+        prefix=None if known is None else known.tokens[list(places)],
         sampling=Sampling(temperature, top_k, top_p, guidance, guided_tokens),
         seed=seed,
         batch_size=batch_size,
     )
     file = tokenfile.collect(
-        replace(tokens, model=decoder.name), decoder, [f"{item:04d}" for item in range(len(tokens))]
+        replace(tokens, model=decoder.name),
+        decoder,
+        [f"{item:04d}" for item in range(len(tokens))],
+        rates=None if known is None else [known.rates[place] for place in places],
     )
     folder = Path(output)
     targets, run = targets_of(file, folder), f"{generator.name} samples"
@@ -141,13 +171,26 @@ def generate(
     if clipped:
         note(f"{clipped:,} values of the decoded signals were out of range, and clipped to it.")
     if json:
-        facts = {"generator": generator.name, "tokenizer": decoder.name, "clipped": clipped}
+        facts: dict[str, Any] = {"generator": generator.name, "tokenizer": decoder.name, "clipped": clipped}
+        if known is not None:
+            facts["conditions"] = [known.names[place] for place in places]
         print_json({**facts, "tokens": tokens.lengths.tolist(), "outputs": [str(target) for target in targets]})
         return
     print_facts(
         f"{folder}: {count(len(targets), 'sample')} of {generator.name}, decoded with {decoder.name}",
         {"files": targets[0].name if len(targets) == 1 else f"{targets[0].name} … {targets[-1].name}"},
     )
+
+
+def _for_each(values: Sequence[int], num: int | None, what: str) -> Sequence[int]:
+    """Return one value a sample.
+
+    Raises:
+        ConfigError: There is neither one for each nor one for all.
+    """
+    if num not in (None, len(values)) and len(values) != 1:
+        raise ConfigError(f"there are {len(values)} {what} for {num} samples: give one for each, or one for all.")
+    return list(values) * num if num and len(values) == 1 else values
 
 
 def _classes(value: Any) -> tuple[int, ...]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli._declared import declared
-from zoo.cli._models import MODEL_HELP, load_model
+from zoo.cli._models import MODEL_HELP, load_any
 from zoo.cli._output import number, print_facts, print_json, size
 from zoo.cli._parser import Parser
 
 if TYPE_CHECKING:
+    from zoo.stored import Stored
     from zoo.tokenizer import Tokenizer
 
 __all__ = ["info", "main"]
@@ -28,8 +29,7 @@ _KNOWN = (
     "trained_on",
     "num_parameters",
 )
-
-
+_NO_OPTIONS: dict[str, list[str]] = {"encode_options": [], "decode_options": []}  # of what only draws tokens
 _FILE_SUFFIXES = (".zoo", ".jsonl", ".parquet", ".npz")
 
 
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
         "MODEL|FILE",
         "Show what is known about one model: its tokens, size, source, licence, and what\n"
         "it was made from. A model that would have to be downloaded is not, unless it is\n"
-        "named by its hf:// address or with --download; its tokens are then not shown.\n\n"
+        "named by its hf:// address or with --download; its tokens are then not shown. Of a\n"
+        "generator, from which `zoo generate` draws, also whose tokens these are.\n\n"
         "Of a file that `zoo encode` wrote, .zoo, .jsonl, .parquet or .npz, show what is in\n"
         "it, and which model it is of.",
         """
@@ -116,26 +117,20 @@ def _facts(model: str, download: bool) -> dict[str, Any]:
         entry = registry.info(model)
     except UnknownNameError:
         entry = None  # an address, or nothing, which loading finds out
-    if entry is not None and entry["tokenizer"]:
-        facts = {key: entry[key] for key in (*_KNOWN, "tokenizer")}
-        return {**facts, "spec": None, "config": None, "fingerprint": None, "encode_options": [], "decode_options": []}
     if entry is not None and not entry["is_shipped"] and not download:
-        known = {key: entry[key] for key in _KNOWN}
-        return {
-            **known,
-            "spec": None,
-            "config": None,
-            "fingerprint": None,
-            **_options(registry.family(entry["family"])),
-        }
-    return _loaded_facts(load_model(model), entry)
+        known = {key: entry[key] for key in (*_KNOWN, *(["tokenizer"] if entry["tokenizer"] else []))}
+        options = _NO_OPTIONS if entry["tokenizer"] else _options(registry.family(entry["family"]))
+        return {**known, "spec": None, "config": None, "fingerprint": None, **options}
+    return _loaded_facts(load_any(model), entry)
 
 
-def _loaded_facts(tokenizer: Tokenizer, entry: dict[str, Any] | None) -> dict[str, Any]:
+def _loaded_facts(tokenizer: Stored, entry: dict[str, Any] | None) -> dict[str, Any]:
     from zoo import config, registry
-    from zoo.tokenfile import fingerprint
+    from zoo.checkpoint.fingerprint import fingerprint
+    from zoo.tokenizer import Tokenizer
 
     restrictions = (known.restriction for known in registry.published_at(tokenizer.source))
+    whose = {} if isinstance(tokenizer, Tokenizer) else {"tokenizer": tokenizer.config.tokenizer}
     return {
         "name": tokenizer.name,
         "family": tokenizer.family,
@@ -149,7 +144,8 @@ def _loaded_facts(tokenizer: Tokenizer, entry: dict[str, Any] | None) -> dict[st
         "spec": tokenizer.spec.to_dict(),
         "config": config.to_dict(tokenizer.config),
         "fingerprint": fingerprint(tokenizer),
-        **_options(type(tokenizer)),
+        **whose,
+        **(_options(type(tokenizer)) if isinstance(tokenizer, Tokenizer) else _NO_OPTIONS),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.cli._output import number, print_json, print_table
+from zoo.cli._output import count, note, number, print_json, print_table
 from zoo.cli._parser import Parser
 from zoo.errors import ConfigError
 
@@ -72,4 +72,6 @@ def list_models(pattern: str, modality: str | None, family: str | None, generato
         )
         for entry in entries
     ]
+    if not generators and pattern == "*":
+        note(f"{count(len(registry.list_generators()), 'generator')} over their tokens: `zoo list --generators`.")
     print_table(("name", "modality", "parameters", "licence", "weights", "description"), rows, numeric=["parameters"])

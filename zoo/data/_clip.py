@@ -70,6 +70,7 @@ def read_clip(
     size: Size | None = None,
     crop: Crop = "center",
     repeat_last: bool = False,
+    on_white: bool = False,
 ) -> tuple[Tensor, int]:
     """Read some consecutive frames of a video as (3, T, H, W), float32, 0…1, upright.
 
@@ -86,6 +87,7 @@ def read_clip(
         size: As of `read_video`.
         crop: As of `read_video`.
         repeat_last: If the video is too short, repeat its last frame; otherwise it is an error.
+        on_white: As of `read_video`.
 
     Returns:
         The clip, and how many of its frames are the video's: `num_frames` unless its last one was repeated.
@@ -97,7 +99,7 @@ def read_clip(
     if num_frames < 1 or not 0 <= start < math.inf:
         raise InputError(f"num_frames must be at least 1 and start at least 0 s, got {num_frames} and {start}.")
     with opened_video(source, threads=1) as (container, stream, rate):
-        frames = _stretch(container, stream, rate, start, end, frame_rate, num_frames, source)
+        frames = _stretch(container, stream, rate, start, end, frame_rate, num_frames, source, on_white)
     if not frames:
         raise InputError(f"{describe(source)} has no frame at {start:.2f} s: it is shorter than it says.")
     valid = len(frames)
@@ -126,6 +128,7 @@ def _stretch(
     frame_rate: float | None,
     most: int,
     source: Source,
+    on_white: bool,
 ) -> list[Tensor]:
     # Where a jump lands is a promise of few formats, so that one that landed too late is taken back.
     for jump in (True, False) if start > 0 else (False,):
@@ -141,7 +144,7 @@ def _stretch(
             for time, frame in chosen:
                 if time >= last:
                     break
-                frames.append(upright(frame))
+                frames.append(upright(frame, source, on_white))
                 if len(frames) == most:
                     break
             return frames

@@ -30,6 +30,7 @@ def read_video(
     crop: Crop = "center",
     num_frames: int | None = None,
     frame_rate: float | None = None,
+    on_white: bool = False,
 ) -> tuple[Tensor, float]:
     """Read a video as (3, T, H, W), float32, 0…1, upright.
 
@@ -40,17 +41,20 @@ def read_video(
         num_frames: Read this many frames from the start and no more; None reads all into memory.
         frame_rate: Frames a second to return: at each instant the frame on show then, so frames are dropped or
             repeated, never blended. None keeps the file's own frames.
+        on_white: Lay frames with transparency on white; otherwise they are refused, unless fully opaque.
 
     Returns:
         The clip and its frames a second (the average, if the file's rate varies).
 
     Raises:
-        InputError: The file is missing, unreadable, truncated, has no video, or fewer than `num_frames` frames.
+        InputError: The file is missing, unreadable, truncated, has no video, fewer than `num_frames` frames, or
+            transparent ones.
     """
     if num_frames is not None and num_frames < 1:
         raise InputError(f"num_frames must be at least 1, got {num_frames}.")
     frames, rate = [], 0.0
-    for frame, rate in frames_of(source, size=size, crop=crop, frame_rate=frame_rate):  # noqa: B007  the same for all
+    timed = frames_of(source, size=size, crop=crop, frame_rate=frame_rate, on_white=on_white)
+    for frame, rate in timed:  # noqa: B007  the same for all
         frames.append(frame)
         if len(frames) == num_frames:
             break
@@ -61,7 +65,12 @@ def read_video(
 
 
 def frames_of(
-    source: Source, *, size: Size | None = None, crop: Crop = "center", frame_rate: float | None = None
+    source: Source,
+    *,
+    size: Size | None = None,
+    crop: Crop = "center",
+    frame_rate: float | None = None,
+    on_white: bool = False,
 ) -> Iterator[tuple[Tensor, float]]:
     """Decode a video frame by frame, so that one that is too long for the memory can be read.
 
@@ -70,6 +79,7 @@ def frames_of(
         size: As of `read_video`.
         crop: As of `read_video`.
         frame_rate: As of `read_video`.
+        on_white: As of `read_video`.
 
     Yields:
         Frames (3, H, W), at least one: uint8, or float32 in 0…1 where they were resized; and frames a second.
@@ -84,7 +94,7 @@ def frames_of(
     with opened_video(source) as (container, stream, rate):
         decoded = _decode(container, stream, rate, source)
         for _, frame in decoded if frame_rate is None else at_rate(decoded, rate, frame_rate):
-            pixels = upright(frame)
+            pixels = upright(frame, source, on_white)
             if target is not None:
                 pixels = resize(from_8_bit(pixels), target, crop)
             first = pixels.shape if first is None else first
@@ -166,9 +176,23 @@ def at_rate(
         count += 1
 
 
-def upright(frame: Any) -> Tensor:
-    """Return one frame upright as (3, H, W), uint8."""
+def upright(frame: Any, source: Source, on_white: bool = False) -> Tensor:
+    """Return one frame upright as (3, H, W), uint8.
+
+    Raises:
+        InputError: It is transparent in places, and is not to be laid on white.
+    """
     pixels = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+    if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
+        alpha = torch.from_numpy(frame.to_ndarray(format="rgba")[..., 3].copy())
+        if bool((alpha < 255).any()):
+            if not on_white:
+                raise InputError(
+                    f"{describe(source)} is transparent in places, and its tokens would depend on what lies behind: "
+                    "pass on_white=True to lay it on white, or convert it."
+                )
+            share = alpha.float() / 255
+            pixels = (pixels * share + 255 * (1 - share)).round().to(torch.uint8)
     turns = round(frame.rotation / 90) % 4  # anticlockwise, from the file's display matrix
     return torch.rot90(pixels, turns, dims=(1, 2)) if turns else pixels
 

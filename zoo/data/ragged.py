@@ -28,7 +28,10 @@ class Ragged:
     def of(cls, items: Tensor | list[Tensor]) -> Self:
         """Take a batch (B, L, …) of equally long items, without a copy if it is contiguous, or a list of items."""
         if isinstance(items, Tensor):
-            return cls(items.flatten(0, 1).contiguous(), [items.shape[1]] * len(items))
+            ragged = cls(items.flatten(0, 1).contiguous(), [items.shape[1]] * len(items))
+            if len(items):
+                ragged.__dict__["even_length"] = items.shape[1]  # known: spares looking at every count
+            return ragged
         values = items[0].contiguous() if len(items) == 1 else torch.cat(items)
         return cls(values, [len(item) for item in items])
 

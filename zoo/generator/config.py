@@ -23,6 +23,7 @@ PRESETS = {
 """Layers, heads and width of LARP's `llama-abs-…` (arXiv 2410.21264). `LP` is what was released."""
 
 _MOST = 2**36
+_MAY_BE_ZERO = ("num_classes", "prefix_tokens", "condition_frames")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class GeneratorConfig:
         class_dropout: Probability, in training, that an item's class is withheld.
         prefix_tokens: Tokens of a condition, such as the first frames of a clip, that stand before the item's own, with
             a separator between. Such a model has no classes. There is no condition if it is 0.
+        condition_frames: Frames of a clip that this condition tells, see `zoo.generator.first_frames`; 0 if it is no
+            clip's, or nobody said.
         width: D.
         num_layers: Layers.
         num_heads: Attention heads, a divisor of the width.
@@ -69,6 +72,7 @@ class GeneratorConfig:
     num_classes: int = 0
     class_dropout: float = 0.1
     prefix_tokens: int = 0
+    condition_frames: int = 0
     width: int = 384
     num_layers: int = 12
     num_heads: int = 6
@@ -88,8 +92,8 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         where = "generator"
         check_fields(self, where)
-        check_positive(self, where, signed=("num_classes", "prefix_tokens"))
-        for name in ("num_classes", "prefix_tokens"):
+        check_positive(self, where, signed=_MAY_BE_ZERO)
+        for name in _MAY_BE_ZERO:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{where}: {name} must be at least 0, got {getattr(self, name)}.")
         for name in ("token_dropout", "dropout", "mlp_dropout", "attention_dropout", "drop_path"):
@@ -109,6 +113,8 @@ class GeneratorConfig:
             raise ConfigError(f"{where}: {self.num_kv_heads} heads of keys do not divide {self.num_heads} heads.")
         if self.prefix_tokens and self.num_classes:
             raise ConfigError(f"{where}: a prefix and classes exclude one another: set one of them to 0.")
+        if self.condition_frames and not self.prefix_tokens:
+            raise ConfigError(f"{where}: frames are a condition of prefix_tokens, and there are none of these.")
         if self.fixed_positions and self.width % 2:
             raise ConfigError(f"{where}: sines and cosines need an even width, got {self.width}.")
         check_product(self, where, ("num_codebooks", "codebook_size", "width"), _MOST)

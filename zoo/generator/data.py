@@ -25,6 +25,7 @@ from zoo.data import signals
 from zoo.data.datamodule import DataModule, Split
 from zoo.data.loader import SeededItems
 from zoo.errors import CheckpointError, ConfigError
+from zoo.generator.condition import first_frames
 from zoo.modalities.action import ActionTokenizer
 from zoo.tokenizer import Tokenizer
 
@@ -32,7 +33,7 @@ __all__ = ["TokenBatch", "TokenData", "TokenItems", "encoded"]
 
 _FIELDS = {"speech": "waves", "image": "images", "video": "videos", "action": "actions"}
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_FORMAT = "1"  # of the files; another number makes them anew
+_FORMAT = "2"  # of the files; another number makes them anew
 
 
 class TokenBatch(NamedTuple):
@@ -59,7 +60,7 @@ class TokenItems(Dataset[tuple[Tensor, int, Tensor | None]]):
         lengths: (items,) tokens of each.
         labels: (items,).
         prefix: (items, P) or (items, P, K), or None.
-        sizes: (items,) samples, commands, or pixels, of all frames of a clip, that each was made of.
+        sizes: (items,) samples, commands, or pixels, of all frames of a clip that are its own, that each was made of.
     """
 
     def __init__(
@@ -88,8 +89,8 @@ class TokenData(DataModule):
     Args:
         tokenizer: A name, a folder or an `hf://` address, as `zoo.load` takes.
         source: The data, a `DataModule` such as `zoo.data.images.ImageData`. Its batch size is that of encoding.
-        condition_frames: Of clips, how many of the first frames are continued: the last of these is repeated to the
-            clip's length, and the tokens of that are the prefix. Nothing is continued if it is 0.
+        condition_frames: Of clips, how many of the first frames are continued, see `zoo.generator.first_frames`;
+            nothing is if it is 0.
         device: Where the tokenizer encodes.
         batch_size: Items of a training batch of one process.
         eval_batch_size: Items of a batch in validation and testing; `batch_size` if None.
@@ -208,15 +209,15 @@ def encoded(
         ids += [row[:length] for row, length in zip(tokens.ids.int(), tokens.lengths.tolist(), strict=True)]
         lengths.append(tokens.lengths)
         labels.append(getattr(batch, "labels", torch.full((len(signal),), -1)))
-        sizes.append(torch.full((len(signal),), signal[0, 0].numel()) if counts is None else counts.cpu())
+        step = signal[0, 0, 0].numel() if modality == "video" else 1  # pixels of a frame
+        sizes.append(torch.full((len(signal),), signal[0, 0].numel()) if counts is None else counts.cpu() * step)
         if condition_frames:
             if modality != "video":
                 raise ConfigError(f"condition_frames is of videos, and {tokenizer.name} tokenizes {modality}.")
-            last = signal[:, :, condition_frames - 1 : condition_frames]
-            rest = last.expand(-1, -1, signal.shape[2] - condition_frames, -1, -1)
-            prefixes.append(tokenizer.encode(torch.cat([signal[:, :, :condition_frames], rest], 2)).ids.cpu().int())
-    prefix = torch.cat(prefixes) if prefixes else None
-    return TokenItems(torch.cat(ids), torch.cat(lengths), torch.cat(labels), prefix, torch.cat(sizes))
+            prefix = first_frames(tokenizer, signal, condition_frames, signal.shape[2])
+            prefixes.append(prefix.ids.cpu().int())
+    conditions = torch.cat(prefixes) if prefixes else None
+    return TokenItems(torch.cat(ids), torch.cat(lengths), torch.cat(labels), conditions, torch.cat(sizes))
 
 
 def _options(tokenizer: Tokenizer, signal: Tensor) -> Mapping[str, Any]:

@@ -52,6 +52,7 @@ class TokenGenerator(Stored):
     family: ClassVar[str] = "generator"
     config_class: ClassVar[type] = GeneratorConfig
     float_dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.bfloat16, torch.float16)
+    has_own_names: ClassVar[bool] = False  # larp.L_long_ar is over the ids of larp.L_long
     official: ClassVar[str] = "zoo.generator.official"
 
     config: GeneratorConfig

@@ -56,6 +56,7 @@ _LAYER = {
     "attention_norm.weight": "attention_norm.weight",
     "mlp_norm.weight": "ffn_norm.weight",
 }
+_CONDITION_FRAMES = 5  # of Kinetics-600, which their settings do not say
 _FUSED = ("q", "k", "v")  # in the order of the rows of `wqkv`
 
 
@@ -117,6 +118,7 @@ def settings(values: Mapping[str, Any], where: str = CONFIG) -> GeneratorConfig:
         )
     plain = {ours: values[theirs] for ours, theirs in _SAME.items()}
     plain |= {"mlp_size": _mlp_size(values, where), "prefix_tokens": prefix, "modality": "video"}
+    plain["condition_frames"] = _CONDITION_FRAMES if prefix else 0
     plain["num_classes"] = 0 if prefix else values["num_classes"]
     return from_dict(GeneratorConfig, plain, where)
 

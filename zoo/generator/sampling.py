@@ -93,7 +93,7 @@ def generate(
         raise TokenError(f"the prompt has {done.shape[1]} tokens, more than the {total} asked for.")
     if done.numel() and not 0 <= int(done.min()) <= int(done.max()) < config.codebook_size:
         raise TokenError(f"the prompt's ids must be in 0 … {config.codebook_size - 1}.")
-    if labels is not None and labels.numel() and int(labels.max()) >= max(1, config.num_classes):
+    if config.num_classes and labels is not None and labels.numel() and int(labels.max()) >= config.num_classes:
         raise InputError(f"labels must be below {config.num_classes}, or negative for none, got {int(labels.max())}.")
     guides = sampling.guidance > 1
     if guides and not config.num_classes:

@@ -31,8 +31,8 @@ class GeneratorTraining(TokenizerModule):
     Args:
         tokenizer: Whose tokens: a name, a folder or an `hf://` address, as `zoo.load` takes.
         config: Values of `GeneratorConfig`. What the tokenizer says is filled in: modality, codebooks, `max_tokens` if
-            all its items have one length, and otherwise `has_end`. `size`, one of `PRESETS`, stands for layers, heads
-            and width.
+            all its items have one length, and otherwise `has_end`; with `condition_frames` also `prefix_tokens`.
+            `size`, one of `PRESETS`, stands for layers, heads and width.
         weights: As of `TokenizerModule`.
         optimizer: Optimiser and schedule.
         loss_weights: As of `TokenizerModule`.
@@ -78,7 +78,7 @@ class GeneratorTraining(TokenizerModule):
         return self.generator.tables()
 
     def on_fit_start(self) -> None:
-        """Refuse the tokens of another tokenizer.
+        """Refuse the tokens of another tokenizer, and other conditions.
 
         Raises:
             ConfigError: The data are other tokens.
@@ -88,6 +88,11 @@ class GeneratorTraining(TokenizerModule):
             raise ConfigError(
                 f"the data are tokens of {data.tokenizer}, and the model is to learn those of "
                 f"{self.generator.config.tokenizer}: give both the same tokenizer."
+            )
+        if isinstance(data, TokenData) and data.condition_frames != self.generator.config.condition_frames:
+            raise ConfigError(
+                f"the data tell the first {data.condition_frames} frames of a clip, and the model is to continue "
+                f"{self.generator.config.condition_frames}: give data and model.config the same condition_frames."
             )
 
 
@@ -106,6 +111,8 @@ def _completed(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     if spec.num_tokens is not None:
         stated["max_tokens"] = spec.num_tokens
     values = dict(config)
+    if values.get("condition_frames") and spec.num_tokens is not None:
+        stated["prefix_tokens"] = spec.num_tokens
     size = values.pop("size", None)
     if size is not None and size not in PRESETS:
         raise ConfigError(f"model.config: size must be one of {', '.join(PRESETS)}, got {size!r}.")

@@ -18,30 +18,39 @@ from zoo import registry, resources
 from zoo.data import signals
 from zoo.hub.card_text import block
 from zoo.hub.curves import CURVES, curves_table, read_curves
+from zoo.hub.generator_card import generator_facts, generator_usage
 from zoo.modalities.action import ActionTokenizer
-from zoo.tokenizer import NoDecoder, Tokenizer
+from zoo.stored import NoDecoder, Stored
+from zoo.tokenizer import Tokenizer
 
-__all__ = ["RESULTS_FORMAT", "card_for", "facts", "settings", "write_card"]
+__all__ = ["RESULTS_FORMAT", "card_for", "facts", "kind_of", "settings", "write_card"]
 
 RESULTS_FORMAT = "tokenizer-zoo-metrics"
 """What a file of metrics says it is; `zoo test --results` writes one."""
 
 
-def card_for(tokenizer: Tokenizer, repo_id: str | None = None) -> str:
-    """Return the card of a tokenizer: the hand-written one if it ships with the library, else one made from its facts.
+def kind_of(stored: Stored) -> str:
+    """Return what people call it, "tokenizer" or "generator"."""
+    return "tokenizer" if isinstance(stored, Tokenizer) else "generator"
+
+
+def card_for(tokenizer: Stored, repo_id: str | None = None) -> str:
+    """Return the card of a tokenizer or generator: the hand-written one if it ships, else one made from its facts.
 
     Args:
         tokenizer: What is published.
         repo_id: Where it will be, `owner/repo`, for the usage lines.
     """
     address = f'"hf://{repo_id}"' if repo_id else f'"./{tokenizer.name}"'
-    if tokenizer.name in registry.list_models():
+    if _is_named(tokenizer):
         try:
             text = resources.path("model_cards", f"{tokenizer.name}.md").read_text(encoding="utf-8")
         except OSError:
             pass
         else:
             return text
+    if not isinstance(tokenizer, Tokenizer):
+        return _generator_card(tokenizer, address)
     signal = signals.of(tokenizer.spec.modality)
     made_from = " ".join(tokenizer.trained_on.split())
     fixed = tokenizer.num_fixed if isinstance(tokenizer, ActionTokenizer) else 0
@@ -74,25 +83,61 @@ a suite of the library.
 """
 
 
-def _metadata(tokenizer: Tokenizer) -> str:
+def _is_named(stored: Stored) -> bool:
+    """Whether the index of names has it, so that its card is the library's."""
+    return stored.name in (registry.list_models() if isinstance(stored, Tokenizer) else registry.list_generators())
+
+
+def _generator_card(generator: Stored, address: str) -> str:
+    noun = signals.of(generator.spec.modality).name
+    over = f" of {generator.config.tokenizer}" if generator.config.tokenizer else ""
+    made_from = " ".join(generator.trained_on.split())
+    return f"""---
+{_metadata(generator)}---
+
+# {generator.name}
+
+An autoregressive model over the {noun} tokens{over}{f", made from {made_from}" if made_from else ""}. It draws tokens,
+and the tokenizer makes {noun} of them.
+
+```python
+{generator_usage(generator, address)}
+```
+
+## Facts
+
+{block("facts", generator.name, generator_facts(generator))}
+
+## Settings
+
+{block("settings", generator.name, settings(generator))}
+
+## Limits
+
+No figures were measured for this checkpoint. `zoo eval predictability` measures how predictable the tokenizer's ids are
+to small models of one budget. Ids of a tokenizer with other weights mean something else, and loading checks that.
+"""
+
+
+def _metadata(stored: Stored) -> str:
     """Return the front matter, as YAML whatever a licence is called: the Hub knows those of its list by their ids."""
     import yaml
 
-    signal = signals.of(tokenizer.spec.modality)
-    licence = tokenizer.spec.licence.lower()
+    signal, kind = signals.of(stored.spec.modality), kind_of(stored)
+    licence = stored.spec.licence.lower()
     values = {
         "license": licence,
         "library_name": "tokenizer-zoo",
-        "pipeline_tag": signal.pipeline_tag,
-        "tags": ["tokenizer", signal.name, tokenizer.family],
+        **({"pipeline_tag": signal.pipeline_tag} if kind == "tokenizer" else {}),
+        "tags": [kind, signal.name, stored.family if kind == "tokenizer" else "autoregressive"],
     }
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence) or licence.startswith("licenseref-"):
         values = {"license": "other", "license_name": licence} | {k: v for k, v in values.items() if k != "license"}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def settings(tokenizer: Tokenizer) -> str:
-    """Return the settings of a tokenizer, as a Markdown block of JSON."""
+def settings(tokenizer: Stored) -> str:
+    """Return the settings of a tokenizer or generator, as a Markdown block of JSON."""
     return f"```json\n{json.dumps(configs.to_dict(tokenizer.config), indent=2)}\n```"
 
 
@@ -132,19 +177,21 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def write_card(tokenizer: Tokenizer, folder: Path, repo_id: str | None = None) -> Path:
+def write_card(tokenizer: Stored, folder: Path, repo_id: str | None = None) -> Path:
     """Write `card_for(tokenizer)` to `folder/README.md`, unless there is one already; return its path."""
     path, curves = folder / "README.md", folder / CURVES
     if not path.exists():
         card = card_for(tokenizer, repo_id)
-        if curves.is_file() and tokenizer.name not in registry.list_models():
+        if curves.is_file() and not _is_named(tokenizer):
             card += f"\n## Training\n\n{curves_table(read_curves(curves))}\n"
         path.write_text(card, encoding="utf-8")
     return path
 
 
-def facts(tokenizer: Tokenizer) -> str:
-    """Return what a token model needs to know, as a Markdown table."""
+def facts(tokenizer: Stored) -> str:
+    """Return what a token model needs to know of a tokenizer, or who draws of a generator, as a Markdown table."""
+    if not isinstance(tokenizer, Tokenizer):
+        return generator_facts(tokenizer)
     spec = tokenizer.spec
     rows = {"latents": f"{spec.latent_dim} numbers each; there is no codebook"}
     if not spec.is_continuous:

@@ -171,15 +171,16 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
         self.require_order(getattr(x, "dof_names", None))
         is_plain = type(x) is Tensor and x.ndim == 3 and lengths is None and x.is_floating_point() and x.numel()
         if is_plain and x.layout == torch.strided and not x.is_nested and not x.is_meta:
-            actions = Ragged.of(x.to(self.device, torch.float32))
+            actions = Ragged.of(x.detach().to(self.device, torch.float32))
         else:
             actions = self.as_ragged(x, lengths, check_finite=False)
+            if actions.values.requires_grad:
+                actions = replace(actions, values=actions.values.detach())
         if actions.values.shape[1] != self.num_dofs:
             raise InputError(
                 f"{self.name} takes actions (B, L, {self.num_dofs}), got ({len(actions)}, "
                 f"{max(actions.counts)}, {actions.values.shape[1]})."
             )
-        actions = replace(actions, values=actions.values.detach())
         self.require_in_reach(actions)
         return actions
 

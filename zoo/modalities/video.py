@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -161,7 +161,7 @@ class VideoTokenizer(PixelTokenizer):
         Raises:
             InputError: As for `encode`, perhaps only once what is wrong is reached; or nothing comes.
         """
-        for windows in self._streamed(x, frame_rate, 1):
+        for windows in self._streamed(x, frame_rate, 1, options):
             yield self.encode(windows, **options)
 
     def encode_stream(
@@ -171,7 +171,7 @@ class VideoTokenizer(PixelTokenizer):
 
         Arguments and errors are those of `encode_chunks`.
         """
-        parts = [self.encode(windows, **options) for windows in self._streamed(x, frame_rate, _TOGETHER)]
+        parts = [self.encode(windows, **options) for windows in self._streamed(x, frame_rate, _TOGETHER, options)]
         counts, frames = (
             torch.cat([getattr(part, name) for part in parts]).sum(0, keepdim=True)
             for name in ("lengths", "signal_lengths")
@@ -180,14 +180,15 @@ class VideoTokenizer(PixelTokenizer):
         return replace(parts[0], ids=ids, lengths=counts, signal_lengths=frames, grid=self._grid(counts))
 
     def _streamed(
-        self, x: Source | Tensor | Iterable[Tensor], frame_rate: float | None, together: int
+        self, x: Source | Tensor | Iterable[Tensor], frame_rate: float | None, together: int, options: Mapping[str, Any]
     ) -> Iterator[list[Tensor]]:
         """Yield the windows of a stream, so many at a time."""
         blocks: Iterable[Any]
         if is_source(x):
             from zoo.data._video import frames_of
 
-            blocks = (frame[:, None] for frame, _ in frames_of(x, frame_rate=frame_rate))
+            on_white = bool(options.get("on_white"))
+            blocks = (frame[:, None] for frame, _ in frames_of(x, frame_rate=frame_rate, on_white=on_white))
         else:
             blocks = [x] if isinstance(x, (Tensor, np.ndarray)) else cast("Iterable[Any]", x)
         windows = _windows(map(self._block, blocks), self.window or sys.maxsize)

@@ -89,7 +89,7 @@ class TokenizerModule(LightningModule):
         self.tokenizer = registry.stored(self.family).from_config(config)
         self._num_items: int | None = None
         self._figures = Figures()
-        self._told: set[str] = set()  # figures of which this batch has given the sums
+        self._told: set[str] = set()  # figures of which this evaluation's batch has given the sums
         self._evaluation = EvaluationWeights()
         self._carried: dict[str, Tensor] = {}  # what earlier runs had beside the tokenizer, and this one has not
         self.start_licence: str | None = None
@@ -301,7 +301,7 @@ class TokenizerModule(LightningModule):
         for name, loss in losses.items():
             if name not in self.loss_weights and not name.startswith(_QUANTIZER):
                 raise ConfigError(f"{type(self).__name__}.default_weights lacks the loss {name!r}.")
-            if name not in self._told:
+            if not self._is_evaluation or name not in self._told:
                 self._log(name, loss.detach())
             total = total + self.loss_weights.get(name, 1.0) * loss
         if self._is_evaluation:

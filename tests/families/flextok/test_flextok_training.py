@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from zoo.components.flow import Mode
 from zoo.errors import ConfigError
 from zoo.families.flextok.nested_dropout import draw_lengths, trained_lengths
 from zoo.families.flextok.training import FlexTokTraining
-from zoo.process import random as process_random
 
 RECIPES = Path(__file__).parents[3] / "recipes/flextok"
 PLAIN = zoo.config.to_dict(CONFIG)
@@ -189,22 +186,11 @@ def photographs(tmp_path_factory):
 
 
 @pytest.fixture
-def fit(autoencoder, photographs, monkeypatch, quiet_lightning):
+def fit(autoencoder, photographs, quiet_lightning):
     """`fit(folder, **more)` makes three steps of the nano recipe of a tiny model, of three batches an epoch."""
-    for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(variable, "0")
-    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
     def run(folder, **more):
         values = {
-            "trainer.accelerator": "cpu",
-            "trainer.max_steps": "3",
-            "trainer.val_check_interval": "2",
-            "trainer.log_every_n_steps": "1",
-            "trainer.default_root_dir": str(folder),
-            "trainer.logger": "false",
-            "trainer.enable_progress_bar": "false",
-            "trainer.enable_model_summary": "false",
             "data.folder": str(photographs),
             "data.batch_size": "4",
             "data.repeat": "null",
@@ -215,26 +201,13 @@ def fit(autoencoder, photographs, monkeypatch, quiet_lightning):
             "model.optimizer.warmup_steps": "1",
             **more,
         }
-        arguments = [part for key, value in values.items() for part in (f"--{key}", value)]
-        with process_random.preserved():
-            return main(["fit", "--config", str(RECIPES / "nano.yaml"), *arguments])
+        return runs.fit_recipe(RECIPES / "nano.yaml", folder, **values)
 
     return run
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(fit, tmp_path):
-    steps = {"trainer.max_steps": "5", "checkpoints.every_n_steps": "1"}
-    assert fit(tmp_path / "whole", **steps) == 0
-    child = os.fork()
-    if not child:
-        # Before the fifth batch, within the second epoch.
-        killer = json.dumps([{"class_path": "toy_training.SignalAt", "init_args": {"batch": 4, "number": 9}}])
-        fit(tmp_path / "killed", **steps, **{"trainer.callbacks": killer})
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert runs.read(tmp_path / "killed")["global_step"] < 5
-    assert fit(tmp_path / "killed", **steps, ckpt_path="last") == 0
-    assert runs.differences(runs.essence(tmp_path / "whole"), runs.essence(tmp_path / "killed")) == []
+    runs.require_resumes(fit, tmp_path)
 
 
 def test_the_nano_recipe_trains(fit, tmp_path, capsys):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import clips
 import pytest
 import torch
 import torch.nn.functional as F
+import training_runs as runs
 import yaml
 from tiny_larp import CONFIG, clip
 
@@ -20,9 +22,9 @@ from zoo.components.quantizers import build
 from zoo.data.videos import VideoBatch
 from zoo.errors import ConfigError
 from zoo.families.larp import LARPTokenizer
+from zoo.families.larp.guide import Guide, GuideConfig
 from zoo.families.larp.prior import PRESETS, PriorConfig, all_codes
 from zoo.families.larp.training import AnnealingConfig, LARPTraining
-from zoo.process import random as process_random
 from zoo.training.optim import OptimizerConfig
 
 RECIPES = Path(__file__).parents[3] / "recipes/larp"
@@ -90,6 +92,7 @@ def test_the_published_weights_are_the_default():
         "l2": 0.0,
         "perceptual": 1.0,
         "prior": 0.06,
+        "guide": 10.0,  # ours
         "quantizer_commitment": 0.1,
         "quantizer_codebook": 0.1,
         "adversarial": 0.3,
@@ -325,42 +328,97 @@ def test_the_paper_s_recipe_is_the_published_model():
     assert LARPTraining(**shrunk).discriminator_every == 5
 
 
-def test_the_nano_recipe_trains_two_networks(tmp_path, capsys, monkeypatch, quiet_lightning):
+@pytest.fixture
+def fit(tmp_path, quiet_lightning):
+    """`fit(folder, **more)` makes three steps of the nano recipe of a tiny LARP, of three batches an epoch."""
     for split in ("train", "val"):
         for number in range(2):
             clips.write(tmp_path / f"videos/{split}/{number}.mp4", clips.encoded(12, first=4 * number))
-    for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(variable, "0")
-    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    overrides = {
-        "trainer.accelerator": "cpu",
-        "trainer.max_steps": "3",
-        "trainer.val_check_interval": "2",
-        "trainer.log_every_n_steps": "1",
-        "trainer.default_root_dir": str(tmp_path),
-        "trainer.logger": "false",
-        "trainer.enable_progress_bar": "false",
-        "trainer.enable_model_summary": "false",
-        "data.folder": str(tmp_path / "videos"),
-        "data.batch_size": "2",
-        "data.num_frames": "4",
-        "data.size": "8",
-        "model.config": json.dumps({**PLAIN, "quantizer": {"kind": "lfq", "num_bits": 4}}),
-        "model.prior": json.dumps(PRIOR),
-        "model.discriminator": json.dumps(JUDGE),
-        "model.discriminator_every": "2",
-        "model.optimizer.warmup_steps": "1",
-    }
-    arguments = [part for key, value in overrides.items() for part in (f"--{key}", value)]
-    with process_random.preserved():
-        assert main(["fit", "--config", str(RECIPES / "nano.yaml"), *arguments]) == 0, capsys.readouterr().err
+
+    def run(folder, **more):
+        values = {
+            "data.folder": str(tmp_path / "videos"),
+            "data.batch_size": "2",
+            "data.num_frames": "4",
+            "data.size": "8",
+            "model.config": json.dumps(PLAIN | {"num_tokens": 4, "latent_norm": "batch"}),
+            "model.prior": json.dumps(PRIOR),
+            "model.guide": json.dumps({"grid": [1, 2, 2], "parts": [1, 1, 1], "until": 2}),
+            "model.discriminator": json.dumps(JUDGE),
+            "model.discriminator_every": "2",
+            "model.optimizer.warmup_steps": "1",
+            **more,
+        }
+        return runs.fit_recipe(RECIPES / "nano.yaml", folder, **values)
+
+    return run
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(fit, tmp_path):
+    dropped = {"transformer": PRIOR["transformer"] | {"dropout": 0.1}}
+    # Curves go on with the last value of a loss that has ended, so the guide does not end here.
+    guide = json.dumps({"grid": [1, 2, 2], "parts": [1, 1, 1], "until": 10})
+    runs.require_resumes(partial(fit, **{"model.prior": json.dumps(dropped), "model.guide": guide}), tmp_path)
+    state = runs.read(tmp_path / "killed")["state_dict"]
+    assert state["lecam.real_mean"] != 0, "the discriminator has learned"
+    assert len(runs.read(tmp_path / "killed")["optimizer_states"]) == 2
+
+
+def test_the_nano_recipe_trains_two_networks(fit, tmp_path, capsys):
+    config = json.dumps({**PLAIN, "num_tokens": 4, "quantizer": {"kind": "lfq", "num_bits": 4}})
+    assert fit(tmp_path, **{"model.config": config}) == 0, capsys.readouterr().err
     last = str(tmp_path / "checkpoints/last.ckpt")
     assert main(["export", last, "-o", str(tmp_path / "model"), "--name", "larp.mine"]) == 0
     exported = zoo.load(tmp_path / "model")
-    assert exported.encode(VIDEOS).ids.shape == (3, 6)
+    assert exported.encode(VIDEOS).ids.shape == (3, 4)
     assert "prior.head.weight" in zoo.training_parts(exported)
     more = LARPTraining(zoo.config.to_dict(exported.config), weights=last, prior=PRIOR, discriminator=JUDGE)
     state = torch.load(last, weights_only=True)["state_dict"]
     for name in ("prior.head.weight", "discriminator.project.weight", "lecam.real_mean"):
         assert torch.equal(more.state_dict()[name], state[name]), name
     assert state["lecam.real_mean"] != 0
+
+
+def test_a_guide_tells_each_token_of_its_cell_and_then_leaves_it_alone():
+    config = GuideConfig((2, 1, 2), parts=(1, 2, 1), until=4)
+    guide = Guide(config, 4, 5, (4, 8, 8))
+    clips = torch.zeros(1, 3, 4, 8, 8)
+    clips[0, 1, 2:, 4:, :4] = 1.0  # the green of cell (1, 0, 0), its lower part: token 2, colour 1, part 1
+    with torch.no_grad():
+        guide.project.weight.zero_()
+        guide.project.bias.zero_()
+        assert float(guide(torch.zeros(1, 4, 5), clips)) == pytest.approx(1 / (4 * 6))
+        guide.project.weight[1 * 2 + 1, 0] = 1.0
+        vectors = torch.zeros(1, 4, 5)
+        vectors[0, 2, 0] = 1.0
+        assert float(guide(vectors, clips)) == 0.0
+    assert [guide.weight(step) for step in (0, 1, 4, 9)] == [1.0, 0.75, 0.0, 0.0]
+
+
+def test_the_guide_teaches_the_encoder_alone_and_ends(monkeypatch):
+    guide = {"grid": [1, 2, 2], "parts": [1, 1, 1], "until": 10}
+    module = LARPTraining(PLAIN | {"num_tokens": 4}, guide=guide)
+    monkeypatch.setattr(module, "_trainer", FakeTrainer())
+    monkeypatch.setattr(module, "_log", lambda *_, **__: None)
+    monkeypatch.setattr(LARPTraining, "global_step", 0)
+    module.losses(BATCH)["guide"].backward()
+    own = module.tokenizer
+    assert any(p.grad is not None and bool(p.grad.any()) for p in own.encoder.parameters())
+    assert all(p.grad is None for p in [*own.decoder.parameters(), *own.quantizer.parameters()])
+    monkeypatch.setattr(LARPTraining, "global_step", 10)
+    assert "guide" not in module.losses(BATCH)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"grid": [1, 1, 1]}, "need as many cells"),
+        ({"grid": [1, 2, 2], "parts": [1, 3, 1]}, "do not divide"),
+        ({"grid": [0, 2, 2]}, "at least 1"),
+        ({"grid": [1, 2, 2], "until": 0}, "at least 1"),
+        ({"grid": [1, 2, 2], "colour": 1}, "colour"),
+    ],
+)
+def test_a_guide_that_fits_no_clip_is_refused(values, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        LARPTraining(PLAIN | {"num_tokens": 4}, guide=values)

@@ -58,7 +58,8 @@ class Reach(KeepsPrecision):
         """Whether all of x (..., T, D) is within reach; NaN is not."""
         if not x.numel():
             return True
-        lowest, highest = (float(value) for value in x.aminmax())
+        low, high = x.aminmax()
+        lowest, highest = low.item(), high.item()
         if self._inner[0] <= lowest and highest <= self._inner[1]:
             return True
         if math.isnan(lowest):

@@ -20,7 +20,7 @@ from zoo.data.folders import files_in
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
 
-__all__ = ["FLOATS", "Item", "Options", "Reading", "Recording", "Signal", "is_array"]
+__all__ = ["FLOATS", "Blocks", "Item", "Options", "Reading", "Recording", "Signal", "is_array"]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -80,6 +80,19 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """A signal that may be too long to be held as a whole.
+
+    Args:
+        read: Returns it in consecutive parts, and its rate.
+        length: About how many samples or frames it has, as its file says; 0 if that does not.
+    """
+
+    read: Callable[[], tuple[Iterator[Tensor], float | None]]
+    length: int = 0
+
+
+@dataclass(frozen=True)
 class Recording:
     """An item in a file, not read yet.
 
@@ -88,14 +101,14 @@ class Recording:
         read: Returns the signal without a batch dimension, and its rate if it has one.
         stamp: Returns a text that is another one once the item is: of its file size and time, or of what it holds.
         dof_names: What the degrees of freedom of actions are called, where the file says it.
-        blocks: Of what may be too long to be held as a whole: returns the signal in consecutive parts, and its rate.
+        blocks: How to read what may be too long to be held as a whole.
     """
 
     name: str
     read: Callable[[], tuple[Tensor, float | None]]
     stamp: Callable[[], str]
     dof_names: tuple[str, ...] | None = None
-    blocks: Callable[[], tuple[Iterator[Tensor], float | None]] | None = None
+    blocks: Blocks | None = None
 
 
 class Signal(ABC):
@@ -289,9 +302,7 @@ class Signal(ABC):
             for name, file in zip(names, files, strict=True)
         ]
 
-    def _blocks(
-        self, file: Path, spec: TokenSpec, reading: Reading
-    ) -> Callable[[], tuple[Iterator[Tensor], float | None]] | None:
+    def _blocks(self, file: Path, spec: TokenSpec, reading: Reading) -> Blocks | None:
         """Return how to read a file in parts, if it may be long and the modality can."""
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zoo.data._source import is_source
 from zoo.data.audio import change_rate, read_audio, write_wav
-from zoo.data.signals.base import FLOATS, Item, Options, Reading, Signal, is_array
+from zoo.data.signals.base import FLOATS, Blocks, Item, Options, Reading, Signal, is_array
 from zoo.errors import InputError, shown
 from zoo.spec import TokenSpec
 
@@ -132,15 +132,13 @@ class SpeechSignal(Signal):
         self.check_values(wave[None], named=False)
         return wave, spec.sample_rate
 
-    def _blocks(
-        self, file: Path, spec: TokenSpec, reading: Reading
-    ) -> Callable[[], tuple[Iterator[Tensor], float | None]] | None:
+    def _blocks(self, file: Path, spec: TokenSpec, reading: Reading) -> Blocks | None:
         if not file.is_file() or file.stat().st_size < _LONG:
             return None
         from zoo.data.blocks import read_blocks
 
         options = {"mix_down": reading.mix_down, "resample": reading.resample}
-        return lambda: (read_blocks(file, **self.needs(spec), **options), spec.sample_rate)
+        return Blocks(lambda: (read_blocks(file, **self.needs(spec), **options), spec.sample_rate))
 
     def write(self, path: Path, values: Tensor, rate: float | None) -> None:
         """Write 16-bit WAV."""

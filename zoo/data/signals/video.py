@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from zoo.data._clip import video_facts
 from zoo.data._image import from_8_bit, from_pil
 from zoo.data._video import SUFFIXES, frames_of, read_video
 from zoo.data._video_writing import write_gif, write_mp4
-from zoo.data.signals.base import Item, Options, Reading
+from zoo.data.signals.base import Blocks, Item, Options, Reading
 from zoo.data.signals.image import PixelSignal, is_pil
 from zoo.errors import InputError
 from zoo.spec import TokenSpec
@@ -65,7 +65,7 @@ class VideoSignal(PixelSignal):
         return Item(torch.stack(frames, dim=1))
 
     def _from_source(self, x: Any, options: Options) -> Item:
-        return Item(read_video(x)[0], in_range=True, has_own_length=True)
+        return Item(read_video(x, on_white=options.on_white)[0], in_range=True, has_own_length=True)
 
     def _rank_hint(self, shape: tuple[int, ...]) -> str:
         return ": a picture is a clip of one frame, x.unsqueeze(-3)" if len(shape) == 3 else ""
@@ -98,9 +98,7 @@ class VideoSignal(PixelSignal):
             )
         return (clip if clip.is_floating_point() else from_8_bit(clip)), rate
 
-    def _blocks(
-        self, file: Path, spec: TokenSpec, reading: Reading
-    ) -> Callable[[], tuple[Iterator[Tensor], float | None]] | None:
+    def _blocks(self, file: Path, spec: TokenSpec, reading: Reading) -> Blocks | None:
         if reading.trim or spec.input_size is None or len(spec.input_size) < 3 or spec.num_tokens is None:
             return None
         try:
@@ -117,13 +115,16 @@ class VideoSignal(PixelSignal):
             made, rate = self._frames(file, spec, reading)
             return ((frame if frame.is_floating_point() else from_8_bit(frame))[:, None] for frame in made), rate
 
-        return blocks
+        return Blocks(blocks, frames)
 
     def _frames(self, file: Path, spec: TokenSpec, reading: Reading) -> tuple[Iterator[Tensor], float]:
         """Return the frames of a file, not decoded yet but for the first, and how many there are a second."""
         wanted = spec.sample_rate
         timed = frames_of(
-            file, **self._resizing(spec, reading), frame_rate=wanted if reading.resample and wanted else None
+            file,
+            **self._resizing(spec, reading),
+            frame_rate=wanted if reading.resample and wanted else None,
+            on_white=reading.on_white,
         )
         first, rate = next(timed)
         if wanted is not None and abs(rate - wanted) > 1e-3 * wanted:

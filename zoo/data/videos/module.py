@@ -71,6 +71,7 @@ class VideoClips(CollectionItems[_Loaded, VideoItem]):
         flip: Mirror every other clip, at random.
         repeat_last: Repeat the last frame of a shot that is shorter than a clip; otherwise it cannot be read.
         corrupt: What to do with a video that cannot be read, see `zoo.data.collection.CollectionItems`.
+        on_white: Lay frames with transparency on white; otherwise they cannot be read.
     """
 
     nouns = _NOUNS
@@ -85,8 +86,10 @@ class VideoClips(CollectionItems[_Loaded, VideoItem]):
         flip: bool = False,
         repeat_last: bool = False,
         corrupt: Corrupt = "refuse",
+        on_white: bool = False,
     ) -> None:
         super().__init__(corrupt)
+        self.on_white = on_white
         self.shots = shots
         self.origin = shots.origin
         self.clips = clips
@@ -118,6 +121,7 @@ class VideoClips(CollectionItems[_Loaded, VideoItem]):
             frame_rate=self.frame_rate,
             size=self.size,
             repeat_last=self.repeat_last,
+            on_white=self.on_white,
         )
         return _Loaded(video, length, first, shot)
 
@@ -148,6 +152,7 @@ class VideoData(CollectionData):
         flip: Mirror every other training clip, at random.
         repeat_last: Repeat the last frame of a shot that is shorter than a clip, which `lengths` tells; otherwise such
             a shot cannot be read.
+        on_white: Lay frames with transparency on white; otherwise a shot cannot be read.
         sources: Sources to train on, where a manifest tells them; all if None.
         eval_sources: Sources to validate and test on; all if None.
         repeat: How often an epoch has the clips of a source, where that is not once.
@@ -179,6 +184,7 @@ class VideoData(CollectionData):
         stride: int | None = None,
         flip: bool = False,
         repeat_last: bool = False,
+        on_white: bool = False,
         sources: list[str] | None = None,
         eval_sources: list[str] | None = None,
         repeat: dict[str, int] | None = None,
@@ -222,6 +228,7 @@ class VideoData(CollectionData):
         self.stride = stride or num_frames
         self.flip = flip
         self.repeat_last = repeat_last
+        self.on_white = on_white
 
     def dataset(self, split: Split) -> VideoClips | None:
         """Return the clips of a split; None if there is none.
@@ -251,6 +258,7 @@ class VideoData(CollectionData):
             self.flip and is_training,
             self.repeat_last,
             self.corrupt,
+            self.on_white,
         )
 
     def _last_start(self, shots: Shots, number: int) -> int:

@@ -145,15 +145,24 @@ class SplineEncoder(KeepsPrecision):
         if self.switching is not None:
             self.switching.set_scale(*(values[self.gripper_index.to(values.device)] for values in self._scale))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def covers(self, low: Tensor, high: Tensor) -> bool:
+        """Whether products are exact for all commands from low to high, (D,) each; see `ExactTimeMap.covers`."""
+        return self.smooth.covers(low, high)
+
+    def forward(self, x: Tensor, *, is_covered: bool = False) -> Tensor:
         """Fit chunks x (B, k + T, D) float32 in physical units: the k commands before each, then the chunk.
+
+        Args:
+            x: The commands.
+            is_covered: Whether they are known to lie in a range that `covers` was asked about.
 
         Returns:
             (B, F, D) float64 control points in normalised units.
         """
-        points: Tensor = self.smooth(x)
+        points: Tensor = self.smooth(x, is_covered=is_covered)
         if self.switching is not None:
-            points.index_copy_(2, self.gripper_index, self.switching(x.index_select(2, self.gripper_index)))
+            own = x.index_select(2, self.gripper_index)
+            points.index_copy_(2, self.gripper_index, self.switching(own, is_covered=is_covered))
         return points
 
     def linear(self, x: Tensor) -> Tensor:

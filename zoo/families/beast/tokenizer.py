@@ -8,7 +8,7 @@ no network is trained. Fitting is one matrix product with a matrix that depends 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor
@@ -77,6 +77,7 @@ class BeastTokenizer(ActionTokenizer):
         self.quantizer = UniformGrid(slots, config.codebook_size)
         self.normalizer = RangeNormalizer(config.num_dofs)
         self.reach = Reach(config.num_dofs, config.limit)
+        self._reach_is_covered = False  # whether what is in reach needs no other check
         if not self.quantizer.low.is_meta:
             self.encoder.to(self.quantizer.low.device)
             self.decoder.to(self.quantizer.low.device)
@@ -174,9 +175,8 @@ class BeastTokenizer(ActionTokenizer):
             signal = tokens.signal_lengths if times is None else None
             if chunks == 1 and signal is None and per_item.all():
                 return curve
-            ends = per_item * (curve.shape[1] // chunks)
-            if signal is not None:
-                ends, curve = signal, curve[:, : int(signal.max())]
+            ends = per_item * (curve.shape[1] // chunks) if signal is None else signal
+            curve = curve if signal is None else curve[:, : int(signal.max())]
             inside = torch.arange(curve.shape[1], device=curve.device) < ends[:, None]
             return torch.where(inside[:, :, None], curve, 0.0)
 
@@ -341,13 +341,14 @@ class BeastTokenizer(ActionTokenizer):
         self.encoder.set_scale(torch.where(is_constant, largest.clamp(min=1.0), largest), centre, half)
         self.decoder.set_range(self.action_low, self.action_high)
         self.reach.set_range(self.action_low, self.action_high)
+        self._reach_is_covered = self.encoder.covers(self.reach.low, self.reach.high)
         self.point_low = (self.quantizer.low * half + centre).float()
         self.point_step = (self.quantizer.step * half).float()
 
     def _points(self, x: Tensor, before: Tensor | None) -> Tensor:
         """Return the normalised control points (B, F, D) of whole chunks (B, T, D)."""
-        points: Tensor = self.encoder(x if before is None else torch.cat([before, x], 1))
-        return points
+        commands = x if before is None else torch.cat([before, x], 1)
+        return cast(Tensor, self.encoder(commands, is_covered=self._reach_is_covered))
 
     def _chunk_points(self, actions: Ragged, before: Tensor | None) -> tuple[Tensor, Chunks]:
         """Return the normalised control points of every chunk of sequences, (C, F, D), and the chunks."""

@@ -25,6 +25,7 @@ from zoo.components.prior import CodePrior
 from zoo.components.quantizers import Quantized, StochasticVQ, StochasticVQConfig
 from zoo.data.videos import VideoBatch
 from zoo.errors import ConfigError
+from zoo.families.larp.guide import Guide, GuideConfig
 from zoo.families.larp.prior import PriorConfig, all_codes
 from zoo.families.larp.tokenizer import LARPTokenizer
 from zoo.training.adversarial import AdversarialModule, Reconstruction
@@ -72,9 +73,10 @@ class LARPTraining(AdversarialModule):
 
     Losses: `l1` and `l2`, the mean absolute and squared error of pixels in 0…1; `perceptual`, the mean distance of
     frames in a frozen network's features; `prior`, the mean negative log-probability of an id in nats, over both rounds
-    of scheduled sampling; the quantizer's, as published 0.1 times what its config says; `adversarial`, `discriminator`
-    and `lecam`, if there is a discriminator. `lecam` is published with a weight of 0.001, which the authors' code
-    multiplies in twice, hence 1e-6 here. Their `hinge` is half of what it is here.
+    of scheduled sampling; `guide`, that of `Guide`, times what is left of it; the quantizer's, as published 0.1 times
+    what its config says; `adversarial`, `discriminator` and `lecam`, if there is a discriminator. `lecam` is published
+    with a weight of 0.001, which the authors' code multiplies in twice, hence 1e-6 here. Their `hinge` is half of what
+    it is here.
 
     Args:
         config: As of `TokenizerModule`.
@@ -86,6 +88,7 @@ class LARPTraining(AdversarialModule):
             schedule overwrites it in its first step, so that their released model was trained with 1.
         perceptual: The frozen network, as `zoo.components.features.build` takes it; none if None.
         perceptual_frames: Frames of each clip that it compares, drawn anew each step; all if None.
+        guide: Values of `GuideConfig`, for short trainings of small batches; None as published.
         annealing: Values of `AnnealingConfig`; None for the config's temperature throughout.
         discriminator: Values of `ClipDiscriminatorConfig`, where clips and patches are not those of the tokenizer; None
             for none.
@@ -97,6 +100,7 @@ class LARPTraining(AdversarialModule):
 
     Attributes:
         prior: The prior, or None.
+        guide: What tokens hold at first, or None.
         lecam: What keeps the discriminator's judgements near their averages; None without one.
 
     Raises:
@@ -109,6 +113,7 @@ class LARPTraining(AdversarialModule):
         "l2": 0.0,
         "perceptual": 1.0,
         "prior": 0.06,
+        "guide": 10.0,
         "quantizer_commitment": 0.1,
         "quantizer_codebook": 0.1,
         "adversarial": 0.3,
@@ -128,6 +133,7 @@ class LARPTraining(AdversarialModule):
         prior_lr_multiplier: float = 1.0,
         perceptual: dict[str, Any] | None = None,
         perceptual_frames: int | None = None,
+        guide: dict[str, Any] | None = None,
         annealing: dict[str, Any] | None = None,
         discriminator: dict[str, Any] | None = None,
         adversarial_kind: AdversarialKind = "non_saturating",
@@ -155,6 +161,11 @@ class LARPTraining(AdversarialModule):
         if prior is not None:
             all_codes(quantizer)  # which refuses quantizers that it cannot be of
             self.prior = self.prior_config.build(quantizer.dim, own.num_tokens)
+        self.guide: Guide | None = None
+        if guide is not None:
+            places = configs.from_dict(GuideConfig, guide, "guide")
+            clip = (own.num_frames, own.image_size, own.image_size)
+            self.guide = Guide(places, own.num_tokens, quantizer.input_dim, clip)
         self.annealing = None if annealing is None else configs.from_dict(AnnealingConfig, annealing, "annealing")
         if self.annealing is not None and not (
             isinstance(quantizer, StochasticVQ) and quantizer.inverse_temperature is None
@@ -193,7 +204,8 @@ class LARPTraining(AdversarialModule):
             quantizer = cast("StochasticVQ", self.tokenizer.quantizer)
             last = cast("StochasticVQConfig", self.tokenizer.config.quantizer).temperature
             quantizer.temperature = self.annealing.temperature(self.global_step, last)
-        quantized = self.tokenizer.quantizer(self.tokenizer.encoder(videos))
+        vectors = self.tokenizer.encoder(videos)
+        quantized = self.tokenizer.quantizer(vectors)
         made = self.tokenizer.decoder(quantized.codes, videos.shape[2])
         losses = {
             "l1": F.l1_loss(made.float(), videos),
@@ -202,6 +214,8 @@ class LARPTraining(AdversarialModule):
         }
         if self.perceptual is not None:
             losses["perceptual"] = self._perceptual(made, videos)
+        if self.guide is not None and (left := self.guide.weight(self.global_step)):
+            losses["guide"] = left * self.guide(vectors, videos)
         if self.prior is not None:
             losses["prior"] = self._predictability(quantized)
         if not is_training:

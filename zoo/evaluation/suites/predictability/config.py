@@ -48,11 +48,13 @@ class PredictabilityData:
     Args:
         speech: A folder with manifests, as `zoo.data.speech.SpeechData` reads it.
         image: Pictures, as `zoo.data.images.ImageData` reads them.
+        video: Clips, as `zoo.data.videos.VideoData` reads them.
         action: What `zoo.data.actions.read_actions` reads.
     """
 
     speech: Source | None = None
     image: Source | None = None
+    video: Source | None = None
     action: Source | None = None
 
     def locate(self, override: Path | None) -> Path:

@@ -23,6 +23,7 @@ from zoo.data.action_windows import ActionData, ActionItems
 from zoo.data.datamodule import DataModule, Split
 from zoo.data.images import ImageData
 from zoo.data.speech import SpeechData
+from zoo.data.videos import VideoData
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.kinds import Progress, SuiteKind
@@ -33,6 +34,7 @@ from zoo.evaluation.suites.predictability.continuation import continued, held
 from zoo.evaluation.suites.predictability.training import generator_config, held_out_bits, train
 from zoo.generator.data import TokenItems, encoded
 from zoo.modalities.action import ActionTokenizer
+from zoo.modalities.video import VideoTokenizer
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["PREDICTABILITY", "crossed", "measure"]
@@ -161,6 +163,9 @@ def _data(
         height, width = (spec.input_size or (64, 64))[-2:]
         if height != width:
             raise ConfigError(f"{tokenizer.name} takes pictures of {height} × {width}, and this suite cuts squares.")
+        if isinstance(tokenizer, VideoTokenizer):
+            module = VideoData(str(path), num_frames=tokenizer.window or 16, size=height, batch_size=16)
+            return module, _some(module, "train", suite.max_fit_items), _some(module, "test", suite.max_items)
         cut = [{"name": "Resize", "size": height}, {"name": "CenterCrop", "size": height}]
         module = ImageData(str(path), transforms=cut, eval_transforms=cut, on_white=True, batch_size=16)
     return module, _some(module, "train", suite.max_fit_items), _some(module, "test", suite.max_items)

@@ -18,6 +18,7 @@ from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import MelFlow
 from zoo.process.fresh import fresh
+from zoo.process.memory import give_back
 
 __all__ = ["SEED", "SpeechDecoder"]
 
@@ -84,8 +85,10 @@ class SpeechDecoder(nn.Module):
         if not math.isfinite(guidance):
             raise ConfigError(f"guidance must be a finite number, got {guidance}.")
         mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
+        give_back()
         for piece in self.vocoder.pieces(mel[None], generator):
             yield piece[0]
+            give_back()
 
     def copy(self, wave: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Make a wave again from its own mel spectrum, tokens left out: what the vocoder alone does to it.
