@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from zoo import registry
+from zoo.cli._captioned import captions_of, with_captions
 from zoo.cli._models import load_any
 from zoo.data.actions import ActionEpisodes, read_actions
-from zoo.errors import TokenError, ZooError
-from zoo.spec import option_names
+from zoo.errors import TokenError
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
 
@@ -229,11 +229,11 @@ def show_images(tokenizer: Tokenizer, out: Path) -> list[Row]:
 
     spec = tokenizer.spec
     size = None if spec.input_size is None else (spec.input_size[0], spec.input_size[1])
-    captions = _captions(tokenizer)
+    captions = captions_of(tokenizer, SAMPLES / "drawing.txt")
     image = read_image(SAMPLES / ("drawing.jpg" if captions else "dandelion.jpg"), size=size)
     start = time.perf_counter()
     if captions:
-        made, count, bits, remark = _with_captions(tokenizer, image, *captions)
+        made, count, bits, remark = with_captions(tokenizer, image, *captions)
         told = f"{count} {'latents' if spec.is_continuous else 'tokens'} beside a caption"
     elif spec.is_continuous:
         latents = tokenizer.encode_latents(image)
@@ -275,46 +275,6 @@ def show_images(tokenizer: Tokenizer, out: Path) -> list[Row]:
             remark,
         )
     ]
-
-
-def _captions(tokenizer: Tokenizer) -> tuple[str, str] | None:
-    """Return the drawing's caption and another one, for a tokenizer that reads captions; None for others."""
-    if "caption" not in option_names(tokenizer.encode_options):
-        return None
-    own, other = (SAMPLES / "drawing.txt").read_text(encoding="utf-8").splitlines()
-    size = tokenizer.spec.input_size or (64, 64)
-    try:  # of one that was made without text, or whose text encoder is not here, a photograph is enough
-        _coders(tokenizer)[0](torch.zeros(1, 3, *size), caption=other)
-    except ZooError:
-        return None
-    return own, other
-
-
-def _with_captions(
-    tokenizer: Tokenizer, image: Tensor, own: str, other: str
-) -> tuple[dict[str, Tensor], int, float, str]:
-    """Return what becomes of a picture with its caption, without, and with another's; and how large its code is."""
-    encode, decode = _coders(tokenizer)
-    code = encode(image, caption=own)
-    made = {
-        f"“{own}”": decode(code),
-        "without its caption": decode(encode(image, caption="")),
-        f"decoded with “{other}”": decode(code, caption=other),
-    }
-    count = int(code.lengths.sum())
-    bits = 32.0 * code.values.numel() if tokenizer.spec.is_continuous else float(code.num_bits.sum())
-    remark = (
-        f"{tokenizer.name}: the caption, {len(own.encode())} bytes, is not in the {bits / 8:.0f} bytes of the tokens, "
-        "and is needed to decode them."
-    )
-    return made, count, bits, remark
-
-
-def _coders(tokenizer: Any) -> tuple[Callable[..., Any], Callable[..., Tensor]]:
-    """Return what encodes and what decodes, of a continuous tokenizer latents."""
-    if tokenizer.spec.is_continuous:
-        return tokenizer.encode_latents, tokenizer.decode_latents
-    return tokenizer.encode, tokenizer.decode
 
 
 def _shown_lengths(tokenizer: Tokenizer, count: int) -> list[int]:
