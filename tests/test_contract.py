@@ -6,6 +6,8 @@ from tiny_flextok import make as make_flextok
 from tiny_flextok import picture
 from tiny_larp import clip
 from tiny_larp import make as make_larp
+from tiny_ssdd import FSQ
+from tiny_ssdd import make as make_ssdd
 from tiny_stabletoken import TINY_DECODER, speech
 from tiny_stabletoken import make as make_stabletoken
 from tiny_textok import make as make_textok
@@ -40,12 +42,16 @@ FAMILIES = {
     "fast": (lambda: zoo.load("fast"), _motion, (20, 1, 47, 60)),
     "flextok": (make_flextok, picture, (0, 1, 2)),
     "larp": (make_larp, clip, (0, 1, 2)),
+    "ssdd": (lambda: make_ssdd(FSQ), picture, (0, 1, 2)),
     "stabletoken": (lambda: make_stabletoken(decoder=TINY_DECODER), speech, (3000, 641, 1, 1280)),
     "textok": (make_textok, picture, (0, 1, 2)),
 }
 
 
-CASES = FAMILIES | {"continuous": (lambda: _autoencoder(kind="gaussian", dim=3), picture, (0, 1, 2))}
+CASES = FAMILIES | {
+    "continuous": (lambda: _autoencoder(kind="gaussian", dim=3), picture, (0, 1, 2)),
+    "continuous ssdd": (make_ssdd, picture, (0, 1, 2)),
+}
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))

@@ -13,6 +13,7 @@ from zoo import registry, resources
 from zoo.errors import CheckpointError, ConfigError, UnknownNameError
 from zoo.hub import parse_uri
 
+SSDD_KINDS, SSDD_SIZES = ("f8c4", "f16c4", "f16c16", "f32c64", "sdvae"), ("S", "B", "M", "L", "XL")
 FREE = {"Apache-2.0", "MIT"}
 UNPINNED = {
     "autoencoder_kl.flextok_c4",
@@ -25,6 +26,8 @@ UNPINNED = {
     "flextok.d18_d28_dfn",
     "flextok.d18_d28_in1k",
     "larp.L_long",
+    "ssdd.demo_f8c4_M_128",
+    *(f"ssdd.{kind}_{size}_256" for kind in SSDD_KINDS for size in SSDD_SIZES if (kind, size) != ("sdvae", "XL")),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import warnings
@@ -16,7 +17,7 @@ from torch import Tensor
 from zoo import checkpoint, registry
 from zoo.errors import CheckpointError, ConfigError, LicenceWarning, UnknownNameError, ZooError, near_matches, shown
 from zoo.process.fresh import fresh
-from zoo.strict import expanded
+from zoo.strict import expanded, is_file
 from zoo.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def load(
 
     Args:
         name: A model name (`"beast"`, `"beast.default"`; see `zoo.list_models`), a checkpoint folder, or
-            `hf://owner/repo[@revision]`. A folder may also hold an author's released files as they are.
+            `hf://owner/repo[@revision]`. A folder may also hold an author's released files as they are. Of authors who
+            release each model as a file: `./file.safetensors`, or `hf://owner/repo/folder/file.safetensors[@revision]`.
         family: Which family reads the checkpoint; found out from the files if None.
         device: Where to put it; the CPU if None.
         dtype: Floating dtype of the weights; that of the family if None. Exact ids allow few, fast mode any.
@@ -200,6 +202,8 @@ def training_parts(tokenizer: Tokenizer) -> dict[str, Tensor]:
         from zoo import hub
 
         location = hub.parse_uri(tokenizer.source)
+        if location.path:
+            return {}
         folder = hub.download(location, allow=("*.json", checkpoint.TRAINING)).folder
         if of_authors is not None and not checkpoint.is_checkpoint(folder):
             folder = hub.download(location, allow=("*.json", "*.safetensors")).folder
@@ -219,7 +223,8 @@ def _device(device: torch.device | str | None) -> torch.device | None:
 
 def _is_path(text: str) -> bool:
     marked = text in (".", "..") or text.startswith(("/", "./", "../", ".\\", "..\\", "~"))
-    return marked or Path(text).is_absolute() or (("/" in text or os.sep in text) and _is_dir(text))
+    is_released = text.endswith(".safetensors") and is_file(text)
+    return marked or is_released or Path(text).is_absolute() or (("/" in text or os.sep in text) and _is_dir(text))
 
 
 def _is_dir(text: str) -> bool:
@@ -289,6 +294,11 @@ def _from_hub(address: str, family: str | None, revision: str | None, token: str
 
     location = hub.parse_uri(address, revision=revision)
     _tell_restrictions(registry.published_at(address))
+    if location.path:
+        snapshot = hub.download(location, allow=(glob.escape(location.path),), token=token)
+        tokenizer = _from_official(snapshot.folder / location.path, family, decoder)
+        tokenizer.source = f"{_HUB}{snapshot.repo_id}/{location.path}@{snapshot.commit}"
+        return tokenizer
     snapshot = hub.download(location, ignore=(checkpoint.TRAINING, *(() if decoder else _DECODER_FILES)), token=token)
     if not checkpoint.is_checkpoint(snapshot.folder):
         _, reader, _ = _recognised(snapshot.folder, family)
@@ -300,6 +310,8 @@ def _from_hub(address: str, family: str | None, revision: str | None, token: str
 
 
 def _from_folder(folder: Path, family: str | None, decoder: bool) -> Tokenizer:
+    if folder.suffix == ".safetensors" and is_file(folder):  # as some authors release them
+        return _from_official(folder, family, decoder)
     if not _is_dir(str(folder)):
         # lexists also sees links that lead nowhere, and never raises
         kind = "a file or a broken link, not a folder" if os.path.lexists(folder) else "not there"

@@ -3,20 +3,27 @@
 import json
 import os
 import warnings
+from dataclasses import replace
 
 import children
 import pytest
 import stabletoken_decoder_reference as decoder_reference
 import stabletoken_reference as reference
+import torch
 from fast_reference import Reference, smooth
+from tiny_ssdd import make as make_ssdd
 from tiny_stabletoken import speech
 
 import zoo
 from zoo import loading, registry
 from zoo.cli import main
+from zoo.components.autoencoder_kl import ConvConfig
 from zoo.errors import HubError, LicenceWarning
+from zoo.families.ssdd import DecoderConfig, SSDDConfig
+from zoo.families.ssdd.official import folder as ssdd_official
 
 LARGE = "dd19e26b6e7a2ffcc8523d15b80238175c69a2b6"
+SMALL_SSDD = SSDDConfig(encoder=ConvConfig((32, 32, 32, 32)), decoder=DecoderConfig(32, (1, 1, 1, 1), 1))
 NOTICE = (
     "stabletoken.large is under the licence LicenseRef-StableToken: its terms are MIT-like, but the model is not "
     "intended for use within the European Union."
@@ -54,6 +61,29 @@ def offline(monkeypatch):
     from huggingface_hub import constants
 
     return lambda: monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+def test_ssdd(hub, offline, tmp_path, monkeypatch):
+    """Of a repository with several models, one file each, no more than that of the one that is named is downloaded."""
+    ssdd_official.write(make_ssdd(SMALL_SSDD), tmp_path / "x" / "F8C4" / "tiny.safetensors")
+    commit = hub.commit("facebook/SSDD", files_in(tmp_path / "x") | {"F8C4/other.safetensors": b"damaged"})
+    address = "hf://facebook/SSDD/F8C4/tiny.safetensors"
+    maps = torch.randn(1, 4, 4, 4)
+    tokenizer = zoo.load(address)
+    assert tokenizer.source == f"{address}@{commit}"
+    assert not any("other" in str(request) for request in hub.requests)
+    expected = make_ssdd(SMALL_SSDD).decode_latents(maps, steps=1)
+    assert torch.allclose(tokenizer.decode_latents(maps, steps=1), expected, atol=1e-6)
+    assert zoo.load(tokenizer.source, decoder=False).encode_latents(torch.zeros(1, 3, 32, 32)).grid == (4, 4)
+    assert zoo.training_parts(tokenizer) == {}
+    hub.requests.clear()
+    offline()
+    monkeypatch.setattr(registry, "_added_models", {})
+    registry.register(replace(registry.model("ssdd.f8c4_S_256"), name="ssdd.tiny", source=address))
+    with pytest.warns(LicenceWarning, match="no commercial use"):
+        named = zoo.load("ssdd.tiny")
+    assert torch.equal(named.decode_latents(maps, steps=1), tokenizer.decode_latents(maps, steps=1))
+    assert hub.requests == []
 
 
 def test_stabletoken(hub, stabletoken, offline):

@@ -220,7 +220,7 @@ class _Cli(LightningCLI):
                 "beside `checkpoints`, `ema: {decay: 0.999}`."
             )
         elif averaging is not None:
-            extra.append(EMA(averaging.decay, averaging.warmup))
+            extra.append(EMA(averaging.decay, averaging.warmup, averaging.start))
         is_quiet = config.get("enable_progress_bar") is False or sys.stderr.isatty()
         if not is_quiet and not any(isinstance(callback, ProgressBar) for callback in given):
             extra.append(ProgressLines())

@@ -31,16 +31,24 @@ PICKLE_SUFFIXES = (".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt"
 _PICKLES = ["*." + "".join(f"[{c}{c.upper()}]" for c in suffix[1:]) for suffix in PICKLE_SUFFIXES]
 
 _NAME = re.compile(r"\w(?:[\w.-]*\w)?", re.ASCII)
+_PATH = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*\.safetensors", re.ASCII)
 _REVISION = re.compile(r"\w(?:[\w.+-]*[\w+-])?(?:/\w(?:[\w.+-]*[\w+-])?)*", re.ASCII)
 _LOG_IN = "Log in with `hf auth login`, set HF_TOKEN, or pass token=."
 
 
 @dataclass(frozen=True)
 class HubLocation:
-    """A repository on the Hub and, if one is given, the branch, tag or commit of it. `str()` gives the URI."""
+    """A repository on the Hub and, if one is given, the branch, tag or commit of it. `str()` gives the URI.
+
+    Attributes:
+        repo_id: owner/repo.
+        revision: Branch, tag or commit.
+        path: Of the one file of safetensors in it that is meant, "" for the repository as a whole.
+    """
 
     repo_id: str
     revision: str | None = None
+    path: str = ""
 
     def __post_init__(self) -> None:
         # Both parts become folder names in the cache, so nothing may pass that could lead out of it.
@@ -52,9 +60,11 @@ class HubLocation:
             )
         if self.revision is not None and (not _REVISION.fullmatch(self.revision) or ".." in self.revision):
             raise HubError(f"{self.revision!r} is not a revision. Expected a branch, tag or commit, or none at all.")
+        if self.path and (not _PATH.fullmatch(self.path) or ".." in self.path):
+            raise HubError(f"{self.path!r} is not the path of a file there. Expected folder/file.safetensors.")
 
     def __str__(self) -> str:
-        return f"hf://{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
+        return f"hf://{self.repo_id}{self.path and '/' + self.path}" + (f"@{self.revision}" if self.revision else "")
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,9 @@ class PushResult:
 def parse_uri(uri: str, *, revision: str | None = None) -> HubLocation:
     """Read `hf://owner/repo` or `hf://owner/repo@revision`; `revision` says it where the URI does not.
 
+    One file of a repository that has several models is `hf://owner/repo/folder/file.safetensors`, with or without
+    `@revision`.
+
     Raises:
         HubError: If it has another form, or names another revision. Nothing is trimmed or guessed.
 
@@ -95,13 +108,17 @@ def parse_uri(uri: str, *, revision: str | None = None) -> HubLocation:
         >>> parse_uri("hf://owner/repo@v1.0")
         HubLocation(repo_id='owner/repo', revision='v1.0')
     """
-    repo_id, at, named = uri.removeprefix("hf://").partition("@")
+    name, at, named = uri.removeprefix("hf://").partition("@")
+    owner, _, rest = name.partition("/")
+    repo, _, path = rest.partition("/")
+    is_file = path.endswith(".safetensors")
+    repo_id = f"{owner}/{repo}" if is_file else name
     try:
         if not uri.startswith("hf://"):
             raise HubError("it does not start with hf://.")
         if at and revision not in (None, named):
             raise HubError(f"revision={revision!r} contradicts it. Give one of the two.")
-        return HubLocation(repo_id, named if at else revision)
+        return HubLocation(repo_id, named if at else revision, path if is_file else "")
     except HubError as error:
         raise HubError(f"{uri!r} cannot be read as hf://owner/repo[@revision]: {error}") from None
 

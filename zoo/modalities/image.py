@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from zoo.components.exact.one_by_one import any_attention, canonical
+from zoo.components.exact.one_by_one import any_attention, canonical, same_kernels
 from zoo.components.quantizers import Quantizer
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.tokenizer import Tokenizer
@@ -40,7 +41,7 @@ class PixelTokenizer(Tokenizer):
     exact mode each is computed alone, which makes its ids a function of it alone; in fast mode all together.
 
     Attributes:
-        grid: Arrangement of an item's tokens, row-major, or None.
+        grid: Arrangement of an item's tokens, row-major, or None; where it depends on the item, `grid_of` tells.
     """
 
     encode_options: ClassVar[type] = EncodeOptions
@@ -76,16 +77,16 @@ class PixelTokenizer(Tokenizer):
             InputError: NaN, another size, out of range, transparent, or an unreadable file.
         """
         size = self.spec.require_codebook()
-        ids = self._encode(x, lengths, on_white, lambda pixels: self.quantizer.ids(self.vectors(pixels)))
-        return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), size, self.name, self.grid)
+        ids, grid = self._encode(x, lengths, on_white, lambda pixels: self.quantizer.ids(self.vectors(pixels)))
+        return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), size, self.name, grid)
 
     def encode_latents(self, x: Any, lengths: Any = None, *, on_white: bool = False) -> Latents:
         """Turn images or videos into the vectors that are quantized; arguments and errors as of `encode`."""
         if self.spec.latent_dim is None:
             return super().encode_latents(x, lengths)
-        values = self._encode(x, lengths, on_white, self.vectors).float()
+        values, grid = self._encode(x, lengths, on_white, self.vectors)
         counts = torch.full((len(values),), values.shape[1], device=values.device)
-        return Latents(values, counts, self.name, self.grid)
+        return Latents(values.float(), counts, self.name, grid)
 
     def decode(self, tokens: Any, lengths: Any = None, *, clamp: bool = True) -> Tensor:
         """Turn tokens into images or videos.
@@ -160,13 +161,33 @@ class PixelTokenizer(Tokenizer):
         """Return 1 for each item: an image."""
         return torch.ones_like(tokens.lengths)
 
-    def _encode(self, x: Any, lengths: Any, on_white: bool, finish: Callable[[Tensor], Tensor]) -> Tensor:
-        pixels, _ = self.as_batch(x, lengths, on_white=on_white)
+    def grid_of(self, size: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the arrangement of the tokens of an item of that many rows and columns of pixels, frames in front."""
+        return self.grid
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Record no gradients; in exact mode, heed neither an autocast nor switches that trade precision for speed."""
         with torch.no_grad():
             if not self.is_exact:
                 with any_attention:
-                    return finish(pixels.to(self.input_dtype))
-            return torch.cat(canonical(self.device, len(pixels), lambda run: run(finish, [*pixels[:, None]])))
+                    yield
+                return
+            with same_kernels, torch.autocast(self.device.type, enabled=False):
+                yield
+
+    def _encode(
+        self, x: Any, lengths: Any, on_white: bool, finish: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, tuple[int, ...] | None]:
+        """Return what is made of the items, and how it is arranged."""
+        pixels, _ = self.as_batch(x, lengths, on_white=on_white)
+        grid = self.grid_of(tuple(pixels.shape[2:]))
+        with torch.no_grad():
+            if not self.is_exact:
+                with any_attention:
+                    return finish(pixels.to(self.input_dtype)), grid
+            rows = canonical(self.device, len(pixels), lambda run: run(finish, [*pixels[:, None]]))
+        return torch.cat(rows), grid
 
     def _pixels_of(self, vectors: Tensor) -> Tensor:
         is_fast = not self.is_exact and "decoder" in self.fast_modules

@@ -25,10 +25,12 @@ class EMAConfig:
     Attributes:
         decay: As of `EMA`.
         warmup: As of `EMA`.
+        start: As of `EMA`.
     """
 
     decay: float = 0.999
     warmup: bool = True
+    start: int = 0
 
 
 class EMA(Callback):
@@ -45,11 +47,15 @@ class EMA(Callback):
     Args:
         decay: γ of a ← γ a + (1 - γ) w after every optimiser step.
         warmup: Use min(γ, (1 + n) / (10 + n)) after n updates, so that a short run does not export its initial weights.
+        start: The optimiser's steps before the first update; until then the average is a copy of the weights.
     """
 
-    def __init__(self, decay: float = 0.999, warmup: bool = True) -> None:
-        if not 0 <= decay < 1:
-            raise ConfigError(f"EMA: decay must be at least 0 and below 1, got {decay}.")
+    def __init__(self, decay: float = 0.999, warmup: bool = True, start: int = 0) -> None:
+        if not 0 <= decay < 1 or start < 0:
+            raise ConfigError(
+                f"EMA: decay must be at least 0 and below 1, and start not negative, got {decay} and {start}."
+            )
+        self.start = start
         self.decay = decay
         self.warmup = warmup
         self._average: dict[str, Tensor] = {}
@@ -88,7 +94,10 @@ class EMA(Callback):
             return  # gradients are being accumulated
         self._step = trainer.global_step
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates)) if self.warmup else self.decay
-        self._updates += 1
+        if self._step <= self.start:
+            decay = 0.0
+        else:
+            self._updates += 1
         parameters = _parameters(pl_module)
         with EvaluationWeights.of(trainer.optimizers):
             averages = [self._average[name] for name in parameters]

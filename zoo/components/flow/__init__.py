@@ -13,7 +13,7 @@ and use:
     x = sample(velocity, noise, path, Solver(25), conditions=conditions, null=null, guidance=Guidance(7.5))
 """
 
-from zoo.components.flow.draws import draw_noise, draw_times
+from zoo.components.flow.draws import draw_noise, draw_times, start_noise
 from zoo.components.flow.guidance import Adaptive, Guidance, Guide, drop_conditions
 from zoo.components.flow.loss import flow_loss, item_errors
 from zoo.components.flow.path import Path
@@ -39,4 +39,5 @@ __all__ = [
     "flow_loss",
     "item_errors",
     "sample",
+    "start_noise",
 ]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from zoo.components.flow.warps import Linear, Warp
-from zoo.errors import InputError
-from zoo.process.random import require_generator
+from zoo.errors import InputError, shown
+from zoo.process.random import require_generator, seeded
 
-__all__ = ["draw_noise", "draw_times"]
+__all__ = ["draw_noise", "draw_times", "start_noise"]
 
 _LINEAR = Linear()
 
@@ -75,3 +75,37 @@ def draw_noise(
         for source in sources
     ]
     return torch.stack(noise).to(device) if noise else torch.empty(tuple(shape), dtype=torch.float32, device=device)
+
+
+def start_noise(
+    shape: Sequence[int],
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    noise: Tensor | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Return the noise that a decoder starts from, as its caller wants it.
+
+    Args:
+        shape: (B, ...).
+        generator: Its source, as of `draw_noise`.
+        noise: The noise itself, of that shape, in place of a generator.
+        seed: Where neither is given, every item's noise is drawn from a generator of its own that starts here, so that
+            an item does not depend on the others.
+        device: Where to put it.
+
+    Returns:
+        (B, ...) float32.
+
+    Raises:
+        InputError: Both are given, the noise is of another shape, or generators are of another number.
+    """
+    if noise is None:
+        own = [seeded(seed) for _ in range(shape[0])] if generator is None else generator
+        return draw_noise(shape, own, device)
+    if generator is not None:
+        raise InputError("the noise is given: pass no generator.")
+    if not isinstance(noise, Tensor) or tuple(noise.shape) != tuple(shape) or not noise.is_floating_point():
+        found = tuple(noise.shape) if isinstance(noise, Tensor) else shown(noise)
+        raise InputError(f"noise for {shape[0]} items must be a float tensor {tuple(shape)}, got {found}.")
+    return noise.to(device, torch.float32)

@@ -71,19 +71,22 @@ class SpatialAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the size: a 3×3 convolution with stride 2, zeros at the right and the bottom edge.
+    """Half the size: a 3×3 convolution with stride 2, zeros at the right and the bottom edge, or at all four.
 
     Args:
         channels: C.
+        is_centred: Whether there are zeros at all edges, as in U-Nets of diffusion; those of autoencoders have them at
+            two.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, is_centred: bool = False) -> None:
         super().__init__()
+        self.padding = (1, 1, 1, 1) if is_centred else (0, 1, 0, 1)
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H / 2, W / 2), for even H and W."""
-        return cast(Tensor, self.conv(F.pad(x, (0, 1, 0, 1))))
+        return cast(Tensor, self.conv(F.pad(x, self.padding)))
 
 
 class Upsample(nn.Module):

@@ -159,15 +159,31 @@ class RelativePositionBias2d(nn.Module):
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
         """Return the bias (H, N, N) of a grid's N cells, row by row; -inf where a key is not seen."""
-        if min(grid) < 1:
-            raise InputError(f"relative positions: a grid has at least one row and one column, got {grid}.")
+        rows, columns = grid
+        return self.between(range(rows), range(rows), columns)
+
+    def between(self, queries: range, keys: range, columns: int) -> Tensor:
+        """Return the part of the bias that is of some rows of a grid, (H, Q, K).
+
+        Args:
+            queries: Rows whose cells look.
+            keys: Rows whose cells are looked at.
+            columns: Of the grid.
+        """
+        if min(len(queries), len(keys), columns) < 1:
+            raise InputError(
+                f"relative positions: a grid has at least one row and one column, got {len(queries)} rows that look at "
+                f"{len(keys)}, of {columns} columns."
+            )
         device, most = self.table.device, self.window - 1
-        axes = [torch.arange(size, device=device) for size in grid]
-        row, column = (cell.flatten() for cell in torch.meshgrid(*axes, indexing="ij"))
-        dy, dx = (place[:, None] - place for place in (row, column))
-        bias = self.table[dy.clamp(-most, most) + most, dx.clamp(-most, most) + most]
-        is_far = (dy.abs() > most) | (dx.abs() > most)
-        return bias.masked_fill(is_far[..., None], -math.inf).permute(2, 0, 1)
+        dy = torch.tensor(queries, device=device)[:, None] - torch.tensor(keys, device=device)
+        place = torch.arange(columns, device=device)
+        dx = place[:, None] - place
+        # (Q rows, K rows, columns, columns, H): one look-up an offset of rows and of columns.
+        far_y, far_x = dy.abs() > most, dx.abs() > most
+        bias = self.table[(dy.clamp(-most, most) + most)[..., None, None], dx.clamp(-most, most) + most]
+        bias = bias.masked_fill((far_y[..., None, None] | far_x)[..., None], -math.inf)
+        return bias.permute(4, 0, 2, 1, 3).flatten(3).flatten(1, 2)
 
 
 def _sincos(positions: np.ndarray, width: int, max_period: float, endpoint: bool) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ConfigError, InputError
 
-__all__ = ["AlignmentHead", "alignment_loss"]
+__all__ = ["AlignmentHead", "alignment_loss", "grid_alignment_loss"]
 
 _EPS = 1e-5
 
@@ -61,3 +61,19 @@ def alignment_loss(projected: Tensor, features: Tensor) -> Tensor:
             "resize one grid to the other, and project to the features' width."
         )
     return 1 - F.cosine_similarity(projected.float(), features.detach().float(), dim=-1, eps=_EPS).mean()
+
+
+def grid_alignment_loss(head: nn.Module, states: Tensor, grid: tuple[int, int], features: Tensor) -> Tensor:
+    """Return `alignment_loss` of hidden states on a grid, which is brought to that of the features if it is another.
+
+    Args:
+        head: Hidden states → what is compared, `AlignmentHead`.
+        states: (B, N, D), row by row.
+        grid: Rows and columns of the N states.
+        features: (B, F, h, w) of a frozen network.
+    """
+    if tuple(features.shape[2:]) != grid:
+        maps = states.transpose(1, 2).unflatten(2, grid).float()
+        maps = F.interpolate(maps, features.shape[2:], mode="bilinear", antialias=True)
+        states = maps.flatten(2).transpose(1, 2).to(states.dtype)
+    return alignment_loss(head(states), features.flatten(2).transpose(1, 2))

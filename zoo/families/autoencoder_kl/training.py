@@ -14,12 +14,14 @@ from zoo.components.autoencoder_kl import ConvDecoder
 from zoo.components.discriminators.patches import PatchDiscriminator, PatchDiscriminatorConfig
 from zoo.components.losses.adversarial import AdversarialKind, discriminator_loss, generator_loss
 from zoo.components.losses.perceptual import distance_of
+from zoo.components.quantizers import Gaussian
 from zoo.data.images import ImageBatch
 from zoo.errors import ConfigError
 from zoo.families.autoencoder_kl.tokenizer import AutoencoderKLTokenizer
 from zoo.training.adversarial import AdversarialModule, Reconstruction
 from zoo.training.media import Media, Picture
 from zoo.training.optim import OptimizerConfig
+from zoo.training.origin import Origin, differences, read_origin
 
 __all__ = ["AutoencoderKLTraining"]
 
@@ -49,9 +51,12 @@ class AutoencoderKLTraining(AdversarialModule):
         discriminator_optimizer: As of `AdversarialModule`.
         discriminator_every: As of `AdversarialModule`.
         adversarial_from: As of `AdversarialModule`.
+        encoder: A trained model whose encoder and quantizer are kept and not trained: an `autoencoder_kl` or an `ssdd`
+            by name, a folder, an `hf://` address, or a training checkpoint (`.ckpt`). In training the decoder sees
+            samples of a Gaussian all the same.
 
     Raises:
-        ConfigError: A value is unusable.
+        ConfigError: A value is unusable, or the encoder is another one than the config says.
     """
 
     family: ClassVar[str] = "autoencoder_kl"
@@ -78,6 +83,7 @@ class AutoencoderKLTraining(AdversarialModule):
         discriminator_optimizer: OptimizerConfig | None = None,
         discriminator_every: int = 1,
         adversarial_from: int = 0,
+        encoder: str | None = None,
     ) -> None:
         super().__init__(
             config,
@@ -92,6 +98,21 @@ class AutoencoderKLTraining(AdversarialModule):
         self.adversarial_kind: AdversarialKind = adversarial_kind
         self.is_adaptive = is_adaptive
         self.perceptual = distance_of(perceptual)
+        self.is_encoder_kept = encoder is not None
+        if encoder is not None:
+            if weights is not None:
+                raise ConfigError("encoder: weights have an encoder already; leave one out.")
+            self._take_encoder(encoder, read_origin(encoder))
+            nn.ModuleList([self.tokenizer.encoder, self.tokenizer.quantizer]).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> AutoencoderKLTraining:
+        """Leave in evaluation mode what is kept, but for a Gaussian, which goes on drawing samples."""
+        super().train(mode)
+        if self.is_encoder_kept:
+            self.tokenizer.encoder.eval()
+            if not isinstance(self.tokenizer.quantizer, Gaussian):
+                self.tokenizer.quantizer.eval()
+        return self
 
     def build_discriminator(self, values: dict[str, Any]) -> nn.Module:
         """Return the judge of values of `PatchDiscriminatorConfig`.
@@ -119,7 +140,7 @@ class AutoencoderKLTraining(AdversarialModule):
         losses = {
             "l1": 2 * F.l1_loss(made.float(), images),
             "l2": 4 * F.mse_loss(made.float(), images),
-            **self.quantizer_losses(quantized),
+            **({} if self.is_encoder_kept else self.quantizer_losses(quantized)),
         }
         if self.perceptual is not None:
             losses["perceptual"] = self.perceptual(made, images).mean()
@@ -138,6 +159,31 @@ class AutoencoderKLTraining(AdversarialModule):
         judge = cast("PatchDiscriminator", self.discriminator)
         loss = generator_loss([judge(pair.made)], self.adversarial_kind)
         return {"adversarial": loss * self._adapted(pair.losses, loss) if self.is_adaptive else loss}
+
+    def _take_encoder(self, name: str, origin: Origin) -> None:
+        """Take over encoder and quantizer of a model.
+
+        Raises:
+            ConfigError: It is another one than the config says.
+        """
+        kinds = {"autoencoder_kl": ("conv", "encoder."), "ssdd": ("encoder", "encoder.conv.")}
+        if origin.family not in kinds:
+            raise ConfigError(f"encoder: {name!r} is a {origin.family}, neither an autoencoder_kl nor an ssdd.")
+        key, start = kinds[origin.family]
+        own = configs.to_dict(self.tokenizer.config)
+        there = {"conv": origin.config[key], "quantizer": origin.config["quantizer"]}
+        here = {"conv": own["conv"], "quantizer": own["quantizer"]}
+        if found := differences(there, here):
+            raise ConfigError(f"encoder: {name!r} does not fit the model: {found}.")
+        beside = [key for key in origin.tokenizer if key.startswith("encoder.") and not key.startswith(start)]
+        if beside or origin.config.get("is_variational"):
+            raise ConfigError(
+                f"encoder: {name!r} has a projection between encoder and quantizer, and there is none here."
+            )
+        for prefix, part in ((start, self.tokenizer.encoder), ("quantizer.", self.tokenizer.quantizer)):
+            tensors = {key.removeprefix(prefix): t for key, t in origin.tokenizer.items() if key.startswith(prefix)}
+            part.load_state_dict(tensors)
+        self.start_licence = origin.licence
 
     def _adapted(self, losses: Mapping[str, Tensor], adversarial: Tensor) -> Tensor:
         """Return the ratio of the gradients of reconstruction and judgement at the last layer (equation 7)."""

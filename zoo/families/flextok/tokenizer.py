@@ -11,24 +11,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
 
 from zoo import config as configs
-from zoo.components.exact.one_by_one import any_attention, same_kernels
-from zoo.components.flow import Adaptive, Guidance, Path, Solver, draw_noise, sample
+from zoo.components.flow import Adaptive, Guidance, Path, Solver, sample, start_noise
 from zoo.components.quantizers import Quantizer, build
-from zoo.errors import ConfigError, InputError, TokenError, near_matches, shown
+from zoo.errors import ConfigError, TokenError, near_matches, shown
 from zoo.families.flextok.config import FlexTokConfig
 from zoo.families.flextok.decoder import FlexTokDecoder
 from zoo.families.flextok.encoder import FlexTokEncoder
 from zoo.families.flextok.options import DecodeOptions, EncodeOptions
 from zoo.modalities.image import ImageTokenizer
-from zoo.process.random import seeded
 from zoo.spec import TokenSpec, option_names
 from zoo.stored import NoDecoder
 from zoo.tokens import Latents, Tokens
@@ -175,7 +172,7 @@ class FlexTokTokenizer(ImageTokenizer):
                 f"{self.name} decodes 1 to {self.config.num_tokens} tokens of an image, got lengths "
                 f"{tokens.lengths.tolist()}."
             )
-        with self._computing():
+        with self.computing():
             codes = self.quantizer.codes(tokens.ids)
             start = self._noise(len(codes), generator, noise, seed)
             solver, guided = self._sampling(steps, guidance, adaptive_guidance)
@@ -194,7 +191,7 @@ class FlexTokTokenizer(ImageTokenizer):
             if isinstance(latents, Latents)
             else torch.full((len(values),), values.shape[1], device=values.device)
         )
-        with self._computing():
+        with self.computing():
             codes = self.quantizer(values.to(self.device, torch.float32)).codes
             solver, guided = self._sampling(None, None, None)
             return self._decoded(codes, counts.to(self.device), self._noise(len(codes)), solver, guided, True)
@@ -212,7 +209,7 @@ class FlexTokTokenizer(ImageTokenizer):
     def autoencode(self, pixels: Tensor) -> Tensor:
         """Make images (B, 3, H, W) in 0…1 again from the latents that are tokenized."""
         self.require_decoder("autoencode")
-        with self._computing():
+        with self.computing():
             made = cast(FlexTokDecoder, self.decoder).pixels(self.encoder.latents(2 * pixels - 1))
         return ((made.float() + 1) / 2).clamp(0, 1)
 
@@ -220,17 +217,6 @@ class FlexTokTokenizer(ImageTokenizer):
     def input_dtype(self) -> torch.dtype:
         """The autoencoder's."""
         return self.encoder.autoencoder.conv_in.weight.dtype
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Record no gradients; in exact mode, heed neither an autocast nor switches that trade precision for speed."""
-        with torch.no_grad():
-            if not self.is_exact:
-                with any_attention:
-                    yield
-                return
-            with same_kernels, torch.autocast(self.device.type, enabled=False):
-                yield
 
     def _decoded(
         self, codes: Tensor, lengths: Tensor, noise: Tensor, solver: Solver, guidance: Guidance | None, clamp: bool
@@ -273,16 +259,7 @@ class FlexTokTokenizer(ImageTokenizer):
     ) -> Tensor:
         side = self.config.latent_size
         shape = (batch, self.config.latent_channels, side, side)
-        if noise is None:
-            if generator is None:
-                generator = [seeded(seed) for _ in range(batch)]
-            return draw_noise(shape, generator, self.device)
-        if generator is not None:
-            raise InputError("the noise is given: pass no generator.")
-        if not isinstance(noise, Tensor) or tuple(noise.shape) != shape or not noise.is_floating_point():
-            found = tuple(noise.shape) if isinstance(noise, Tensor) else shown(noise)
-            raise InputError(f"noise for {batch} images must be a float tensor {shape}, got {found}.")
-        return noise.to(self.device, torch.float32)
+        return start_noise(shape, generator, noise, seed, self.device)
 
     def _warn_of_untrained(self, lengths: set[int]) -> None:
         trained = self.spec.trained_lengths

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo import config as configs
 from zoo.components.features import FeatureNetwork
 from zoo.components.features import build as build_features
 from zoo.components.flow import Mode, Warp, draw_noise, draw_times, flow_loss, item_errors
-from zoo.components.losses.alignment import AlignmentHead, alignment_loss
+from zoo.components.losses.alignment import AlignmentHead, grid_alignment_loss
 from zoo.data.images import ImageBatch
 from zoo.errors import ConfigError, shown
 from zoo.families.flextok.decoder import FlexTokDecoder
@@ -185,11 +184,7 @@ class FlexTokTraining(TokenizerModule):
         network = cast("FeatureNetwork", self.alignment)
         with torch.no_grad():
             features = network.features(images)[network.layers[0]]
-        rows, columns = self.tokenizer.config.grid
-        grid = patches.transpose(1, 2).reshape(len(patches), -1, rows, columns)
-        grid = F.interpolate(grid.float(), features.shape[2:], mode="bilinear", antialias=True)
-        projected = cast("AlignmentHead", self.head)(grid.flatten(2).transpose(1, 2).to(patches.dtype))
-        return alignment_loss(projected, features.flatten(2).transpose(1, 2))
+        return grid_alignment_loss(cast("AlignmentHead", self.head), patches, self.tokenizer.config.grid, features)
 
     def _build_head(self, network: FeatureNetwork) -> None:
         """Make the projection, as wide as the network's features of an image are."""
