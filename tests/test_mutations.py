@@ -22,11 +22,14 @@ from mutations import mutate_bytes, mutate_values, time_limit
 from safetensors.torch import load_file, save_file
 from sounds import muxed
 from tiny_stabletoken import TINY_DECODER, make
+from tiny_textok import WordStates
 
 import zoo
 from zoo import registry, resources, tokenfile
+from zoo.components.text import KnownCaptions, Precomputed
 from zoo.data.actions import read_actions
 from zoo.data.audio import read_audio
+from zoo.data.images.layouts import find_pictures
 from zoo.data.manifest import read_manifest
 from zoo.errors import ZooError
 from zoo.evaluation.suite import read_suite
@@ -204,6 +207,46 @@ class Manifest(Kind):
         read_manifest(folder / "m.jsonl")
 
 
+class CocoCaptions(Kind):
+    TOLD: ClassVar = {
+        "images": [{"id": 7, "file_name": "1.png"}],
+        "annotations": [{"image_id": 7, "caption": "a cat"}, {"image_id": 7, "caption": "a dog"}],
+    }
+
+    def make(self, folder):
+        (folder / "annotations").mkdir()
+        (folder / "annotations/captions_train.json").write_bytes(_dump(self.TOLD))
+        (folder / "1.png").write_bytes(b"")
+
+    def change(self, folder, random):
+        path = folder / "annotations/captions_train.json"
+        is_value = random.random() < 0.7
+        path.write_bytes(
+            _dump(mutate_values(self.TOLD, random)) if is_value else mutate_bytes(_dump(self.TOLD), random)
+        )
+
+    def use(self, folder):
+        pictures = find_pictures(folder, "train", {})
+        for number in range(len(pictures)):
+            pictures.read(number)
+
+
+class KnownStates(Kind):
+    """States of captions, as a checkpoint that reads captions brings some."""
+
+    def make(self, folder):
+        known = KnownCaptions.of(WordStates(), ["a cat", "two dogs"])
+        (folder / "captions.safetensors").write_bytes(known.to_bytes())
+
+    def change(self, folder, random):
+        path = folder / "captions.safetensors"
+        path.write_bytes(mutate_bytes(path.read_bytes(), random))
+
+    def use(self, folder):
+        known = KnownCaptions.from_file(folder / "captions.safetensors")
+        Precomputed(known, 6).encode(["a cat", *known.captions])
+
+
 class Actions(Kind):
     def __init__(self, suffix):
         self.suffix = suffix
@@ -278,6 +321,9 @@ KINDS = {
     "registry": Registry(),
     **{f"suite {name}": SuiteFile(name) for name in ("action", "image", "noise", "resynthesis", "stab", "invariance")},
     "suite predictability": SuiteFile("predictability"),
+    "suite captions": SuiteFile("captions"),
+    "captions of COCO": CocoCaptions(),
+    "states of captions": KnownStates(),
     "manifest": Manifest(),
     **{f"actions {suffix}": Actions(suffix) for suffix in (".npy", ".npz", ".parquet", ".csv")},
     **{f"sound {suffix}": Sound(suffix) for suffix in (".wav", ".flac", ".ogg", ".mp3")},

@@ -58,6 +58,7 @@ _BUILT_IN = {
     "ssdd": "zoo.families.ssdd:SSDDTokenizer",
     "ssdd_decoder": "zoo.families.ssdd_decoder:SSDDDecoderTokenizer",
     "stabletoken": "zoo.families.stabletoken:StableTokenTokenizer",
+    "textok": "zoo.families.textok:TexTokTokenizer",
 }
 
 _OTHERS = {"generator": "zoo.generator.model:TokenGenerator"}  # what is stored like a tokenizer, and is none
@@ -124,10 +125,8 @@ def register(item: Item, *, replace: bool = False) -> Item:
         ConfigError: The name is taken or malformed, the class lacks something, or the family has another default.
         UnknownNameError: The model's family is not there: register it first.
     """
-    if isinstance(item, ModelEntry):
-        _add_model(item, replace)
-    else:
-        _add_family(item, replace)
+    add: Any = _add_model if isinstance(item, ModelEntry) else _add_family
+    add(item, replace)
     return item
 
 
@@ -203,8 +202,7 @@ def official(name: str) -> Any:
         UnknownNameError: No such family.
         ConfigError: The family, or its module, cannot be imported.
     """
-    module = stored(name).official
-    if not module:
+    if not (module := stored(name).official):
         return None
     try:
         return importlib.import_module(module)

@@ -5,6 +5,7 @@ import pytest
 import soundfile
 import tiny_flextok
 import tiny_larp
+import tiny_textok
 import torch
 import toy
 from PIL import Image
@@ -92,6 +93,26 @@ def test_a_picture_is_shown_beside_what_its_first_tokens_say(tmp_path, monkeypat
             if name != "original":
                 expected = tokenizer.decode(tokens[:, : int(name.split()[0])])[0]
                 assert torch.equal(image, expected)
+
+
+def test_a_drawing_is_shown_with_its_caption_without_and_with_another(tmp_path, monkeypatch):
+    drawn = {}
+    draw = pictures.draw_images
+    monkeypatch.setattr(pictures, "draw_images", lambda images, title: drawn.update(images) or draw(images, title))
+    tokenizer = tiny_textok.make(text_len=24)
+    (row,) = demo.SHOWS["image"](tokenizer, tmp_path)
+    own, other = (demo.SAMPLES / "drawing.txt").read_text(encoding="utf-8").splitlines()
+    assert list(drawn) == ["original", f"“{own}”", "without its caption", f"decoded with “{other}”"]
+    tokens = tokenizer.encode(drawn["original"], caption=own)
+    expected = [tokenizer.decode(tokens), tokenizer.decode(tokenizer.encode(drawn["original"]))]
+    expected.append(tokenizer.decode(tokens, caption=other))
+    for image, wanted in zip([*drawn.values()][1:], expected, strict=True):
+        assert torch.equal(image, wanted[0])
+    assert (row.tokens, row.bits) == (5, float(tokens.num_bits))
+    assert f"the caption, {len(own)} bytes" in row.remark
+    drawn.clear()
+    demo.SHOWS["image"](tiny_textok.make(text_in="none"), tmp_path)
+    assert list(drawn) == ["original", "5 tokens, 5 bytes"], "without text it is a tokenizer like others"
 
 
 def test_the_help_says_what_it_is_for(capsys):

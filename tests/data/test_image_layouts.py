@@ -40,6 +40,64 @@ def test_class_folders_give_the_labels_of_the_training_classes(tmp_path):
         data.dataset("val")
 
 
+def test_a_text_beside_a_picture_is_its_caption(tmp_path):
+    for name, number in (("train/n01/a", 1), ("train/n02/b", 2), ("val/c", 3)):
+        write(tmp_path / f"{name}.png", encoded(number))
+    write(tmp_path / "train/n01/a.txt", b" a cat\n")
+    write(tmp_path / "val/c.txt", "ein Hund über dem Gras".encode())
+    data = ImageData(str(tmp_path))
+    assert everything(data) == [(1, 0, "a cat"), (2, 1, "")]
+    assert everything(data, "val") == [(3, -1, "ein Hund über dem Gras")]
+    write(tmp_path / "val/c.txt", b"\xff\xfe")
+    with pytest.raises(InputError, match=r"c\.txt"):
+        everything(data, "val")
+
+
+class TestCoco:
+    def write(self, folder, split="train2017", **changes):
+        told = {
+            "images": [{"id": 7, "file_name": "1.png"}, {"id": 9, "file_name": "2.png"}],
+            "annotations": [
+                {"image_id": 9, "id": 1, "caption": "A dog.\n"},
+                {"image_id": 7, "id": 2, "caption": "A  cat."},
+                {"image_id": 9, "id": 3, "caption": "Still a dog."},
+            ],
+        } | changes
+        for number in (1, 2):
+            write(folder / split / f"{number}.png", encoded(number))
+        write(folder / "annotations" / f"captions_{split}.json", json.dumps(told).encode())
+
+    def test_each_caption_is_an_item(self, tmp_path):
+        self.write(tmp_path)
+        self.write(tmp_path, "val2017", annotations=[{"image_id": 7, "caption": "One."}])
+        data = ImageData(str(tmp_path))
+        assert everything(data) == [(2, -1, "A dog."), (1, -1, "A cat."), (2, -1, "Still a dog.")]
+        assert everything(data, "val") == [(1, -1, "One.")]
+        assert data.dataset("test") is None
+        named = ImageData(str(tmp_path), splits={"train": "annotations/captions_val2017.json"})
+        assert everything(named) == [(1, -1, "One.")]
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"annotations": []}, "lists no captions"),
+            ({"annotations": [{"image_id": 1, "caption": "x"}]}, "image 1, which is not listed"),
+            ({"annotations": [{"image_id": 7}]}, r"annotations\[0\] must have a caption"),
+            ({"annotations": [3]}, "must have a caption"),
+            ({"images": [{"id": 7}]}, r"images\[0\] must have an id and a file_name"),
+            (
+                {"images": [{"id": 7, "file_name": "x.png"}, {"id": 9, "file_name": "y.png"}]},
+                "is in none",
+            ),
+        ],
+        ids=str,
+    )
+    def test_what_contradicts_itself_is_refused(self, tmp_path, changes, message):
+        self.write(tmp_path, **changes)
+        with pytest.raises(InputError, match=message):
+            everything(ImageData(str(tmp_path)))
+
+
 def test_a_manifest_gives_labels_captions_and_sources(tmp_path):
     for number in range(4):
         write(tmp_path / "pictures" / f"{number}.png", encoded(number))

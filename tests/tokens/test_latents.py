@@ -21,6 +21,17 @@ class TestLatents:
         assert torch.equal(latents.values[0, 2:], torch.zeros(2, 3))
         assert latents.values[1].abs().min() > 0
 
+    def test_conditions_go_with_their_items(self):
+        one, other = vectors(2, 4), vectors(3)
+        told = Latents(one.values, one.lengths, "a.b", conditions=Conditions(("x", "y")))
+        assert told[1].conditions.captions == ("y",)
+        assert told[torch.tensor([True, False])].to("cpu").conditions.captions == ("x",)
+        joined = Latents.cat([told, Latents(other.values, other.lengths, "a.b", conditions=Conditions(("z",)))])
+        assert joined.conditions.captions == ("x", "y", "z")
+        assert one[0].conditions is None
+        with pytest.raises(TokenError, match="conditions of one kind"):
+            Latents.cat([told, other])
+
     def test_maps_and_back(self):
         maps = torch.randn(2, 5, 3, 4)
         latents = Latents.of(maps, grid=(3, 4))

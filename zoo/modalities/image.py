@@ -104,12 +104,7 @@ class PixelTokenizer(Tokenizer):
         """
         tokens = self.as_tokens(tokens, lengths)
         self.require_decoder("decode")
-        counts = set(tokens.lengths.tolist())
-        if not self.spec.is_ordered and counts - {self.spec.num_tokens or tokens.ids.shape[1]}:
-            raise TokenError(
-                f"{self.name} decodes whole items of {self.spec.num_tokens or tokens.ids.shape[1]} tokens, got lengths "
-                f"{tokens.lengths.tolist()}."
-            )
+        counts = self.require_whole(tokens)
         with torch.no_grad():
             # Padding may stand for anything, so what differs in length is decoded apart.
             whole = [tokens.ids] if len(counts) < 2 else [row.ids[:, : int(row.lengths)] for row in tokens]
@@ -122,18 +117,35 @@ class PixelTokenizer(Tokenizer):
             return super().decode_latents(latents)
         self.require_decoder("decode")
         with torch.no_grad():
-            values = self.latent_values(latents)
-            count, width = self.spec.num_tokens, self.spec.latent_dim
-            if (
-                values.ndim != 3
-                or values.shape[2] != width
-                or 0 in values.shape
-                or count not in (None, values.shape[1])
-            ):
-                raise TokenError(
-                    f"latents of {self.name} are (B, {count or 'T'}, {width}), not empty, got {tuple(values.shape)}."
-                )
-            return self._pixels_of(values).clamp(0, 1)
+            return self._pixels_of(self.whole_latents(latents)).clamp(0, 1)
+
+    def require_whole(self, tokens: Tokens) -> set[int]:
+        """Return the numbers of tokens that items have, if they are whole, or prefixes are items as well.
+
+        Raises:
+            TokenError: They are not.
+        """
+        counts = set(tokens.lengths.tolist())
+        whole = self.spec.num_tokens or tokens.ids.shape[1]
+        if not self.spec.is_ordered and counts - {whole}:
+            raise TokenError(
+                f"{self.name} decodes whole items of {whole} tokens, got lengths {tokens.lengths.tolist()}."
+            )
+        return counts
+
+    def whole_latents(self, latents: Latents | Tensor) -> Tensor:
+        """Return the values (B, T, D) of what a caller hands to `decode_latents`.
+
+        Raises:
+            TokenError: They are of another shape, or another tokenizer's.
+        """
+        values = self.latent_values(latents)
+        count, width = self.spec.num_tokens, self.spec.latent_dim
+        if values.ndim != 3 or values.shape[2] != width or 0 in values.shape or count not in (None, values.shape[1]):
+            raise TokenError(
+                f"latents of {self.name} are (B, {count or 'T'}, {width}), not empty, got {tuple(values.shape)}."
+            )
+        return values
 
     def num_tokens(self, length: int) -> int:
         """Return `spec.num_tokens`, whatever the length.

@@ -78,13 +78,21 @@ class Conditions:
             return False
         if self.states is None or other.states is None:
             return self.states is other.states
-        return all(torch.equal(a, b) for a, b in zip(self._rows(), other._rows(), strict=True))
+        return all(torch.equal(a, b) for a, b in zip(self.rows(), other.rows(), strict=True))
+
+    def rows(self) -> list[Tensor]:
+        """Return the states of each item that count, (L_i, D); nothing if only captions are known."""
+        if self.states is None:
+            return []
+        if self.mask is None:
+            return list(self.states)
+        return [row[mask] for row, mask in zip(self.states, self.mask, strict=True)]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the states that count, one item after another, and how many each has; nothing if there are none."""
         if self.states is None:
             return {}
-        rows = self._rows()
+        rows = self.rows()
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         return {"condition_states": torch.cat(rows).float().cpu().numpy(), "condition_lengths": lengths}
 
@@ -128,15 +136,7 @@ class Conditions:
         captions = None if known[0].captions is None else tuple(c for p in known for c in p.captions or ())
         if known[0].states is None:
             return Conditions(captions)
-        rows = [row for part in known for row in part._rows()]
+        rows = [row for part in known for row in part.rows()]
         lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
         states = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return Conditions(captions, states, torch.arange(states.shape[1], device=states.device) < lengths[:, None])
-
-    def _rows(self) -> list[Tensor]:
-        """Return the states of each item that count, (L_i, D)."""
-        if self.states is None:
-            return []
-        if self.mask is None:
-            return list(self.states)
-        return [row[mask] for row, mask in zip(self.states, self.mask, strict=True)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import TokenError
+from zoo.tokens.conditions import Conditions
 from zoo.tokens.ids import as_rows
 
 __all__ = ["Latents"]
@@ -26,6 +27,7 @@ class Latents:
         model: Name of the tokenizer that made them, "" if unknown. `decode_latents` refuses another tokenizer's.
         grid: Arrangement of the T positions, such as (rows, columns), or None. Row-major.
         signal_lengths: (B,) int64, the length of each input in samples, frames or commands, or None if unknown.
+        conditions: What the items were encoded and are decoded with beside their values, such as captions, or None.
     """
 
     values: Tensor
@@ -33,6 +35,7 @@ class Latents:
     model: str = ""
     grid: tuple[int, ...] | None = None
     signal_lengths: Tensor | None = None
+    conditions: Conditions | None = None
 
     @classmethod
     def of(cls, values: Any, lengths: Any = None, *, model: str = "", grid: tuple[int, ...] | None = None) -> Latents:
@@ -95,7 +98,10 @@ class Latents:
         """
         rows = as_rows(items, len(self), self.values.device)
         signal = None if self.signal_lengths is None else self.signal_lengths[rows]
-        chosen = replace(self, values=self.values[rows], lengths=self.lengths[rows], signal_lengths=signal)
+        conditions = None if self.conditions is None else self.conditions[rows]
+        chosen = replace(
+            self, values=self.values[rows], lengths=self.lengths[rows], signal_lengths=signal, conditions=conditions
+        )
         if isinstance(items, (slice, list)) or getattr(items, "ndim", 0) != 0:
             return chosen
         end, size = int(chosen.lengths), self.values.shape[1]
@@ -104,14 +110,16 @@ class Latents:
     def to(self, device: torch.device | str) -> Latents:
         """Move to a device."""
         signal = None if self.signal_lengths is None else self.signal_lengths.to(device)
-        return replace(self, values=self.values.to(device), lengths=self.lengths.to(device), signal_lengths=signal)
+        conditions = None if self.conditions is None else self.conditions.to(device)
+        values, lengths = self.values.to(device), self.lengths.to(device)
+        return replace(self, values=values, lengths=lengths, signal_lengths=signal, conditions=conditions)
 
     @staticmethod
     def cat(parts: Iterable[Latents]) -> Latents:
         """Join the items of several batches, padded to the longest.
 
         Raises:
-            TokenError: Nothing to join, or parts of different width or model.
+            TokenError: Nothing to join, or parts of different width, model or kind of conditions.
         """
         parts = list(parts)
         if not parts:
@@ -130,6 +138,7 @@ class Latents:
             parts[0].model,
             parts[0].grid if all(part.grid == parts[0].grid for part in parts) else None,
             torch.cat(known) if len(known) == len(parts) else None,
+            Conditions.cat([part.conditions for part in parts]),
         )
 
     def _cleared(self) -> Latents:

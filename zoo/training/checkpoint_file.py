@@ -15,9 +15,11 @@ from zoo.training.history import HISTORY_KEY, Curves
 from zoo.training.integrity import require_intact
 
 __all__ = [
+    "ASSETS",
     "LICENCE",
     "PARTS",
     "TOKENIZER",
+    "assets_of",
     "averages",
     "curves_of",
     "read_checkpoint",
@@ -32,6 +34,9 @@ TOKENIZER = "zoo_tokenizer"
 PARTS = "zoo_parts"
 """Key of a checkpoint: `own`, names in its `state_dict` of what a later training needs beside the tokenizer, and
 `carried`, the tensors of such names that earlier runs had and this one does without."""
+
+ASSETS = "zoo_assets"
+"""Key of a checkpoint: contents of the files that the tokenizer has beside its weights, uint8, by name; or absent."""
 
 LICENCE = "zoo_licence"
 """Key of a checkpoint: licence of the weights that the run started from, "" if unknown, None if there were none."""
@@ -68,6 +73,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
+def assets_of(content: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the contents of the files that a checkpoint's tokenizer has beside its weights."""
+    return {name: tensor.numpy().tobytes() for name, tensor in content.get(ASSETS, {}).items()}
+
+
 def _complaint(content: Mapping[Any, Any]) -> str:
     """Return what is not as this library writes it, in those parts that are read here; "" if all is."""
     settings, state = content[TOKENIZER], content["state_dict"]
@@ -75,6 +85,9 @@ def _complaint(content: Mapping[Any, Any]) -> str:
         return "family and config of the tokenizer are no text and mapping"
     if not _is_tensors(state):
         return "the weights are no tensors by name"
+    assets = content.get(ASSETS, {})
+    if not _is_tensors(assets) or any(t.dtype != torch.uint8 or t.ndim != 1 for t in assets.values()):
+        return "files of the tokenizer are no bytes by name"
     callbacks = content.get("callbacks", {})
     if not isinstance(callbacks, dict):
         return "the states of callbacks are no mapping"

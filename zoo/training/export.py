@@ -11,7 +11,15 @@ from zoo import registry
 from zoo.errors import CheckpointError, ConfigError, ZooError
 from zoo.process.fresh import fresh
 from zoo.tokenizer import Tokenizer
-from zoo.training.checkpoint_file import LICENCE, TOKENIZER, read_checkpoint, state_of, tokenizer_part, training_parts
+from zoo.training.checkpoint_file import (
+    LICENCE,
+    TOKENIZER,
+    assets_of,
+    read_checkpoint,
+    state_of,
+    tokenizer_part,
+    training_parts,
+)
 
 __all__ = ["UNKNOWN_LICENCE", "parts_of", "tokenizer_of"]
 
@@ -46,7 +54,9 @@ def tokenizer_of(path: str | Path, *, average: bool | None = None) -> Tokenizer:
     where = f"the config in {path}"
     try:
         with fresh():
-            tokenizer: Tokenizer = registry.stored(settings["family"]).from_config(settings["config"])
+            cls = registry.stored(settings["family"])
+            assets = {name: file for name, file in assets_of(content).items() if name in cls.asset_names}
+            tokenizer: Tokenizer = cls.from_config(settings["config"], assets)
     except ZooError:
         raise
     except Exception as error:  # values of a stranger, in whatever code of the family they break

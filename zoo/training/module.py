@@ -17,7 +17,7 @@ from zoo import registry
 from zoo.components.quantizers import Quantized
 from zoo.errors import ConfigError, near_matches, shown
 from zoo.tokenizer import Tokenizer
-from zoo.training.checkpoint_file import LICENCE, PARTS, TOKENIZER
+from zoo.training.checkpoint_file import ASSETS, LICENCE, PARTS, TOKENIZER
 from zoo.training.figures import MOST_COUNTED, Figures, Finish, code_counts, perplexity, ratio, usage
 from zoo.training.media import Media, log_media
 from zoo.training.optim import EvaluationWeights, OptimizerConfig, build_optimizer, build_schedule
@@ -222,6 +222,9 @@ class TokenizerModule(LightningModule):
         checkpoint[TOKENIZER] = self._identity()
         checkpoint[PARTS] = {"own": self._own_parts(), "carried": self._carried}
         checkpoint[LICENCE] = self.start_licence
+        if self.tokenizer.asset_names:
+            contents = self.tokenizer.assets().items()
+            checkpoint[ASSETS] = {name: torch.frombuffer(bytearray(file), dtype=torch.uint8) for name, file in contents}
         checkpoint[STEPS] = None if self._steps in (None, float("inf")) else self._steps
         trained = self._evaluation.kept  # of a validation that is going on
         names = list(self.named_parameters(remove_duplicate=False))

@@ -340,3 +340,33 @@ def test_the_deviation_of_queries():
     assert torch.allclose(encoder(PATCHES, QUERIES, query_std=2.0).queries, 100 * encoder(PATCHES, QUERIES).queries)
     with pytest.raises(ConfigError, match="query_std"):
         encoder(PATCHES, QUERIES, query_std=-1.0)
+
+
+def test_queries_may_have_positions_beside():
+    plain, placed = encoder(PATCHES, QUERIES), encoder(PATCHES, QUERIES, has_query_positions=True)
+    assert plain.positions is None
+    assert placed.positions.shape == (4, 12)
+    given = tokens(patches=3)
+    before = placed(given)
+    with torch.no_grad():
+        placed.queries += placed.positions
+        placed.positions.zero_()
+    assert torch.equal(placed(given), before), "they are added to the queries"
+    made = decoder(TokenGroup("latents"), QUERIES, has_query_positions=True)
+    assert made.query_positions.shape == (6, 12)
+    out = made(torch.randn(2, 4, 5))
+    out.sum().backward()
+    assert torch.equal(made.query_positions.grad, made.queries.grad)
+    with pytest.raises(ConfigError, match="bring their positions"):
+        decoder(TokenGroup("latents"), QUERIES, has_query_positions=True, num_queries=None)
+
+
+def test_a_row_of_the_mask_serves_all_where_a_group_is_whole():
+    model, given = transformer(PATCHES, TEXT), tokens(patches=3, text=2)
+    valid = {"text": torch.tensor([[True, False], [False, False]])}
+    found = model(given, valid)
+    everywhere = valid | {"patches": torch.ones(2, 3, dtype=torch.bool)}  # which takes a mask of all rows
+    torch.testing.assert_close(found["patches"], model(given, everywhere)["patches"])
+    assert torch.isfinite(found["text"]).all()
+    empty = {"patches": given["patches"][:, :0], "text": given["text"]}
+    assert torch.isfinite(model(empty, valid)["text"]).all()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.components.features.base import FeatureNetwork
+from zoo.components.features import STLPIPS, FeatureNetwork, build
 from zoo.errors import ConfigError, InputError
 
-__all__ = ["PerceptualDistance"]
+__all__ = ["PerceptualDistance", "distance_of"]
 
 
 class PerceptualDistance(nn.Module):
@@ -100,3 +101,23 @@ class PerceptualDistance(nn.Module):
     def _unit(self, features: Tensor) -> Tensor:
         squared = features.square().sum(1, keepdim=True)
         return features / (squared + self.eps).sqrt()
+
+
+def distance_of(
+    values: Mapping[str, Any] | None, where: str = "perceptual", *, unit_channels: bool = True
+) -> PerceptualDistance | None:
+    """Return the distance that a recipe names by its network, weighted if that has learned weights; None of None.
+
+    Args:
+        values: As `zoo.components.features.build` takes them.
+        where: What the values were read from, for error messages.
+        unit_channels: As of `PerceptualDistance`.
+
+    Raises:
+        ZooError: As of `build`.
+    """
+    if values is None:
+        return None
+    network = build(values, where)
+    weights = network.channel_weights if isinstance(network, STLPIPS) and unit_channels else None
+    return PerceptualDistance(network, weights, unit_channels=unit_channels)

@@ -6,18 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 from zoo.components.layers.positions import sincos_1d
+from zoo.components.layers.start import start_table
 from zoo.components.query.encoder import final_norm
 from zoo.components.query.groups import GroupTransformer, GroupTransformerConfig, require_group
 from zoo.config import check_fields
 from zoo.errors import ConfigError, InputError
 
 __all__ = ["QueryDecoder", "QueryDecoderConfig"]
-
-_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class QueryDecoderConfig:
         output_size: Width of what each query becomes.
         num_latents: N, the most latents there are.
         num_queries: M, how many queries the decoder has learned; None if they are passed to it.
+        has_query_positions: A learned table is added to these, from N(0, 0.02²).
         positions: Of the latents: a "learned" table, a fixed one of sines and cosines ("sincos"), or None.
         max_period: Of the fixed table: see `sincos_1d`.
         latents: Name of the latents' group.
@@ -46,6 +45,7 @@ class QueryDecoderConfig:
     output_size: int
     num_latents: int
     num_queries: int | None = None
+    has_query_positions: bool = False
     positions: Literal["learned", "sincos"] | None = "learned"
     max_period: float = 10_000.0
     latents: str = "latents"
@@ -59,6 +59,8 @@ class QueryDecoderConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"query decoder: {name} must be at least 1, got {value}.")
+        if self.has_query_positions and self.num_queries is None:
+            raise ConfigError("query decoder: queries that are passed bring their positions: set num_queries.")
         if self.latents == self.queries:
             raise ConfigError(f"query decoder: latents and queries are two groups, got {self.latents!r} for both.")
         for name in (self.latents, self.queries):
@@ -76,6 +78,7 @@ class QueryDecoder(nn.Module):
         positions: (N, D), added to these; None if there are none. Learned ones start from N(0, 0.02²), fixed ones are
             stored with the weights.
         queries: (M, D), from N(0, 0.02²); None if they are passed.
+        query_positions: (M, D), added to these; None if there are none.
         transformer: The layers.
         norm: Of their output; the identity if there is none.
         project: Queries' outputs → outputs.
@@ -83,6 +86,7 @@ class QueryDecoder(nn.Module):
 
     positions: Tensor | None
     queries: nn.Parameter | None
+    query_positions: nn.Parameter | None
 
     def __init__(self, config: QueryDecoderConfig) -> None:
         super().__init__()
@@ -92,11 +96,12 @@ class QueryDecoder(nn.Module):
         if config.positions == "sincos":
             self.register_buffer("positions", sincos_1d(config.num_latents, width, max_period=config.max_period))
         elif config.positions == "learned":
-            self.positions = nn.Parameter(torch.randn(config.num_latents, width) * _STD)
+            self.positions = start_table((config.num_latents, width))
         else:
             self.positions = None
         num = config.num_queries
-        self.queries = None if num is None else nn.Parameter(torch.randn(num, width) * _STD)
+        self.queries = None if num is None else start_table((num, width))
+        self.query_positions = start_table((num, width)) if num is not None and config.has_query_positions else None
         self.transformer = GroupTransformer(config.transformer)
         self.norm = final_norm(config.transformer, config.has_norm, config.norm_eps)
         self.project = nn.Linear(width, config.output_size)
@@ -146,6 +151,7 @@ class QueryDecoder(nn.Module):
         if self.positions is not None:
             x = x + self.positions[: x.shape[1]]
         own = cast(Tensor, self.queries if queries is None else queries)
+        own = own if self.query_positions is None else own + self.query_positions
         own = own.expand(len(x), -1, -1) if own.ndim == 2 else own
         outputs = self.transformer({config.latents: x, config.queries: own, **(tokens or {})}, valid, condition)
         decoded: Tensor = self.project(self.norm(outputs[config.queries]))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from zoo.components.layers.norms import make_norm
 from zoo.components.layers.positions import sincos_1d
+from zoo.components.layers.start import start_table
 from zoo.components.query.groups import GroupTransformer, GroupTransformerConfig, require_group
 from zoo.config import check_fields
 from zoo.errors import ConfigError, InputError
@@ -34,6 +35,8 @@ class QueryEncoderConfig:
         query_start: What the queries are at first: drawn from a normal distribution, or sines and cosines of their
             numbers.
         query_std: Deviation of that distribution, around 0.
+        has_query_positions: A learned table is added to the queries, from N(0, 0.02²). Learned queries know their place
+            without; some models have both.
         learns_queries: Whether they are trained; if not, they are the fixed sines and cosines.
         has_norm: A norm like the blocks' stands behind the last layer.
         norm_eps: What that one adds to a variance; the same as the blocks' if None.
@@ -48,6 +51,7 @@ class QueryEncoderConfig:
     queries: str = "queries"
     query_start: Literal["normal", "sincos"] = "normal"
     query_std: float = 0.02
+    has_query_positions: bool = False
     learns_queries: bool = True
     has_norm: bool = True
     norm_eps: float | None = None
@@ -70,12 +74,14 @@ class QueryEncoder(nn.Module):
 
     Attributes:
         queries: (N, D), a parameter, or a buffer if they are fixed.
+        positions: (N, D), added to these; None if there are none.
         transformer: The layers.
         norm: Of their output; the identity if there is none.
         project: Queries' outputs → latents.
     """
 
     queries: Tensor
+    positions: nn.Parameter | None
 
     def __init__(self, config: QueryEncoderConfig) -> None:
         super().__init__()
@@ -90,6 +96,7 @@ class QueryEncoder(nn.Module):
             self.queries = nn.Parameter(queries)
         else:
             self.register_buffer("queries", queries)
+        self.positions = start_table(queries.shape) if config.has_query_positions else None
         self.transformer = GroupTransformer(config.transformer)
         self.norm = final_norm(config.transformer, config.has_norm, config.norm_eps)
         self.project = nn.Linear(block.width, config.output_size)
@@ -116,7 +123,8 @@ class QueryEncoder(nn.Module):
         name = self.config.queries
         if name in tokens or not tokens:
             raise InputError(f"the encoder brings its own {name!r}: pass the tokens of the other groups.")
-        queries = self.queries.expand(len(next(iter(tokens.values()))), -1, -1)
+        own = self.queries if self.positions is None else self.queries + self.positions
+        queries = own.expand(len(next(iter(tokens.values()))), -1, -1)
         outputs = self.transformer({**tokens, name: queries}, valid, condition)
         latents: Tensor = self.project(self.norm(outputs[name]))
         return latents

@@ -180,9 +180,13 @@ class GroupTransformer(nn.Module):
             seen = torch.cat(
                 [valid.get(g.name, x.new_ones(batch, n).bool()) for g, n in zip(groups, sizes, strict=True)], 1
             )
-            mask = seen[:, None] if mask is None else mask & seen[:, None]
-            # A row that sees nothing is not a number; padding sees at least itself.
-            mask = (mask | torch.eye(x.shape[1], dtype=torch.bool, device=x.device))[:, None]
+            is_whole = any(size and g.name not in valid for g, size in zip(groups, sizes, strict=True))
+            if mask is None and is_whole:  # all see all of a group: no row is empty, and one serves all
+                mask = seen[:, None, None]
+            else:
+                mask = seen[:, None] if mask is None else mask & seen[:, None]
+                # A row that sees nothing is not a number; padding sees at least itself.
+                mask = (mask | torch.eye(x.shape[1], dtype=torch.bool, device=x.device))[:, None]
         if copies:
             counts = torch.cat(
                 [copies.get(g.name, x.new_ones(len(x), n)) for g, n in zip(groups, sizes, strict=True)], 1

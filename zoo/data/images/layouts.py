@@ -3,11 +3,14 @@
 | layout | what is looked for, for the split `train` |
 |---|---|
 | a manifest | `train.jsonl` |
+| COCO captions | `annotations/captions_train*.json`, beside the folder of pictures that it is named after |
 | Hugging Face's `datasets` | `dataset_dict.json` and the folder `train`, or `train/state.json` (`save_to_disk`) |
 | WebDataset | `train.tar`, `train-*.tar`, `train_*.tar`, `train/*.tar` |
 | Parquet | `train.parquet`, `train-*.parquet`, …, also in `data/`, as on the Hugging Face Hub |
 | ImageNet | `train/CLASS/*.jpg`; labels count the classes of `train` in the order of their names |
 | a folder | `train/**/*.jpg` |
+
+The caption of a picture in a folder is the text beside it, `x.txt` of `x.jpg`, if there is one.
 
 A folder without any of them that has pictures, shards or tables is all training data.
 """
@@ -18,10 +21,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zoo.data.datamodule import Split
+from zoo.data.images.coco import coco_pictures, find_coco
 from zoo.data.images.pictures import COLUMNS, SUFFIXES, FilePictures, Pictures
 from zoo.data.images.shards import TarPictures
 from zoo.data.images.tables import ArrowPictures, ParquetPictures
-from zoo.data.layouts import classes_of, find_split, matching
+from zoo.data.layouts import NAMES, classes_of, find_split, matching
 from zoo.errors import ConfigError, InputError, shown
 from zoo.strict import parse_json, read_text
 
@@ -46,6 +50,9 @@ def find_pictures(
         InputError: What is there is damaged.
     """
     found = find_split(folder, split, splits, columns, COLUMNS, _TABLES)
+    if splits is None and folder.is_dir() and any(find_coco(folder, each) for each in NAMES):
+        named = find_coco(folder, split)
+        found = None if named is None else (folder, named)
     return None if found is None else open_pictures(*found, columns, split)
 
 
@@ -62,6 +69,8 @@ def open_pictures(folder: Path, pattern: str, columns: Mapping[str, str], split:
         (kind,) = kinds
         if kind in _TABLES:
             return _TABLES[kind](paths, columns)
+        if kind == ".json" and len(paths) == 1 and (coco := coco_pictures(paths[0])) is not None:
+            return coco
         if kind in (".jsonl", ".json") and len(paths) == 1:
             return FilePictures.from_manifest(paths[0], columns)
     if len(paths) != 1 or not paths[0].is_dir():

@@ -11,10 +11,13 @@ from zoo.data import _image
 from zoo.data.collection import Collection, facts, labels_of, walk
 from zoo.data.json_lines import read_json_lines
 from zoo.errors import InputError, shown
+from zoo.strict import read_text
 
 __all__ = ["COLUMNS", "SUFFIXES", "FilePictures", "Picture", "Pictures"]
 
 SUFFIXES = frozenset(_image.SUFFIXES) - {".gif", ".apng"}  # which in sets of pictures are animations, as a rule
+
+_MOST_TEXT = 2**20  # bytes of a caption's file
 
 # What this library calls it, and the names that are tried where `columns` does not say another.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -61,6 +64,7 @@ class FilePictures(Pictures):
         captions: One a file; none if None.
         sources: One a file; unknown if None.
         classes: Names of the classes.
+        has_texts: Whether the caption of `x.png` is what `x.txt` beside it says, if there is one; in place of captions.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class FilePictures(Pictures):
         captions: Sequence[str] | None = None,
         sources: Sequence[str] | None = None,
         classes: Sequence[str] = (),
+        has_texts: bool = False,
     ) -> None:
         if not paths:
             raise InputError(f"{origin} has no pictures ({', '.join(sorted(SUFFIXES))}).")
@@ -79,6 +84,7 @@ class FilePictures(Pictures):
         self.labels = labels
         self.captions = captions
         self.classes = classes
+        self.has_texts = has_texts
         self._sources = sources
 
     def __len__(self) -> int:
@@ -89,9 +95,14 @@ class FilePictures(Pictures):
         return self.paths[index]
 
     def read(self, index: int) -> Picture:
-        """Return the path with what is known; the file is not opened."""
+        """Return the path with what is known; the file is not opened, but for a text beside it."""
+        path = Path(self.paths[index])
         label = -1 if self.labels is None else self.labels[index]
-        return Picture(Path(self.paths[index]), label, "" if self.captions is None else self.captions[index])
+        if self.captions is not None:
+            return Picture(path, label, self.captions[index])
+        text = path.with_suffix(".txt")
+        has_text = self.has_texts and text.is_file()
+        return Picture(path, label, read_text(text, InputError, _MOST_TEXT).strip() if has_text else "")
 
     def sources(self) -> Sequence[str] | None:
         """Return the sources of a manifest that names them."""
@@ -100,6 +111,8 @@ class FilePictures(Pictures):
     @classmethod
     def from_folder(cls, folder: Path, classes: Sequence[str] | None = None) -> FilePictures:
         """Return all pictures below a folder, in the order of their names; hidden files and folders are left alone.
+
+        The caption of `x.png` is what `x.txt` says, if it is there.
 
         Args:
             folder: The folder; links in it are followed to files, not to folders.
@@ -110,9 +123,9 @@ class FilePictures(Pictures):
         """
         paths = [str(path) for path in walk(folder, SUFFIXES)]
         if classes is None:
-            return cls(str(folder), paths)
+            return cls(str(folder), paths, has_texts=True)
         labels = labels_of(folder, paths, classes, ("picture", "pictures"))
-        return cls(str(folder), paths, labels, classes=classes)
+        return cls(str(folder), paths, labels, classes=classes, has_texts=True)
 
     @classmethod
     def from_manifest(cls, path: Path, columns: Mapping[str, str]) -> FilePictures:

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from zoo import config as configs
 from zoo.components.autoencoder_kl import ConvDecoder
 from zoo.components.discriminators.patches import PatchDiscriminator, PatchDiscriminatorConfig
-from zoo.components.features import STLPIPS
-from zoo.components.features import build as build_features
 from zoo.components.losses.adversarial import AdversarialKind, discriminator_loss, generator_loss
-from zoo.components.losses.perceptual import PerceptualDistance
+from zoo.components.losses.perceptual import distance_of
 from zoo.components.quantizers import Gaussian
 from zoo.data.images import ImageBatch
 from zoo.errors import ConfigError
@@ -99,11 +97,7 @@ class AutoencoderKLTraining(AdversarialModule):
         )
         self.adversarial_kind: AdversarialKind = adversarial_kind
         self.is_adaptive = is_adaptive
-        self.perceptual: PerceptualDistance | None = None
-        if perceptual is not None:
-            network = build_features(perceptual, "perceptual")
-            weighted = network.channel_weights if isinstance(network, STLPIPS) else None
-            self.perceptual = PerceptualDistance(network, weighted)
+        self.perceptual = distance_of(perceptual)
         self.is_encoder_kept = encoder is not None
         if encoder is not None:
             if weights is not None:

@@ -19,10 +19,8 @@ from torch import Tensor, nn
 
 from zoo import config as configs
 from zoo.components.discriminators.clips import ClipDiscriminator, ClipDiscriminatorConfig
-from zoo.components.features import STLPIPS
-from zoo.components.features import build as build_features
 from zoo.components.losses.adversarial import AdversarialKind, LeCam, discriminator_loss, generator_loss
-from zoo.components.losses.perceptual import PerceptualDistance
+from zoo.components.losses.perceptual import PerceptualDistance, distance_of
 from zoo.components.prior import CodePrior
 from zoo.components.quantizers import Quantized, StochasticVQ, StochasticVQConfig
 from zoo.data.videos import VideoBatch
@@ -173,11 +171,7 @@ class LARPTraining(AdversarialModule):
             isinstance(quantizer, StochasticVQ) and quantizer.inverse_temperature is None
         ):
             raise ConfigError("annealing is of a stochastic_vq whose temperature is not learned: leave it out.")
-        self.perceptual: PerceptualDistance | None = None
-        if perceptual is not None:
-            network = build_features(perceptual, "perceptual")
-            weighted = network.channel_weights if isinstance(network, STLPIPS) else None
-            self.perceptual = PerceptualDistance(network, weighted)
+        self.perceptual = distance_of(perceptual)
         if perceptual_frames is not None and not 1 <= perceptual_frames <= own.num_frames:
             raise ConfigError(f"perceptual_frames must be from 1 to {own.num_frames}, got {perceptual_frames}.")
         self.perceptual_frames = perceptual_frames

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo import config as configs
-from zoo.components.features import STLPIPS, FeatureNetwork
+from zoo.components.features import FeatureNetwork
 from zoo.components.features import build as build_features
 from zoo.components.flow import LogitNormal, draw_noise, draw_times, flow_loss
 from zoo.components.layers.positions import RelativePositionBias2d
 from zoo.components.losses.alignment import AlignmentHead, grid_alignment_loss
-from zoo.components.losses.perceptual import PerceptualDistance
+from zoo.components.losses.perceptual import distance_of
 from zoo.data.images import ImageBatch
 from zoo.errors import ConfigError
 from zoo.families.ssdd.decoder import PATH, SSDDDecoder
@@ -90,11 +90,7 @@ class FlowTraining(TokenizerModule):
         if self.tokenizer.config.image_size is None:
             raise ConfigError("config: training needs the image_size of its pictures.")
         self.times = configs.from_dict(LogitNormal, times or {}, "times")
-        self.perceptual: PerceptualDistance | None = None
-        if perceptual is not None:
-            network = build_features(perceptual, "perceptual")
-            weighted = network.channel_weights if isinstance(network, STLPIPS) else None
-            self.perceptual = PerceptualDistance(network, weighted)
+        self.perceptual = distance_of(perceptual)
         self.alignment: FeatureNetwork | None = None
         self.head: AlignmentHead | None = None
         self.alignment_layer = -1

@@ -14,7 +14,7 @@ from zoo.evaluation.suite import DataFolder
 from zoo.evaluation.suites.image.photos import photos_in
 from zoo.evaluation.utterances import require_no_gripper
 
-__all__ = ["Group", "ImageFiles", "ImageSuite", "Network", "Variant"]
+__all__ = ["Group", "ImageFiles", "ImageSuite", "Measure", "Network", "Variant"]
 
 Measure = Literal["psnr", "ssim", "st_lpips", "feature_distance", "frechet_distance"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from zoo import resources
 from zoo.components.features import STLPIPS, FeatureNetwork, build
 from zoo.components.losses.perceptual import PerceptualDistance
 from zoo.errors import CheckpointError, ConfigError, HubError, InputError, MissingExtraError
-from zoo.evaluation.suites.image.config import ImageSuite, Network
+from zoo.evaluation.suites.image.config import Network
 from zoo.metrics.feature_distance import feature_vectors
 from zoo.metrics.image import psnr, ssim
 
@@ -25,6 +25,26 @@ OF_FEATURES = ("feature_distance", "frechet_distance")
 """Measures that are made of features of all pictures."""
 
 _PIXELS: Mapping[str, Judge] = MappingProxyType({"psnr": psnr, "ssim": ssim})
+
+
+class Asked(Protocol):
+    """A suite, as far as it says what pictures are judged by."""
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured."""
+
+    @property
+    def features(self) -> Network | None:
+        """The network of the distances of features."""
+
+    @property
+    def st_lpips(self) -> str | None:
+        """Weights of ST-LPIPS."""
+
+    @property
+    def device(self) -> str:
+        """Where networks are."""
 
 
 class Judges:
@@ -40,7 +60,7 @@ class Judges:
         networks: Name, licence and SHA-256 of the weights of each network, by the measure.
     """
 
-    def __init__(self, suite: ImageSuite, size: tuple[int, int]) -> None:
+    def __init__(self, suite: Asked, size: tuple[int, int]) -> None:
         self.measures = suite.measures
         self.missing: dict[str, str] = {}
         self.networks: dict[str, dict[str, Any]] = {}
@@ -66,7 +86,7 @@ class Judges:
             facts = _facts(self._features)
             self.networks |= {measure: facts for measure in OF_FEATURES if measure in suite.measures}
 
-    def _ready(self, name: str, suite: ImageSuite) -> Judge:
+    def _ready(self, name: str, suite: Asked) -> Judge:
         if name in _PIXELS:
             return _PIXELS[name]
         network = STLPIPS(None if suite.st_lpips is None else resources.expanded(suite.st_lpips, CheckpointError))
