@@ -82,6 +82,7 @@ class SSDDDecoderTraining(FlowTraining):
         kept = self.tokenizer.encoder
         kept.load_state_dict({n: t for n, t in found.state_dict().items() if not n.startswith("decoder.")})
         kept.requires_grad_(False)
+        kept.is_exact = not kept.fast_modules  # whole batches at once: no id is kept here
         self.start_licence = found.spec.licence
         if weights is not None:
             self._start_from(weights)
@@ -94,9 +95,7 @@ class SSDDDecoderTraining(FlowTraining):
 
     def codes(self, images: Tensor) -> Tensor:
         """Return the code vectors (B, T, D) of pictures, in training perhaps of a prefix."""
-        with torch.no_grad():
-            source = self.tokenizer.encoder
-            codes = self.tokenizer.codes_of(source, source.vectors(images)).float()
+        codes = _codes(self.tokenizer.encoder, images)
         lengths = self.tokenizer.spec.trained_lengths or tuple(range(1, codes.shape[1] + 1))
         if self.tokenizer.spec.is_ordered and self.any_prefix and self.trainer.training:
             codes = codes[:, : lengths[int(torch.randint(len(lengths), ()))]]
@@ -145,7 +144,8 @@ class SSDDDecoderDistillation(Distilling, SSDDDecoderTraining):
         FlowTraining.__init__(self, config, optimizer, loss_weights, None, perceptual, alignment, alignment_layer)
         self.any_prefix = any_prefix
         self._start_from(weights)
-        self.tokenizer.encoder.requires_grad_(False)
+        kept = self.tokenizer.encoder.requires_grad_(False)
+        kept.is_exact = not kept.fast_modules
         self.keep_teacher(teacher_steps)
 
     def teach(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,8 +194,12 @@ def _measured(source: ImageTokenizer, pictures: str | None, number: int) -> tupl
         raise ConfigError("pictures: there is no training split, whose code vectors could be measured.")
     step = max(1, len(items) // number)
     images = torch.stack([items[place].image for place in range(0, len(items), step)][:number])
-    with torch.no_grad():
-        vectors = torch.cat([source.vectors(some.to(source.device)) for some in torch.split(images, 16)])
-        codes = SSDDDecoderTokenizer.codes_of(source, vectors).float().flatten(0, 1)
+    codes = torch.cat([_codes(source, some) for some in torch.split(images, 16)]).flatten(0, 1)
     std = codes.std(0).clamp(min=_LEAST_STD)
     return [round(float(value), 6) for value in codes.mean(0)], [round(float(value), 6) for value in std]
+
+
+def _codes(source: ImageTokenizer, images: Tensor) -> Tensor:
+    """Return the code vectors (B, T, D) of pictures, by what every tokenizer has, whatever its encoder takes."""
+    with torch.no_grad():
+        return SSDDDecoderTokenizer.codes_of(source, source.encode_latents(images).values).float()
