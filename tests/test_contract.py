@@ -8,6 +8,7 @@ from tiny_larp import clip
 from tiny_larp import make as make_larp
 from tiny_ssdd import FSQ
 from tiny_ssdd import make as make_ssdd
+from tiny_ssdd_decoder import make as make_ssdd_decoder
 from tiny_stabletoken import TINY_DECODER, speech
 from tiny_stabletoken import make as make_stabletoken
 from tiny_textok import make as make_textok
@@ -43,6 +44,7 @@ FAMILIES = {
     "flextok": (make_flextok, picture, (0, 1, 2)),
     "larp": (make_larp, clip, (0, 1, 2)),
     "ssdd": (lambda: make_ssdd(FSQ), picture, (0, 1, 2)),
+    "ssdd_decoder": (make_ssdd_decoder, picture, (0, 1, 2)),
     "stabletoken": (lambda: make_stabletoken(decoder=TINY_DECODER), speech, (3000, 641, 1, 1280)),
     "textok": (make_textok, picture, (0, 1, 2)),
 }

@@ -56,6 +56,7 @@ _BUILT_IN = {
     "flextok": "zoo.families.flextok:FlexTokTokenizer",
     "larp": "zoo.families.larp:LARPTokenizer",
     "ssdd": "zoo.families.ssdd:SSDDTokenizer",
+    "ssdd_decoder": "zoo.families.ssdd_decoder:SSDDDecoderTokenizer",
     "stabletoken": "zoo.families.stabletoken:StableTokenTokenizer",
     "textok": "zoo.families.textok:TexTokTokenizer",
 }

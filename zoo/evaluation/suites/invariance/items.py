@@ -16,7 +16,7 @@ from zoo.data._source import local_path
 from zoo.data.actions import read_actions
 from zoo.data.folders import files_in
 from zoo.data.manifest import Utterance, read_manifest
-from zoo.data.media import read_image
+from zoo.data.media import read_image, read_video
 from zoo.data.signals.speech import SpeechSignal
 from zoo.errors import InputError
 from zoo.evaluation.suites.invariance.config import InvarianceSuite
@@ -55,12 +55,15 @@ class Items:
 def tensor(tokenizer: Tokenizer, source: Any) -> Tensor:
     """Return an item of `Items.sources`, or an utterance, as the tokenizer takes it, without the batch dimension.
 
-    Pictures are scaled to cover the size that it takes, and the middle is cut out.
+    Pictures are scaled to cover the size that it takes, and the middle is cut out; so are videos, of which two windows
+    and a frame are taken, or what there is.
     """
     item = source.read() if isinstance(source, Utterance) else source
-    size = tokenizer.spec.input_size
-    if tokenizer.spec.modality == "image" and isinstance(source, Path) and size is not None:
+    modality, size = tokenizer.spec.modality, tokenizer.spec.input_size
+    if modality == "image" and isinstance(source, Path) and size is not None:
         item = read_image(source, size=(size[0], size[1]), on_white=True)
+    elif modality == "video" and isinstance(source, Path) and size is not None:
+        item = read_video(source, size=(size[1], size[2]), on_white=True)[0][:, : 2 * size[0] + 1]
     return tokenizer.as_batch([item], resample=True)[0][0]
 
 
