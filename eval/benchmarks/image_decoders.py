@@ -20,11 +20,11 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from images import best, first
+from measuring import Calls, best, first
 from torch import Tensor
 
 import zoo
@@ -87,7 +87,7 @@ def main() -> None:
     )
     latents = torch.randn(arguments.batch, channels, side // 8, side // 8, device=device)
     noise = torch.randn(arguments.batch, 3, side, side, device=device)
-    compared: dict[str, Callable[[], Tensor]] = {"conv": lambda: conv(latents)}
+    compared: Calls = {"conv": lambda: conv(latents)}
     for steps in arguments.steps:
         compared[f"SSDD, {steps} steps"] = lambda steps=steps: ssdd(latents, noise, steps)
 

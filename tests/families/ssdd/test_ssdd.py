@@ -283,6 +283,17 @@ def test_ids_are_the_items_own_over_many_pictures():
     assert torch.equal(torch.cat([tokenizer.encode(part).ids for part in x[order].split(7)]), ids[order])
 
 
+def test_fast_mode_computes_in_half_precision(tmp_path):
+    exact, x = make(FSQ), pictures(4)
+    fast = zoo.load(zoo.save(exact, tmp_path / "x"), exact=False, dtype=torch.bfloat16)
+    assert fast.decoder.unet.conv_in.weight.dtype == torch.bfloat16
+    tokens = exact.encode(x)
+    assert (fast.encode(x).ids == tokens.ids).float().mean() > 0.7
+    made = fast.decode(tokens, steps=1)
+    assert made.dtype == torch.float32
+    assert (made - exact.decode(tokens, steps=1)).abs().mean() < 0.02
+
+
 def test_a_continuous_one_says_what_to_use():
     with pytest.raises(ConfigError, match="use encode_latents"):
         make().encode(pictures(1))

@@ -1,5 +1,6 @@
 """Released files of SSDD: latents and pictures against the formulas written out, halves of files, and broken ones."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,12 @@ from ssdd_counts import PAIRS
 from tiny_ssdd import FSQ, make
 
 import zoo
+from zoo.checkpoint.diffusers import diffusers_name
+from zoo.components.autoencoder_kl import ConvConfig
+from zoo.components.quantizers import GaussianConfig
 from zoo.errors import CheckpointError, ConfigError, NotFittedError, TokenError
+from zoo.families.autoencoder_kl import AutoencoderKLConfig, AutoencoderKLTokenizer
+from zoo.families.autoencoder_kl import official as official_vae
 from zoo.families.ssdd import SIZES, SSDDConfig, SSDDTokenizer
 from zoo.families.ssdd.config import encoder_config
 from zoo.families.ssdd.official import folder as official
@@ -159,6 +165,44 @@ class TestHalves:
             zoo.save(tokenizer, tmp_path / "y")
 
 
+class TestStableDiffusionsEncoder:
+    """Of the models named SDVAE: in diffusers' names, within the file or beside it."""
+
+    @pytest.fixture
+    def vae(self):
+        torch.manual_seed(0)
+        config = AutoencoderKLConfig(32, ConvConfig((32, 32, 32, 64)), GaussianConfig(4))
+        return AutoencoderKLTokenizer(config).eval()
+
+    @pytest.fixture
+    def decoder(self, released):
+        return {n: t for n, t in released.items() if n.startswith("decoder.")}
+
+    def check(self, tokenizer, vae, released):
+        x = pictures(32, 32)
+        latents = tokenizer.encode_latents(x)
+        assert torch.allclose(latents.values, vae.encode_latents(x).values, atol=1e-5)  # not scaled
+        noise = torch.randn(1, 3, 32, 32)
+        made = tokenizer.decode_latents(latents, noise=noise, steps=1, clamp=False)
+        with torch.no_grad():
+            assert torch.allclose(made, (plain.decode(released, latents.maps, noise, 1) + 1) / 2, atol=1e-4)
+
+    def test_within(self, vae, decoder, released, tmp_path):
+        inside = {f"encoder.vae.{diffusers_name(name)}": tensor for name, tensor in vae.state_dict().items()}
+        folder = write(tmp_path / "x", decoder | inside)
+        self.check(zoo.load(folder), vae, released)
+        assert zoo.load(folder, decoder=False).encode_latents(pictures(32, 32)).grid == (4, 4)
+        write(folder, decoder | inside | {"encoder.vae.extra": torch.zeros(1)})
+        with pytest.raises(CheckpointError, match="extra"):
+            official.load(folder)
+
+    def test_beside(self, vae, decoder, released, tmp_path):
+        folder = write(tmp_path / "x", decoder, "decoder.safetensors")
+        official_vae.write(vae, tmp_path / "vae")
+        shutil.copy(tmp_path / "vae" / "diffusion_pytorch_model.safetensors", folder)
+        self.check(zoo.load(folder), vae, released)
+
+
 class TestBroken:
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -170,6 +214,21 @@ class TestBroken:
             (lambda w: w.pop("decoder.conv_in.weight"), "decoder.conv_in.weight"),
             (lambda w: w.update({"encoder.out_proj.weight": torch.zeros(6, 6, 1, 1)}), "6 outputs"),
             (lambda w: w.update({"encoder.out_proj.weight": torch.zeros(6)}), "4 dimensions"),
+            (lambda w: w.update({"decoder.conv_in.weight": torch.zeros(32, 3, 3, 3)}), "outputs"),
+            (
+                lambda w: w.update({"decoder.down_blocks.1.resnets.0.conv1.weight": torch.zeros(40, 32, 3, 3)}),
+                "no size",
+            ),
+            (
+                lambda w: w.update(
+                    {
+                        n: torch.zeros(4, 4, 4)
+                        for n in w
+                        if n.endswith("blocks.0.relative_position_bias.relative_bias_table")
+                    }
+                ),
+                "odd number",
+            ),
         ],
     )
     def test_tensors(self, released, tmp_path, change, message):

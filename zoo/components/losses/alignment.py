@@ -73,7 +73,7 @@ def grid_alignment_loss(head: nn.Module, states: Tensor, grid: tuple[int, int], 
         features: (B, F, h, w) of a frozen network.
     """
     if tuple(features.shape[2:]) != grid:
-        maps = states.transpose(1, 2).unflatten(2, grid).float()
+        maps = states.transpose(1, 2).reshape(len(states), -1, *grid).float()
         maps = F.interpolate(maps, features.shape[2:], mode="bilinear", antialias=True)
         states = maps.flatten(2).transpose(1, 2).to(states.dtype)
     return alignment_loss(head(states), features.flatten(2).transpose(1, 2))

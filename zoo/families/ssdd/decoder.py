@@ -116,6 +116,6 @@ class SSDDDecoder(nn.Module):
         together = max(1, _PIXELS_TOGETHER // (size[0] * size[1]))
         made = [
             self.from_latents(some, begin, steps, time_power).float()
-            for some, begin in zip(latents.split(together), start.split(together), strict=True)
+            for some, begin in zip(torch.split(latents, together), torch.split(start, together), strict=True)
         ]
         return (torch.cat(made) + 1) / 2

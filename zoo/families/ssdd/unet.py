@@ -102,7 +102,7 @@ class PixelUNet(nn.Module):
         time = self.time(timestep_embedding(t, self.config.widths[0]).to(dtype))
         h = self.conv_in(torch.cat([x, F.interpolate(latents, x.shape[2:], mode="nearest")], 1))
         skips = [h]
-        for level in self.down:
+        for level in cast("list[_Level]", list(self.down)):
             for block in level.blocks:
                 h = block(h, context, time)
                 skips.append(h)
@@ -110,7 +110,7 @@ class PixelUNet(nn.Module):
                 h = level.resize(h)
                 skips.append(h)
         h, states = self.middle(h, context, layer)
-        for level in self.up:
+        for level in cast("list[_Level]", list(self.up)):
             for block in level.blocks:
                 h = block(torch.cat([h, skips.pop()], 1), context, time)
             if level.resize is not None:
@@ -205,7 +205,7 @@ class _Transformer(nn.Module):
         cells = context.flatten(2).transpose(1, 2)
         y = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))
         states = None
-        for number, block in enumerate(self.layers):
+        for number, block in enumerate(cast("list[WindowedBlock]", list(self.layers))):
             parts = block.block.modulate(cells)
             y = block(y, grid, {name: _spread(part, context.shape[2:], grid) for name, part in parts.items()})
             states = y if number == layer else states
@@ -217,5 +217,5 @@ def _spread(values: Tensor, grid: torch.Size, finer: tuple[int, int]) -> Tensor:
     if tuple(grid) == finer:
         return values
     times = [count // cells for count, cells in zip(finer, grid, strict=True)]
-    spread = values.unflatten(1, tuple(grid)).repeat_interleave(times[0], 1).repeat_interleave(times[1], 2)
+    spread = values.reshape(len(values), *grid, -1).repeat_interleave(times[0], 1).repeat_interleave(times[1], 2)
     return spread.flatten(1, 2)

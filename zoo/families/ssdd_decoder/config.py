@@ -26,7 +26,7 @@ class SourceConfig:
     """
 
     family: str
-    config: dict  # type: ignore[type-arg]  # of plain values, which the family checks
+    config: dict  # of plain values, which the family checks
     name: str = ""
 
     def __post_init__(self) -> None:

@@ -152,12 +152,17 @@ class SSDDDecoderTokenizer(ImageTokenizer):
     @staticmethod
     def codes_of(source: ImageTokenizer, vectors: Tensor) -> Tensor:
         """Return the code vectors (B, T, D) of what a tokenizer's encoder gives, `vectors` of it."""
-        return vectors if isinstance(source.quantizer, Gaussian) else source.quantizer(vectors).codes
+        codes: Tensor = vectors if isinstance(source.quantizer, Gaussian) else source.quantizer(vectors).codes
+        return codes
 
     def latents(self, codes: Tensor) -> Tensor:
         """Return what the decoder is conditioned on, (B, Y, h, w), of code vectors (B, T, D)."""
+        return cast(SSDDDecoder, self.decoder).latents(self.maps(codes))
+
+    def maps(self, codes: Tensor) -> Tensor:
+        """Return code vectors (B, T, D) as the decoder takes them: on their grid, or a list as a grid of one row."""
         grid = (1, codes.shape[1]) if self.config.layout is not None else self.config.grid
-        return cast(SSDDDecoder, self.decoder).latents(codes.transpose(1, 2).unflatten(2, grid))
+        return codes.transpose(1, 2).reshape(*codes.shape[::2], *grid)
 
     def _pictures(
         self,
@@ -203,7 +208,7 @@ class Layout(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """Lay out."""
         cells: Tensor = self.query(codes[:, :, 0].transpose(1, 2))
-        return cells.transpose(1, 2).unflatten(2, self.grid)
+        return cells.transpose(1, 2).reshape(*cells.shape[::2], *self.grid)
 
 
 def _source(config: SSDDDecoderConfig) -> ImageTokenizer:

@@ -151,10 +151,8 @@ class SSDDDecoderDistillation(Distilling, SSDDDecoderTraining):
     def teach(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the student's latents, and the teacher's pictures of the same code vectors and noise."""
         codes, tokenizer = self.codes(images), self.tokenizer
-        grid = (1, codes.shape[1]) if tokenizer.config.layout is not None else tokenizer.config.grid
         with torch.no_grad():
-            maps = codes.transpose(1, 2).unflatten(2, grid)
-            goal = self.teacher(maps, noise, self.teacher_steps, tokenizer.config.time_power)
+            goal = self.teacher(tokenizer.maps(codes), noise, self.teacher_steps, tokenizer.config.time_power)
         return tokenizer.latents(codes), goal
 
 
@@ -187,14 +185,17 @@ def _filled(values: dict[str, Any], source: ImageTokenizer, pictures: str | None
 def _measured(source: ImageTokenizer, pictures: str | None, number: int) -> tuple[list[float], list[float]]:
     """Return mean and deviation of each channel of the code vectors of training pictures."""
     height, width = cast("tuple[int, int]", source.spec.input_size)
-    fitting = [{"name": "Resize", "size": max(height, width)}, {"name": "CenterCrop", "size": [height, width]}]
+    fitting: list[dict[str, Any]] = [
+        {"name": "Resize", "size": max(height, width)},
+        {"name": "CenterCrop", "size": [height, width]},
+    ]
     items = ImageData(pictures, transforms=fitting).dataset("train")
     if items is None:
         raise ConfigError("pictures: there is no training split, whose code vectors could be measured.")
     step = max(1, len(items) // number)
     images = torch.stack([items[place].image for place in range(0, len(items), step)][:number])
     with torch.no_grad():
-        vectors = torch.cat([source.vectors(some.to(source.device)) for some in images.split(16)])
+        vectors = torch.cat([source.vectors(some.to(source.device)) for some in torch.split(images, 16)])
         codes = SSDDDecoderTokenizer.codes_of(source, vectors).float().flatten(0, 1)
     std = codes.std(0).clamp(min=_LEAST_STD)
     return [round(float(value), 6) for value in codes.mean(0)], [round(float(value), 6) for value in std]

@@ -78,7 +78,13 @@ def load(folder: Path, *, decoder: bool = True) -> SSDDTokenizer:
     if not has_encoder and not decoder:
         raise CheckpointError(f"{path} has no encoder, and its decoder was not asked for: there is nothing to load.")
     shown_kinds = {name: kind for name, kind in kinds.items() if is_own or name.startswith(names.DECODER)}
-    config = settings.read(shown_kinds, path, None if is_own else ConvConfig())
+    other: ConvConfig | None = None
+    if is_beside:
+        with _weights.opened(path.parent / _VAE) as file:
+            other = settings.vae_encoder(_weights.header(file), "", path.parent / _VAE)
+    elif vae is not None:
+        other = settings.vae_encoder(kinds, vae, path)
+    config = settings.read(shown_kinds, path, other)
     with fresh("meta"):
         state = SSDDTokenizer(config, decoder=has_decoder).state_dict()
     encoders = {name: tensor for name, tensor in state.items() if name.startswith(names.ENCODER)}

@@ -16,7 +16,7 @@ from zoo.components.quantizers import GaussianConfig, IdentityConfig, QuantizerC
 from zoo.errors import CheckpointError, ConfigError
 from zoo.families.ssdd.config import SIZES, DecoderConfig, SSDDConfig
 
-__all__ = ["read"]
+__all__ = ["read", "vae_encoder"]
 
 _NAME = re.compile(r"(?:.*_)?(?:f(?P<factor>\d+)c(?P<channels>\d+)|sdvae)_(?P<size>[A-Z]+)_\d+", re.IGNORECASE)
 _MOST = 64  # of whatever is counted
@@ -36,7 +36,7 @@ def read(kinds: Kinds, path: Path, encoder: ConvConfig | None = None) -> SSDDCon
     has_decoder = "decoder.conv_in.weight" in kinds
     decoder = _decoder(kinds, path) if has_decoder else DecoderConfig()
     latents = _shape(kinds, "decoder.conv_in.weight", 4, path)[1] - 3 if has_decoder else None
-    quantizer: QuantizerConfig
+    is_gaussian = True
     if "encoder.conv_in.weight" in kinds:
         encoder = _encoder(kinds, path)
         outputs = _shape(kinds, "encoder.out_proj.weight", 4, path)[0]
@@ -47,12 +47,12 @@ def read(kinds: Kinds, path: Path, encoder: ConvConfig | None = None) -> SSDDCon
                 "with log-variances twice as many, were expected."
             )
         # An encoder without log-variances is one that was trained without noise in its latents.
-        quantizer = GaussianConfig(latents) if outputs == 2 * latents else IdentityConfig(latents)
-    else:
-        quantizer = GaussianConfig(latents or 4)
+        is_gaussian = outputs == 2 * latents
     try:
+        channels = 4 if latents is None else latents
+        quantizer: QuantizerConfig = GaussianConfig(channels) if is_gaussian else IdentityConfig(channels)
         config = SSDDConfig(
-            encoder=encoder or ConvConfig(), latent_channels=latents or 4, quantizer=quantizer, decoder=decoder
+            encoder=encoder or ConvConfig(), latent_channels=channels, quantizer=quantizer, decoder=decoder
         )
     except ConfigError as error:
         raise CheckpointError(f"{path} has tensors of an unusable model. {error}") from error
@@ -60,10 +60,24 @@ def read(kinds: Kinds, path: Path, encoder: ConvConfig | None = None) -> SSDDCon
     return config
 
 
-def _encoder(kinds: Kinds, path: Path) -> ConvConfig:
-    levels = _count(kinds, "encoder.down.{}.block.0.conv1.weight")
-    widths = tuple(_shape(kinds, f"encoder.down.{level}.block.0.conv1.weight", 4, path)[0] for level in range(levels))
-    blocks = _count(kinds, "encoder.down.0.block.{}.conv1.weight")
+def vae_encoder(kinds: Kinds, vae: str, path: Path) -> ConvConfig:
+    """Return the sizes of an encoder in diffusers' names.
+
+    Args:
+        kinds: Shapes by name.
+        vae: How the names begin.
+        path: The file.
+
+    Raises:
+        CheckpointError: A tensor is missing or of an impossible shape.
+    """
+    return _encoder(kinds, path, f"{vae}encoder.down_blocks.", "resnets")
+
+
+def _encoder(kinds: Kinds, path: Path, start: str = "encoder.down.", block: str = "block") -> ConvConfig:
+    levels = _count(kinds, f"{start}{{}}.{block}.0.conv1.weight")
+    widths = tuple(_shape(kinds, f"{start}{level}.{block}.0.conv1.weight", 4, path)[0] for level in range(levels))
+    blocks = _count(kinds, f"{start}0.{block}.{{}}.conv1.weight")
     try:
         return ConvConfig(widths, blocks)
     except ConfigError as error:
@@ -80,15 +94,15 @@ def _decoder(kinds: Kinds, path: Path) -> DecoderConfig:
     side, _, heads = _shape(kinds, table, 3, path)
     if not widths or not widths[0] or side % 2 == 0:
         raise CheckpointError(f"{path} has no levels, or a table of {side} positions, which should be an odd number.")
-    seen = {"num_layers": layers, "layers_per_block": blocks, "window": (side + 1) // 2}
+    window = (side + 1) // 2
     for size in SIZES.values():
-        known = replace(size, window=seen["window"])
-        if known.widths == widths and known.heads == heads and known.num_layers == layers:
-            return replace(known, layers_per_block=blocks)
+        if (size.widths, size.heads, size.num_layers) == (widths, heads, layers):
+            return replace(size, window=window, layers_per_block=blocks)
     if any(width % widths[0] for width in widths):
         raise CheckpointError(f"{path} has a decoder of widths {widths}, which are those of no size of SSDD.")
+    multipliers = tuple(width // widths[0] for width in widths)
     try:
-        return DecoderConfig(widths[0], tuple(width // widths[0] for width in widths), num_heads=heads, **seen)
+        return DecoderConfig(widths[0], multipliers, layers, heads, layers_per_block=blocks, window=window)
     except ConfigError as error:
         raise CheckpointError(f"{path} has a decoder of unusable sizes. {error}") from error
 
