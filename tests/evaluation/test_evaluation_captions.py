@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from tiny_textok import make, picture
 
@@ -95,11 +96,19 @@ def test_each_is_measured_with_its_caption_none_and_anothers(folder, models):
 
 
 def test_the_command_writes_table_and_page(folder, models, tmp_path, capsys):
+    values = {
+        "kind": "captions",
+        "title": "Mine",
+        "data": {"file": "pictures"},
+        "models": [models["mine"]],
+        "measures": ["psnr"],
+        "bootstrap": {"num_resamples": 20},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
     files = ["--out", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
-    main(["eval", "captions", "--models", models["mine"], "--data", str(folder), *files])
-    assert "PSNR, dB; another's caption" in capsys.readouterr().out.replace("\n", " ")
-    report = read_report(tmp_path / "r.json")
-    assert report.suite == "captions"
+    main(["eval", str(tmp_path / "mine.yaml"), *files])
+    assert "another's caption" in " ".join(capsys.readouterr().out.split())
+    assert read_report(tmp_path / "r.json").suite == "captions"
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert page.count("<img") == 5 * 5  # of five pictures the original and what four ways make of it
 

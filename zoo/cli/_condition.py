@@ -85,7 +85,8 @@ def condition_of(
     first = TokenSpec("video", 2, input_size=(known, *spec.input_size[1:]), sample_rate=spec.sample_rate)
     try:
         found = signals.of("video").find(clips, first, reading, note)
-        parts, rates = [], []
+        parts: list[Tokens] = []
+        rates: list[float | None] = []
         with ticking("reading", len(found)) as ticker:
             for start in range(0, len(found), batch_size):
                 frames, own = zip(*(item.read() for item in found[start : start + batch_size]), strict=True)

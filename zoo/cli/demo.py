@@ -58,8 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[Row] = []
     for name in names or _shipped():
         found = load_any(name)
-        show = SHOWS[found.spec.modality] if isinstance(found, Tokenizer) else show_drawn
-        rows += show(found, out)
+        rows += SHOWS[found.spec.modality](found, out) if isinstance(found, Tokenizer) else show_drawn(found, out)
     _print(rows, out)
     return 0
 

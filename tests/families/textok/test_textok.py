@@ -8,8 +8,10 @@ from tiny_textok import CONFIG, DIM, WordStates, make, picture
 
 import zoo
 from zoo import tokenfile
+from zoo.cli import main
 from zoo.components.quantizers import GaussianConfig, IdentityConfig, LFQConfig, VQConfig
 from zoo.components.text import KnownCaptions, TextStates
+from zoo.data.media import read_image, write_png
 from zoo.errors import CheckpointError, ConfigError, InputError, TokenError
 from zoo.families.textok import PRESETS, TexTokConfig, TexTokTokenizer, TrunkConfig
 from zoo.families.textok import text as textok_text
@@ -384,6 +386,33 @@ class TestShipping:
     def test_an_encoder_of_another_width_is_refused(self):
         with pytest.raises(ConfigError, match="takes states of 6 numbers, got 7"):
             make().text_encoder = WordStates(7)
+
+
+def test_the_command_line_takes_captions(tmp_path, capsys):
+    tokenizer = make()
+    tokenizer.keep_captions(["a red ball", "a blue box"])
+    zoo.save(tokenizer, tmp_path / "x")
+    write_png(tmp_path / "a.png", picture())
+    main(
+        [
+            "encode",
+            str(tmp_path / "x"),
+            str(tmp_path / "a.png"),
+            "-o",
+            str(tmp_path / "a.zoo"),
+            "--caption",
+            "a red ball",
+        ]
+    )
+    tokens = tokenfile.load(tmp_path / "a.zoo").tokens
+    assert tokens.conditions.captions == ("a red ball",)
+    made = []
+    for number, options in enumerate(([], ["--caption", "a blue box"])):
+        out = tmp_path / str(number)
+        main(["decode", str(tmp_path / "a.zoo"), "-o", str(out), *options])
+        made.append(read_image(out / "a.png"))
+    assert not torch.equal(*made)
+    capsys.readouterr()
 
 
 def test_fast_mode_rounds_and_nothing_else(tmp_path):

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from zoo.config import check_fields
@@ -82,9 +83,13 @@ class Guide(nn.Module):
 
     def forward(self, vectors: Tensor, clips: Tensor) -> Tensor:
         """Compare vectors (B, n, D) with clips (B, 3, T, H, W) in 0…1: the loss, ()."""
-        grid, parts = self.config.grid, self.config.parts
-        coarse = F.adaptive_avg_pool3d(clips, [cells * own for cells, own in zip(grid, parts, strict=True)])
-        for axis, cells in zip((2, 4, 6), grid, strict=True):  # (B, 3, t, pt, h, ph, w, pw)
-            coarse = coarse.unflatten(axis, (cells, -1))
-        wanted = coarse.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
+        (times, rows, columns), (t, h, w) = self.config.grid, self.config.parts
+        coarse = F.adaptive_avg_pool3d(clips, (times * t, rows * h, columns * w))
+        wanted = rearrange(
+            coarse,
+            "b c (times t) (rows h) (columns w) -> b (times rows columns) (c t h w)",
+            times=times,
+            rows=rows,
+            columns=columns,
+        )
         return F.mse_loss(self.project(vectors).float(), wanted)
