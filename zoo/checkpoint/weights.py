@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from zoo.errors import CheckpointError, ConfigError
+from zoo.strict import is_file
 
 __all__ = [
     "Kinds",
@@ -85,8 +86,10 @@ def opened(path: Path) -> Iterator[Any]:
     """Open a safetensors file.
 
     Raises:
-        CheckpointError: It is another kind of file, whatever its name.
+        CheckpointError: It is another kind of file, whatever its name, or none, such as a pipe, which would wait.
     """
+    if not is_file(path):
+        raise CheckpointError(f"{path} is missing or is not a file.")
     try:
         handle = safe_open(path, framework="pt")
     except (SafetensorError, ValueError) as error:

@@ -53,7 +53,7 @@ def recognises(folder: Path) -> bool:
         path = _file(folder)
         with _weights.opened(path) as file:
             kinds = _weights.header(file)
-    except CheckpointError:
+    except (CheckpointError, OSError):
         return False
     return any(mark in kinds for mark in _MARKS)
 
