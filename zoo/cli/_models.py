@@ -46,9 +46,11 @@ def load_any(name: str) -> Stored:
     Raises:
         ZooError: See `zoo.load` and `zoo.load_generator`.
     """
+    import zoo
     from zoo import loading
 
-    return load_generator(name) if loading.is_generator(_located(name)) else load_model(name)
+    place = _located(name)
+    return zoo.load_generator(place) if loading.is_generator(place) else zoo.load(place)
 
 
 def family_of(name: str) -> type[Tokenizer]:
