@@ -85,7 +85,7 @@ NOT_LOADED = {
     "another address": ("s3://bucket/key", UnknownNameError, "not read: a Hub repository is written 'hf://owner/repo'"),
     "half an address": ("hf://a", HubError, "'hf://a' cannot be read as hf://owner/repo"),
     "a file": ("./mine/config.json", CheckpointError, "config.json is a file or a broken link, not a folder"),
-    "a weights file": ("mine/model.safetensors", UnknownNameError, "neither a folder nor a model"),
+    "a weights file": ("mine/model.safetensors", CheckpointError, "is not a folder", "released files"),
     "nothing": ("", UnknownNameError, "a name is empty", "A folder is written './folder'"),
     "a Windows path": (r"..\models\mine", CheckpointError, r"..\models\mine is not there"),
     "a drive": (r"C:\models\mine", UnknownNameError, "there is neither a folder nor a model"),

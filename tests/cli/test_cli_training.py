@@ -93,7 +93,7 @@ def test_p3_a_second_file_leaves_the_siblings(recipe, tmp_path, capsys):
     assert init["config"] == {"quantizer": {"kind": "fsq", "levels": [7, 7]}, "width": 16}
     assert (init["optimizer"]["lr"], init["optimizer"]["schedule"]) == (1e-3, "one_cycle")
     assert (values["trainer"]["max_steps"], values["trainer"]["accelerator"]) == (3, "cpu")
-    assert values["ema"] == {"decay": 0.9, "warmup": False}
+    assert values["ema"] == {"decay": 0.9, "warmup": False, "start": 0}
 
 
 def arguments(tmp_path, first, *more):

@@ -85,7 +85,12 @@ def test_mistakes_are_told_in_a_line(recipe, capsys):
             ("kind: fsq", "kind: fqs"),
             "zoo: error: toy_chunks config: quantizer has the unknown kind 'fqs'; did you mean 'lfq' or 'fsq'",
         ),
-        (1, ("decay: 0.9", "decay: 9.0"), "zoo: error: EMA: decay must be at least 0 and below 1, got 9.0"),
+        (
+            1,
+            ("decay: 0.9", "decay: 9.0"),
+            "zoo: error: EMA: decay must be at least 0 and below 1, and",
+            "got 9.0",
+        ),
         (1, ("batch_size: 16", "batch_size: 0"), "zoo: error: data: batch_size must be at least 1"),
     ]
     for code, change, *parts in cases:

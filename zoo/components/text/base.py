@@ -190,7 +190,7 @@ def padded(rows: Sequence[Tensor], dim: int) -> TextStates:
     """Return states (L, D) of several captions as one batch; there is room for one state at least."""
     longest = max([1, *map(len, rows)])
     device = rows[0].device if rows else torch.device("cpu")
-    states = torch.zeros(len(rows), longest, dim, device=device)
+    states = torch.zeros(len(rows), longest, dim, dtype=torch.float32, device=device)
     mask = torch.zeros(len(rows), longest, dtype=torch.bool, device=device)
     for number, row in enumerate(rows):
         states[number, : len(row)] = row

@@ -98,7 +98,7 @@ class MiniLM(TextEncoder):
         return len(self._tokenizer.encode(caption).ids)
 
     def _states(self, caption: str) -> Tensor:
-        ids = torch.tensor([self._tokenizer.encode(caption).ids])
+        ids = torch.tensor([self._tokenizer.encode(caption).ids], device="cpu")
         return cast(Tensor, self._network(ids))[0]
 
 

@@ -111,7 +111,7 @@ class Captions:
         found: dict[str, Tensor] = {}
         for caption in dict.fromkeys(captions):
             if not caption and self.config.null_rate:
-                found[caption] = torch.zeros(0, self.config.text_dim)
+                found[caption] = torch.zeros(0, self.config.text_dim, dtype=torch.float32, device="cpu")
             elif (states := self.known.get(caption)) is not None:
                 found[caption] = states.float()
             else:
