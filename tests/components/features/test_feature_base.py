@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from zoo.components.features import FeatureNetwork, ImageInput
@@ -171,6 +172,14 @@ def test_nothing_is_captured_after_an_error():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="nowhere"):
         read_safetensors(tmp_path / "nowhere.safetensors")
+
+
+def test_a_file_of_the_cache_is_found_as_recipes_name_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    place = tmp_path / "tokenizer-zoo" / "net" / "model.safetensors"
+    place.parent.mkdir(parents=True)
+    save_file({"weight": torch.ones(2)}, place)
+    torch.testing.assert_close(read_safetensors("${cache}/net/model.safetensors")["weight"], torch.ones(2))
 
 
 def test_a_pickle_is_refused_whatever_its_name(tmp_path):

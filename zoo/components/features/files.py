@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import CheckpointError
-from zoo.strict import expanded, is_file
+from zoo.resources import expanded
+from zoo.strict import is_file
 
 __all__ = ["fill", "read_safetensors"]
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from zoo.components.features.base import FeatureNetwork, ImageInput
 from zoo.components.features.files import fill
 from zoo.errors import CheckpointError, InputError, MissingExtraError
-from zoo.strict import expanded, is_file
+from zoo.resources import expanded
+from zoo.strict import is_file
 
 __all__ = ["STLPIPS", "packaged_weights"]
 

@@ -16,7 +16,7 @@ from zoo.components.features.files import fill, read_safetensors
 from zoo.components.whisper.config import read_values
 from zoo.errors import CheckpointError, InputError, MissingExtraError
 from zoo.process.fresh import fresh
-from zoo.strict import expanded
+from zoo.resources import expanded
 
 __all__ = ["WhisperStates"]
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from zoo.components.text.base import TextEncoder, digest
 from zoo.errors import CheckpointError, InputError, near_matches, shown
-from zoo.strict import expanded, is_file, parse_json
+from zoo.resources import expanded
+from zoo.strict import is_file, parse_json
 
 __all__ = ["KnownCaptions", "Precomputed"]
 
