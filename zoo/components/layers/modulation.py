@@ -131,7 +131,7 @@ class AdaGN(nn.Module):
         elif values.shape[2:] != x.shape[2:]:
             values = F.interpolate(values, x.shape[2:], mode="nearest")
         scale, shift = values.chunk(2, 1)
-        return torch.addcmul(shift, normed, scale).view(x.shape)  # one pass over the map in place of three
+        return torch.addcmul(shift, normed, scale).reshape(x.shape)  # one pass over the map in place of three
 
 
 def modulate(x: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
