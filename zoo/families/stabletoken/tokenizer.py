@@ -37,6 +37,7 @@ from zoo.modalities.speech import SegmentedSpeechTokenizer
 from zoo.process.random import require_generator
 from zoo.spec import TokenSpec
 from zoo.tokenizer import NoDecoder
+from zoo.tokens import Tokens
 
 if TYPE_CHECKING:
     from zoo.families.stabletoken.decoder import DecoderConfig
@@ -157,6 +158,11 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
                 "again; or guidance is far too large."
             )
         return waves
+
+    def check_decode(self, tokens: Tokens | None = None, **options: Any) -> None:
+        """Refuse to decode without a decoder, or with other steps or guidance than there can be."""
+        super().check_decode(tokens, **options)
+        self._require_decoder().flow_settings(options.get("steps"), options.get("guidance"))
 
     @property
     def has_vocoder(self) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from zoo.components.flow import Solver
 from zoo.components.vocoder.vocoder import Vocoder
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
@@ -80,15 +81,24 @@ class SpeechDecoder(nn.Module):
         """
         if generator is None:
             generator = torch.Generator().manual_seed(SEED)
-        steps = self.config.steps if steps is None else steps
-        guidance = self.config.guidance if guidance is None else guidance
-        if not math.isfinite(guidance):
-            raise ConfigError(f"guidance must be a finite number, got {guidance}.")
+        steps, guidance = self.flow_settings(steps, guidance)
         mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
         give_back()
         for piece in self.vocoder.pieces(mel[None], generator):
             yield piece[0]
             give_back()
+
+    def flow_settings(self, steps: int | None, guidance: float | None) -> tuple[int, float]:
+        """Return steps and guidance, those of the config in place of None.
+
+        Raises:
+            ConfigError: There is not at least one step, or `guidance` is not finite.
+        """
+        steps = self.config.steps if steps is None else steps
+        guidance = self.config.guidance if guidance is None else guidance
+        if not math.isfinite(guidance):
+            raise ConfigError(f"guidance must be a finite number, got {guidance}.")
+        return Solver(steps).num_steps, guidance
 
     def copy(self, wave: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Make a wave again from its own mel spectrum, tokens left out: what the vocoder alone does to it.
