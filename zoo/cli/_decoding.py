@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,7 @@ from zoo.cli._inputs import as_flags
 from zoo.cli._output import count, note, ticking
 from zoo.cli._placing import placing
 from zoo.errors import ConfigError, InputError, TokenError
+from zoo.process.progress import listening
 from zoo.spec import option_names
 
 if TYPE_CHECKING:
@@ -193,7 +195,8 @@ def _decode(
             if isinstance(tokenizer, VideoTokenizer):
                 parts = [tokenizer.decode_chunks(one, **options) for one in batch]
             else:
-                decoded: Iterable[Tensor] = tokenizer.decode(batch, **options)
+                with listening(partial(_partly, ticker, len(batch))):
+                    decoded: Iterable[Tensor] = tokenizer.decode(batch, **options)
                 if kind.padding is not None or batch.signal_lengths is not None:
                     decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
                 parts = [iter([signal]) for signal in decoded]
@@ -209,6 +212,11 @@ def _decode(
                 except InputError as error:
                     raise InputError(as_flags(f"{file.names[number]}: {error}")) from error
             ticker.advance(len(batch))
+
+
+def _partly(ticker: Ticker, count: int, share: float) -> None:
+    """Show that a share of so many items is done."""
+    ticker.partly(share * count)
 
 
 def _told(ticker: Ticker, before: int, parts: Iterator[Tensor], length: int) -> Iterator[Tensor]:

@@ -20,8 +20,11 @@ from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import MelFlow
 from zoo.process.fresh import fresh
 from zoo.process.memory import give_back
+from zoo.process.progress import counted, part
 
 __all__ = ["SEED", "SpeechDecoder"]
+
+_FLOW = 0.8  # of the time, about, that decoding takes
 
 SEED = 42
 """Where random numbers start from if nobody says otherwise, as in the published code."""
@@ -82,9 +85,11 @@ class SpeechDecoder(nn.Module):
         if generator is None:
             generator = torch.Generator().manual_seed(SEED)
         steps, guidance = self.flow_settings(steps, guidance)
-        mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
+        with part(0.0, _FLOW):
+            mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
         give_back()
-        for piece in self.vocoder.pieces(mel[None], generator):
+        pieces = self.vocoder.pieces(mel[None], generator)
+        for piece in counted(pieces, -(-len(mel.T) // self.vocoder.piece_frames), _FLOW):
             yield piece[0]
             give_back()
 
