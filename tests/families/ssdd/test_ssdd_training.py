@@ -23,6 +23,7 @@ from zoo.process import random as process_random
 
 RECIPES = Path(__file__).parents[3] / "recipes/ssdd"
 PLAIN, DISCRETE = zoo.config.to_dict(CONTINUOUS), zoo.config.to_dict(FSQ)
+BEHIND = DISCRETE | {"quantizer": {"kind": "fsq", "levels": [5, 5]}, "is_variational": True}
 ONE_STEP = PLAIN | {"steps": 1}
 FEATURES = {"kind": "timm", "model": "test_resnet", "layers": ["layer1"], "pretrained": False}
 BOTH = {"perceptual": FEATURES, "alignment": FEATURES}
@@ -150,8 +151,7 @@ class TestStages:
         assert torch.equal(module.tokenizer.encode(Batch.images).ids, zoo.load(discrete).encode(Batch.images).ids)
 
     def test_tokens_behind_a_continuous_encoder(self, build, continuous):
-        config = DISCRETE | {"quantizer": {"kind": "fsq", "levels": [5, 5]}, "is_variational": True}
-        module, origin = build(config, encoder=continuous), zoo.load(continuous)
+        module, origin = build(BEHIND, encoder=continuous), zoo.load(continuous)
         trained = {name.split(".")[2] for name, p in module.named_parameters() if p.requires_grad and "encoder" in name}
         assert trained == {"project"}
         means = module.tokenizer.encoder.conv(2 * Batch.images - 1)[:, :3]
@@ -159,6 +159,26 @@ class TestStages:
         sum(module.losses(Batch).values()).backward()
         assert module.tokenizer.encoder.conv.conv_in.weight.grad is None
         assert module.decoder.project.weight.grad is not None
+
+    def test_tokens_go_on_from_a_continuous_model(self, build, continuous):
+        module = build(BEHIND, encoder=continuous, decoder=continuous, freeze_encoder=False)
+        origin = zoo.load(continuous)
+        for name, tensor in module.decoder.unet.state_dict().items():
+            assert torch.equal(tensor, origin.decoder.unet.state_dict()[name]), name
+        assert torch.equal(module.tokenizer.encoder.conv.conv_in.weight, origin.encoder.conv.conv_in.weight)
+        losses = module.losses(Batch)
+        sum(losses.values()).backward()
+        assert all(p.grad is not None for p in module.tokenizer.encoder.project.parameters())
+        assert module.tokenizer.encoder.conv.conv_in.weight.grad is not None
+        assert module.start_licence == origin.spec.licence
+
+    def test_a_network_of_other_sizes_is_no_start(self, build, continuous):
+        with pytest.raises(ConfigError, match="channels is 8 there and 12 here"):
+            build(PLAIN | {"decoder": PLAIN["decoder"] | {"channels": 12}}, decoder=continuous)
+        with pytest.raises(ConfigError, match="latents are of other channels"):
+            build(PLAIN | {"latent_channels": 4, "quantizer": {"kind": "gaussian", "dim": 4}}, decoder=continuous)
+        with pytest.raises(ConfigError, match="is a beast without a decoder of SSDD"):
+            build(decoder="beast")
 
     def test_an_autoencoder_gives_its_encoder(self, build, tmp_path):
         values = {"image_size": 16, "conv": PLAIN["encoder"], "quantizer": {"kind": "gaussian", "dim": 3}}
@@ -188,7 +208,8 @@ class TestStages:
         ("arguments", "message"),
         [
             ({"encoder": "beast"}, "is a beast"),
-            ({"encoder": "x", "weights": "x"}, "leave one out"),
+            ({"encoder": "x", "weights": "x"}, "leave out one"),
+            ({"decoder": "x", "weights": "x"}, "leave out one"),
             ({"freeze_encoder": True}, "nothing is there"),
             ({"times": {"std": 0.0}}, "std must be"),
             ({"alignment": FEATURES, "alignment_layer": 2}, "block 2 of the transformer's 2"),
@@ -316,9 +337,12 @@ def fit(photographs, monkeypatch, quiet_lightning):
 
 
 def test_the_nano_recipes_follow_each_other(fit, tmp_path, capsys):
-    assert fit("nano_fsq", tmp_path / "first", DISCRETE) == 0, capsys.readouterr().err
+    assert fit("nano", tmp_path / "zeroth", PLAIN) == 0, capsys.readouterr().err
+    zeroth = str(tmp_path / "zeroth/checkpoints/last.ckpt")
+    taken = {"model.encoder": zeroth, "model.decoder": zeroth}
+    assert fit("nano_fsq", tmp_path / "first", BEHIND, **taken) == 0, capsys.readouterr().err
     first = str(tmp_path / "first/checkpoints/last.ckpt")
-    one_step = DISCRETE | {"steps": 1}
+    one_step = BEHIND | {"steps": 1}
     assert fit("nano_fsq_distil", tmp_path / "then", one_step, **{"model.weights": first}) == 0, capsys.readouterr().err
     last = str(tmp_path / "then/checkpoints/last.ckpt")
     assert main(["export", last, "-o", str(tmp_path / "model"), "--name", "ssdd.mine"]) == 0
@@ -327,7 +351,7 @@ def test_the_nano_recipes_follow_each_other(fit, tmp_path, capsys):
     assert made.config.steps == 1
     assert tokens.ids.shape == (4, 16)
     assert made.decode(tokens).shape == Batch.images.shape
-    before = SSDDTraining(DISCRETE, weights=first).tokenizer.eval()
+    before = SSDDTraining(BEHIND, weights=first).tokenizer.eval()
     assert torch.equal(before.encode(Batch.images).ids, tokens.ids)
     assert not torch.equal(before.decoder.unet.conv_out.weight, made.decoder.unet.conv_out.weight)
 
