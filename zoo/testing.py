@@ -134,7 +134,9 @@ def check_decoding_repeats(tokenizer: Tokenizer, items: Items, folder: Path) -> 
         made = tokenizer.decode_latents(latents)
         _require(torch.equal(made, tokenizer.decode_latents(latents)), "decoding gives another signal the second time")
         return
+    tokenizer.check_encode()
     tokens = tokenizer.encode(list(items))
+    tokenizer.check_decode(tokens)
     decoded = tokenizer.decode(tokens)
     _require(torch.equal(decoded, tokenizer.decode(tokens)), "decoding gives another signal the second time")
     signal, lengths = signals.of(tokenizer.spec.modality), tokenizer.output_lengths(tokens).tolist()

@@ -105,6 +105,28 @@ class Tokenizer(Stored, ABC):
         """
         raise ConfigError(f"{self.family} decodes ids and no latents: use decode.")
 
+    def check_encode(self, **options: Any) -> None:
+        """Refuse options of `encode` that it would refuse whatever the signal is, so that it is known before any work.
+
+        Raises:
+            ZooError: As `encode` would.
+        """
+        self.spec.require_codebook()
+        self.encode_options(**options)
+
+    def check_decode(self, tokens: Tokens | None = None, **options: Any) -> None:
+        """Refuse what `decode` would refuse without looking at ids, so that it is known before any work.
+
+        Args:
+            tokens: What is to be decoded; None if only the options are known yet.
+            options: Of `decode`.
+
+        Raises:
+            ZooError: As `decode` would.
+        """
+        self.require_decoder("decode")
+        self.decode_options(**options)
+
     @abstractmethod
     def num_tokens(self, length: int) -> int:
         """Return how many positions `encode` gives for one item of `length` samples, frames or commands."""

@@ -125,6 +125,10 @@ def test_a_model_that_does_not_fit_the_data_is_refused(suite, data, tmp_path):
     zoo.save(BinningTokenizer(BinningConfig(num_dofs=2, horizon=8)).fit([torch.rand(30, 2)]), tmp_path / "two")
     with pytest.raises(InputError, match="2 degrees of freedom, the suite's data has 4"):
         run(suite, models=[str(tmp_path / "two")], data=data)
+    steps = []
+    with pytest.raises(InputError, match="2 degrees of freedom"):
+        run(suite, models=["beast", str(tmp_path / "two")], data=data, progress=lambda *step: steps.append(step))
+    assert not steps, "it is said before another one is measured"
 
 
 @pytest.mark.parametrize(

@@ -320,9 +320,10 @@ def test_what_cannot_be_measured_is_null_with_the_reason(suite, corpus, models, 
     assert "NaN" not in (tmp_path / "r.json").read_text()
 
 
-def test_equal_pictures_have_no_psnr(suite, corpus):
+def test_equal_pictures_have_a_bounded_psnr_and_are_counted(suite, corpus):
     report = run(dataclasses.replace(suite, measures=("psnr",), size=SIZE), models=["torch:clone"], data=corpus)
-    assert "reproduced exactly" in report.models["torch:clone"]["psnr"].reason
+    assert report.models["torch:clone"]["psnr"].estimate == 100
+    assert report.models["torch:clone"]["exact"].estimate == 1
 
 
 def test_a_report_survives_its_file_and_repeats(report, suite, corpus, models, tmp_path):

@@ -16,7 +16,7 @@ from tiny_flextok import make as make_flextok
 import zoo
 from zoo.cli import main
 from zoo.data.media import read_video, write_mp4
-from zoo.errors import ConfigError, InputError
+from zoo.errors import ConfigError, InputError, UnknownNameError
 from zoo.evaluation import card_section, read_report, read_suite, run, write_report
 from zoo.evaluation.suites.invariance.chunking import CUTS
 from zoo.evaluation.suites.invariance.config import Chunking
@@ -146,6 +146,13 @@ def test_what_changes_is_counted(suite, models, data):
     assert total - figures["changed@batch_2"].estimate in tokens.values()
     assert 0 < figures["share@batch_2"].low < figures["share@batch_2"].estimate < 1
     assert figures["changed@threads_2"].estimate == 0
+
+
+def test_a_model_that_there_is_not_is_told_before_another_is_measured(suite, models, data):
+    steps = []
+    with pytest.raises(UnknownNameError, match="beats"):
+        run(suite, models=[models["speech"], "beats"], data=data["speech"], progress=lambda *step: steps.append(step))
+    assert not steps
 
 
 def test_threads_are_left_as_they_were(suite, models, data):

@@ -40,6 +40,11 @@ def dim(clips):
     return clips / 2
 
 
+def first(clips):
+    """Return clips whose first frame is as it was."""
+    return torch.cat([clips[:, :, :1], clips[:, :, 1:] / 2], 2)
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
@@ -104,6 +109,18 @@ def test_figures_are_those_of_single_clips_by_hand(report, models, originals):
     assert "neither is FVD or rFVD" in report.protocol
     assert "1 shots are shorter than a clip" in report.protocol
     assert report.models[models["video"]]["psnr"].low < found["psnr"]
+
+
+def test_frames_that_are_made_exactly_count_for_100_db(suite, corpus):
+    report = run(
+        dataclasses.replace(suite, measures=("psnr",), peers=(), frame_models=()),
+        models=[f"{__name__}:first"],
+        data=corpus,
+    )
+    found = report.models[f"{__name__}:first"]
+    assert found["exact"].estimate == pytest.approx(1 / FRAMES)
+    assert 100 / FRAMES < found["psnr"].estimate < 100
+    assert "100 dB" in report.protocol
 
 
 def test_what_tokens_take(report, models):

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import correlate1d
 
 from zoo.errors import InputError
-from zoo.metrics.image import psnr, ssim
+from zoo.metrics.image import exact, psnr, ssim
 
 
 def pictures():
@@ -18,7 +18,16 @@ def test_psnr_is_of_each_picture():
     x, y = pictures()
     expected = -10 * torch.log10((x - y).square().flatten(1).mean(1))
     torch.testing.assert_close(psnr(y, x), expected)
-    assert psnr(x, x).isposinf().all()
+
+
+def test_a_picture_that_equals_its_original_counts_for_100_db():
+    x, y = pictures()
+    made = torch.stack([x[0], y[1], x[2] + 2e-6])
+    found = psnr(made, x)
+    assert found[[0, 2]].tolist() == [100, 100]
+    assert found[1] == psnr(y, x)[1]
+    assert exact(made, x).tolist() == [1, 0, 1]
+    assert psnr(x[:, :, :2, :2], x[:, :, :2, :2].round(decimals=1)).isfinite().all()
 
 
 def by_hand(a, b):

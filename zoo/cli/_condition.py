@@ -11,12 +11,26 @@ from zoo.cli._output import note, ticking
 from zoo.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from zoo.data.signals import Reading
+    from zoo.data.signals import Reading, Recording
     from zoo.generator import TokenGenerator
     from zoo.tokenizer import Tokenizer
     from zoo.tokens import Tokens
 
-__all__ = ["Condition", "condition_of"]
+__all__ = ["Clips", "Condition", "clips_of", "condition_of"]
+
+
+class Clips(NamedTuple):
+    """What is to be continued, not read yet.
+
+    Attributes:
+        items: One clip each, of the frames that are known.
+        num_known: Frames that are known.
+        num_frames: Frames whose tokens the generator is told.
+    """
+
+    items: list[Recording]
+    num_known: int
+    num_frames: int
 
 
 class Condition(NamedTuple):
@@ -33,15 +47,10 @@ class Condition(NamedTuple):
     rates: list[float | None]
 
 
-def condition_of(
-    generator: TokenGenerator,
-    tokenizer: Tokenizer,
-    clips: Sequence[str],
-    num_frames: int | None,
-    reading: Reading,
-    batch_size: int,
-) -> Condition:
-    """Return the tokens of the first frames of clips.
+def clips_of(
+    generator: TokenGenerator, tokenizer: Tokenizer, clips: Sequence[str], num_frames: int | None, reading: Reading
+) -> Clips:
+    """Find the clips that a generator is to go on from.
 
     Args:
         generator: What is to go on from them.
@@ -49,19 +58,14 @@ def condition_of(
         clips: Files, and folders of such.
         num_frames: How many frames are known; what the generator says if None.
         reading: What may be done to frames that do not fit.
-        batch_size: Clips that are encoded at a time.
 
     Raises:
         ConfigError: The generator continues nothing, or no clips, or it is not known how many frames.
-        InputError: A clip cannot be read, has too few frames, or does not fit.
+        InputError: There are no clips.
     """
-    import torch
-
     from zoo.data import signals
-    from zoo.generator import first_frames
     from zoo.modalities.video import VideoTokenizer
     from zoo.spec import TokenSpec
-    from zoo.tokens import Tokens
 
     config, spec = generator.config, tokenizer.spec
     if not config.prefix_tokens:
@@ -84,9 +88,32 @@ def condition_of(
     # What takes that many frames takes the first ones of each file, and says which has fewer.
     first = TokenSpec("video", 2, input_size=(known, *spec.input_size[1:]), sample_rate=spec.sample_rate)
     try:
-        found = signals.of("video").find(clips, first, reading, note)
-        parts: list[Tokens] = []
-        rates: list[float | None] = []
+        return Clips(list(signals.of("video").find(clips, first, reading, note)), known, total)
+    except InputError as error:
+        raise InputError(as_flags(str(error))) from error
+
+
+def condition_of(generator: TokenGenerator, tokenizer: Tokenizer, clips: Clips, batch_size: int) -> Condition:
+    """Return the tokens of the first frames of clips.
+
+    Args:
+        generator: What is to go on from them.
+        tokenizer: Of its ids.
+        clips: What `clips_of` found.
+        batch_size: Clips that are encoded at a time.
+
+    Raises:
+        InputError: A clip cannot be read, has too few frames, or does not fit.
+    """
+    import torch
+
+    from zoo.generator import first_frames
+    from zoo.tokens import Tokens
+
+    parts: list[Tokens] = []
+    rates: list[float | None] = []
+    found, known, total = clips
+    try:
         with ticking("reading", len(found)) as ticker:
             for start in range(0, len(found), batch_size):
                 frames, own = zip(*(item.read() for item in found[start : start + batch_size]), strict=True)
@@ -96,4 +123,4 @@ def condition_of(
     except InputError as error:
         raise InputError(as_flags(str(error))) from error
     # Called as the generator calls them, of which the tokenizer may be a copy.
-    return Condition(replace(Tokens.cat(parts), model=config.tokenizer), [item.name for item in found], rates)
+    return Condition(replace(Tokens.cat(parts), model=generator.config.tokenizer), [item.name for item in found], rates)

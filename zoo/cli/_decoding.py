@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,7 @@ from zoo.cli._inputs import as_flags
 from zoo.cli._output import count, note, ticking
 from zoo.cli._placing import placing
 from zoo.errors import ConfigError, InputError, TokenError
+from zoo.process.progress import listening
 from zoo.spec import option_names
 
 if TYPE_CHECKING:
@@ -22,19 +24,20 @@ if TYPE_CHECKING:
     from zoo.cli._placing import Placed
     from zoo.data.signals import Signal
     from zoo.modalities.action import ActionTokenizer
+    from zoo.spec import TokenSpec
     from zoo.tokenfile import TokenFile
     from zoo.tokenizer import Tokenizer
     from zoo.tokens import Tokens
 
-__all__ = ["OWN_OPTIONS", "decode_into", "targets_of"]
+__all__ = ["OWN_OPTIONS", "check_decoding", "decode_into", "targets_of"]
 
 OWN_OPTIONS = ("generator", "noise", "seed", "clamp", "sample_rate")
 """Options of decoding that commands decide: the noise by --seed, the range since what is out of it is counted, and the
 rate since the file is to have that of the tokens."""
 
 
-def targets_of(file: TokenFile, folder: Path, suffix: str | None = None) -> list[Path]:
-    """Return the file that each item becomes, which ends in `suffix` or in what is usual.
+def targets_of(items: Sequence[str], modality: str, folder: Path, suffix: str | None = None) -> list[Path]:
+    """Return the file that each item becomes, by its name, which ends in `suffix` or in what is usual.
 
     Raises:
         ConfigError: GIFs were asked for of what are no videos.
@@ -42,18 +45,58 @@ def targets_of(file: TokenFile, folder: Path, suffix: str | None = None) -> list
     """
     from zoo.data import signals
 
-    signal = signals.of(file.spec.modality)
+    signal = signals.of(modality)
     if suffix is not None and signal.name != "video":
         raise ConfigError(f"the tokens are of {signal.name}, only videos are written as GIF: leave --gif out.")
     end = suffix or signal.suffix
     known = (*signal.suffixes, end)
-    short = [name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in known else name for name in file.names]
+    short = [name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in known else name for name in items]
     times = Counter(short)
     # `talk.wav` becomes talk.wav again, unless there is also talk.mp3: then talk.wav.wav and talk.mp3.wav.
-    chosen = [f"{name if times[stem] > 1 else stem}{end}" for name, stem in zip(file.names, short, strict=True)]
+    chosen = [f"{name if times[stem] > 1 else stem}{end}" for name, stem in zip(items, short, strict=True)]
     if twice := [name for name, often in Counter(chosen).items() if often > 1]:
         raise TokenError(f"several items would be written to {twice[0]!r}: they have the same name in the token file.")
     return [folder / name for name in chosen]
+
+
+def check_decoding(
+    tokenizer: Tokenizer,
+    tokens: Tokens | None,
+    targets: Sequence[Path],
+    names: Sequence[str],
+    rates: Sequence[float | None],
+    frame_rate: float | None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Find out before the work what would end it, in the middle or after it.
+
+    Args:
+        tokenizer: What is to decode.
+        tokens: What; None if there is nothing yet.
+        targets: The file of each item.
+        names: Of the items.
+        rates: Theirs, as far as known.
+        frame_rate: Of videos; their own if None.
+        options: Of `decode`.
+
+    Raises:
+        InputError: A file cannot be written so.
+        ZooError: As of `Tokenizer.check_decode`.
+    """
+    from zoo.data import signals
+
+    kind, spec = signals.of(tokenizer.spec.modality), tokenizer.spec
+    tokenizer.check_decode(tokens, **(options or {}))
+    for name, target, rate in zip(names, targets, rates, strict=True):
+        try:
+            kind.check_writing(target, spec, _rate(kind, spec, rate, frame_rate))
+        except InputError as error:
+            raise InputError(as_flags(f"{name}: {error}")) from error
+
+
+def _rate(kind: Signal, spec: TokenSpec, own: float | None, frame_rate: float | None) -> float | None:
+    """Return samples or frames a second of what is written."""
+    return spec.sample_rate if kind.has_rate else frame_rate or own or spec.sample_rate
 
 
 def decode_into(
@@ -152,7 +195,8 @@ def _decode(
             if isinstance(tokenizer, VideoTokenizer):
                 parts = [tokenizer.decode_chunks(one, **options) for one in batch]
             else:
-                decoded: Iterable[Tensor] = tokenizer.decode(batch, **options)
+                with listening(partial(_partly, ticker, len(batch))):
+                    decoded: Iterable[Tensor] = tokenizer.decode(batch, **options)
                 if kind.padding is not None or batch.signal_lengths is not None:
                     decoded = map(kind.cut, decoded, tokenizer.output_lengths(batch).tolist())
                 parts = [iter([signal]) for signal in decoded]
@@ -160,7 +204,7 @@ def _decode(
             for place, (number, signal) in enumerate(zip(numbers, parts, strict=True)):
                 if lengths:
                     signal = _told(ticker, place, signal, lengths[place])
-                rate = spec.sample_rate if kind.has_rate else frame_rate or file.rates[number] or spec.sample_rate
+                rate = _rate(kind, spec, file.rates[number], frame_rate)
                 inside = _Clipped(kind, signal)
                 try:
                     with placed.file(number, inside.counted) as path:
@@ -168,6 +212,11 @@ def _decode(
                 except InputError as error:
                     raise InputError(as_flags(f"{file.names[number]}: {error}")) from error
             ticker.advance(len(batch))
+
+
+def _partly(ticker: Ticker, count: int, share: float) -> None:
+    """Show that a share of so many items is done."""
+    ticker.partly(share * count)
 
 
 def _told(ticker: Ticker, before: int, parts: Iterator[Tensor], length: int) -> Iterator[Tensor]:

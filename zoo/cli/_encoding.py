@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zoo.cli._inputs import LeftOut, as_flags
 from zoo.cli._output import note, ticking
 from zoo.errors import InputError, ZooError
+from zoo.process.progress import listening
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +101,7 @@ def encode_items(
         ahead = _ahead(items, done, workers if kind.is_read_ahead else 0)
         tell = partial(_told, ticker, kind.time_axis or 0) if streams else None
         groups = _batches(ahead, batch_size, kind.batch_shape, tell, None if left_out is None else bad)
-        for group, tokens in _encoded(tokenizer, groups, options, None if left_out is None else bad):
+        for group, tokens in _encoded(tokenizer, groups, options, None if left_out is None else bad, ticker):
             facts: dict[str, Any] = {"raw_bits": [], "seconds": []}
             for index, read in enumerate(group):
                 if isinstance(read.signal, torch.Tensor):
@@ -149,23 +150,24 @@ def _encoded(
     groups: Iterable[list[_Read]],
     options: Mapping[str, Any],
     bad: dict[int, LeftOut] | None,
+    ticker: Ticker,
 ) -> Iterator[tuple[list[_Read], Tokens]]:
     """Yield groups with their tokens; one that has a bad item falls apart into those that can be encoded."""
     for group in groups:
         try:
-            tokens = _tokens(tokenizer, [read.signal for read in group], options)
+            tokens = _tokens(tokenizer, [read.signal for read in group], options, ticker)
         except InputError as error:
             if bad is None:
                 raise _located(error, tokenizer, group, options) from error
             if len(group) > 1:
-                yield from _encoded(tokenizer, ([one] for one in group), options, bad)
+                yield from _encoded(tokenizer, ([one] for one in group), options, bad, ticker)
             else:
                 bad[group[0].place] = LeftOut(group[0].item.name, as_flags(_alone(error)))
             continue
         yield group, tokens
 
 
-def _tokens(tokenizer: Tokenizer, batch: list[Any], options: Mapping[str, Any]) -> Tokens:
+def _tokens(tokenizer: Tokenizer, batch: list[Any], options: Mapping[str, Any], ticker: Ticker) -> Tokens:
     import torch
 
     from zoo.modalities import SegmentedSpeechTokenizer, VideoTokenizer
@@ -174,7 +176,8 @@ def _tokens(tokenizer: Tokenizer, batch: list[Any], options: Mapping[str, Any]) 
         if isinstance(tokenizer, VideoTokenizer):
             return tokenizer.encode_stream(batch[0], **options).to("cpu")
         return cast("SegmentedSpeechTokenizer", tokenizer).encode_stream(batch[0]).to("cpu")
-    return tokenizer.encode(batch, **options, **_before(tokenizer, batch)).to("cpu")
+    with listening(lambda share: ticker.partly(share * len(batch))):
+        return tokenizer.encode(batch, **options, **_before(tokenizer, batch)).to("cpu")
 
 
 def _before(tokenizer: Tokenizer, batch: list[Any]) -> dict[str, Any]:

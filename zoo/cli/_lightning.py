@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import LearningRateFinder, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from zoo.cli._output import note
+from zoo.cli._placing import require_writable
 from zoo.cli._settings import completed
 from zoo.data.datamodule import DataModule
 from zoo.errors import ConfigError, MissingExtraError, ZooError, near_matches
@@ -72,6 +73,8 @@ def run(command: str, arguments: Sequence[str]) -> None:
             parser_kwargs={"prog": _Parser.command, "usage": f"{_Parser.command} --config FILE [options]"},
         )
         path = cli.checkpoint()
+        if command != "fit":
+            require_writable(cli.config["results"])
         found = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, ckpt_path=path)
         if command != "fit" and cli.config["results"] is not None:
             _write_results(Path(cli.config["results"]), command, found, path)

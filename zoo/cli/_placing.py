@@ -19,7 +19,7 @@ from typing import Any
 
 from zoo.errors import CheckpointError
 
-__all__ = ["Placed", "placing", "require_free"]
+__all__ = ["Placed", "placing", "require_free", "require_writable"]
 
 _FORMAT = "tokenizer-zoo decoding 1"
 _JOURNAL = "journal.jsonl"
@@ -85,6 +85,25 @@ def require_free(folder: Path, targets: Sequence[Path], tokens: str, overwrite: 
             raise CheckpointError(f"{target}, where a file would be written, is a folder.")
         if not may_go_on:
             _require_free(target, overwrite)
+
+
+def require_writable(*files: str | None) -> None:
+    """Find out before the work what would make writing its result impossible after it.
+
+    Args:
+        files: Where to write, None for nowhere; folders above are made if they are not there, and files replaced.
+
+    Raises:
+        CheckpointError: One cannot be written.
+    """
+    for file in map(Path, filter(None, files)):
+        if file.is_dir():
+            raise CheckpointError(f"{file} is a folder: give the path of a file.")
+        folder = next(parent for parent in file.absolute().parents if os.path.lexists(parent))
+        if not folder.is_dir():
+            raise CheckpointError(f"{file} cannot be written, since {folder} is no folder: choose another path.")
+        if not os.access(file if file.exists() else folder, os.W_OK):
+            raise CheckpointError(f"{file} cannot be written to: choose another path.")
 
 
 class Placed:

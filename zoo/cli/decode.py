@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli._declared import add_declared
-from zoo.cli._decoding import OWN_OPTIONS, decode_into, targets_of
+from zoo.cli._decoding import OWN_OPTIONS, check_decoding, decode_into, targets_of
 from zoo.cli._inputs import add_action_arguments
 from zoo.cli._models import DEVICE_HELP, family_of, load_model
 from zoo.cli._output import count, note, print_facts, print_json
@@ -118,9 +118,10 @@ def decode(
         raise CheckpointError(f"{tokens} holds ids for other programs, which nothing checks: encode to a .zoo file.")
     file = tokenfile.load(tokens)
     folder = Path(output)
-    targets = targets_of(file, folder, ".gif" if gif else None)
+    targets = targets_of(file.names, file.spec.modality, folder, ".gif" if gif else None)
     require_free(folder, targets, tokens, overwrite)
     tokenizer = _load(file, model, device, force)
+    check_decoding(tokenizer, file.tokens, targets, file.names, file.rates, frame_rate, options)
     first = _first_commands(tokenizer, file, start, column=column, key=key, split=split)
     with Path(tokens).open("rb") as opened:
         content = hashlib.file_digest(opened, "sha256").hexdigest()

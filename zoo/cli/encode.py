@@ -148,6 +148,7 @@ def encode(
 
     options = options or {}
     tokenizer = load_model(model, device, decoder=decoder)
+    tokenizer.check_encode(**options)
     left_out: list[LeftOut] | None = [] if skip_bad else None
     items = find_items(tokenizer, inputs, reading, left_out)
     if isinstance(tokenizer, ActionTokenizer):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli._output import note, print_json
 from zoo.cli._parser import Parser, indices
+from zoo.cli._placing import require_writable
 
 if TYPE_CHECKING:
     from zoo.evaluation.kinds import Progress
@@ -86,6 +87,7 @@ def evaluate(
         models = [name for given in models for name in ([given] if is_there(given) else given.split(",")) if name]
     if html is not None and page is None:
         raise ConfigError(f"--html is for suites that have a page, and {path} has none: --markdown writes its table.")
+    require_writable(out, markdown, html)
 
     with _bar() as progress:
         report = run(

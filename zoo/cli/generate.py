@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo.cli._condition import condition_of
+from zoo.cli._condition import clips_of, condition_of
 from zoo.cli._declared import add_declared
-from zoo.cli._decoding import OWN_OPTIONS, decode_into, targets_of
+from zoo.cli._decoding import OWN_OPTIONS, check_decoding, decode_into, targets_of
 from zoo.cli._models import DEVICE_HELP, family_of, load_generator, load_model
 from zoo.cli._output import count, note, print_facts, print_json
 from zoo.cli._parser import Parser, positive, positive_int, seed, share, whole
@@ -21,7 +21,9 @@ from zoo.cli._placing import require_free
 from zoo.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
+    from zoo.generator import TokenGenerator
     from zoo.tokenizer import Tokenizer
+    from zoo.tokens import Tokens
 
 __all__ = ["generate", "main"]
 
@@ -111,9 +113,11 @@ def generate(
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Draw samples, perhaps going on from clips, decode them into a folder, and print what was written."""
+    import torch
+
     from zoo import tokenfile
     from zoo.data.signals import Reading
-    from zoo.generator import Sampling
+    from zoo.generator import Sampling, check_classes
     from zoo.modalities.action import ActionTokenizer
 
     generator = load_generator(model, device)
@@ -128,32 +132,40 @@ def generate(
     if isinstance(decoder, ActionTokenizer) and decoder.num_fixed:
         raise ConfigError(f"chunks of {decoder.name} continue the commands before them, and there are none.")
     labels = None if classes is None else _for_each(classes, num, "classes")
-    known = None
+    sampling = Sampling(temperature, top_k, top_p, guidance, guided_tokens)
+    check_classes(generator.config, None if labels is None else torch.tensor(labels), sampling)
+    clips = known = None
+    total = num or 1
     if condition is not None:
         reading = Reading(resize=resize, resample=resample, trim=True)
-        known = condition_of(generator, decoder, condition, condition_frames, reading, batch_size)
-        places = _for_each(range(len(known.names)), num, "clips to go on from")
+        clips = clips_of(generator, decoder, condition, condition_frames, reading)
+        places = _for_each(range(len(clips.items)), num, "clips to go on from")
+        total = len(places)
     elif generator.config.prefix_tokens:
         raise ConfigError(f"{generator.name} predicts frames: name the clips that it is to go on from by --condition.")
     elif condition_frames or resize or resample:
         raise ConfigError("--condition-frames, --resize and --resample are about the clips that --condition names.")
+    names = [f"{item:04d}" for item in range(total if labels is None else len(labels))]
+    folder, run = Path(output), f"{generator.name} samples"
+    targets = targets_of(names, decoder.spec.modality, folder)
+    require_free(folder, targets, run, overwrite)
+    check = partial(check_decoding, decoder, _likely(generator), targets, names, frame_rate=frame_rate, options=options)
+    # Clips say their rates when they are read.
+    check([None if clips is None else 1.0] * len(names))
+    rates: list[float | None] | None = None
+    if clips is not None:
+        known = condition_of(generator, decoder, clips, batch_size)
+        rates = [known.rates[place] for place in places]
+        check(rates)
     tokens = generator.sample(
         num or 1,
         labels=labels,
         prefix=None if known is None else known.tokens[list(places)],
-        sampling=Sampling(temperature, top_k, top_p, guidance, guided_tokens),
+        sampling=sampling,
         seed=seed,
         batch_size=batch_size,
     )
-    file = tokenfile.collect(
-        replace(tokens, model=decoder.name),
-        decoder,
-        [f"{item:04d}" for item in range(len(tokens))],
-        rates=None if known is None else [known.rates[place] for place in places],
-    )
-    folder = Path(output)
-    targets, run = targets_of(file, folder), f"{generator.name} samples"
-    require_free(folder, targets, run, overwrite)
+    file = tokenfile.collect(replace(tokens, model=decoder.name), decoder, names, rates=rates)
     content = hashlib.sha256(tokens.ids.cpu().numpy().tobytes() + tokens.lengths.cpu().numpy().tobytes()).hexdigest()
     clipped = decode_into(
         folder,
@@ -180,6 +192,17 @@ def generate(
         f"{folder}: {count(len(targets), 'sample')} of {generator.name}, decoded with {decoder.name}",
         {"files": targets[0].name if len(targets) == 1 else f"{targets[0].name} … {targets[-1].name}"},
     )
+
+
+def _likely(generator: TokenGenerator) -> Tokens | None:
+    """Return tokens such as a generator draws, if all items have the same number."""
+    from zoo.tokens import Tokens
+
+    config = generator.config
+    if config.has_end:
+        return None
+    ids = [[0] * config.max_tokens] if config.num_codebooks == 1 else [[[0] * config.num_codebooks] * config.max_tokens]
+    return Tokens.from_ids(ids, codebook_size=config.codebook_size)
 
 
 def _for_each(values: Sequence[int], num: int | None, what: str) -> Sequence[int]:

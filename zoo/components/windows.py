@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError, InputError, shown
+from zoo.process.progress import counted
 
 __all__ = ["Chunking", "Piece", "Windows", "cut", "groups", "in_chunks", "whole_tokens"]
 
@@ -104,14 +105,15 @@ class Windows:
             make: Start and stop of a window → its part of the sequence, (…, stop - start).
         """
         spans = self.spans(length)
-        made = make(*spans[0])
+        windows = counted(spans, len(spans))
+        made = make(*next(windows))
         if len(spans) == 1:
             return made
         whole = made.new_empty(*made.shape[:-1], length)
         whole[..., : self.size] = made
         fade = torch.arange(1, self.overlap + 1, dtype=made.dtype, device=made.device) - self.margin
         fade = (fade / (self.overlap - 2 * self.margin + 1)).clamp(0, 1)
-        for start, stop in spans[1:]:
+        for start, stop in windows:
             made, seen = make(start, stop), start + self.overlap
             whole[..., start:seen].lerp_(made[..., : self.overlap], fade)
             whole[..., seen:stop] = made[..., self.overlap :]

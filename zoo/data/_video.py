@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,11 @@ __all__ = ["SUFFIXES", "at_rate", "frames_of", "opened_video", "read_video", "up
 _SUFFIXES = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ogv .wmv .flv .gif"
 SUFFIXES = tuple(_SUFFIXES.split())
 """What the names of videos end in."""
+
+_OWN_CLOCKS = ("gif", "apng")  # formats whose frames have times and no rate, of which FFmpeg makes one of its own
+
+# Without protocols, a file that names other files (a playlist) cannot make FFmpeg open them.
+_OPTIONS = {"protocol_whitelist": "none"}
 
 
 def read_video(
@@ -44,7 +49,8 @@ def read_video(
         on_white: Lay frames with transparency on white; otherwise they are refused, unless fully opaque.
 
     Returns:
-        The clip and its frames a second (the average, if the file's rate varies).
+        The clip and its frames a second: the average, if the file's rate varies. GIFs that give their frames no time
+        are taken to show each for 0.1 s, as viewers do, so that a picture that is a GIF has 10 frames a second.
 
     Raises:
         InputError: The file is missing, unreadable, truncated, has no video, fewer than `num_frames` frames, or
@@ -122,16 +128,18 @@ def opened_video(source: Source, threads: int = 0) -> Iterator[tuple[Any, Any, f
     """
     import av
 
-    # Without protocols, a file that names other files (a playlist) cannot make FFmpeg open them.
-    options = {"protocol_whitelist": "none"}
-    with open_source(source) as file, unreadable(source, "a video"), av.open(file, options=options) as container:
+    with open_source(source) as file, unreadable(source, "a video"), av.open(file, options=_OPTIONS) as container:
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams or container.format.name.endswith("_pipe"):
+            if _is_animated_webp(file):
+                raise InputError(f"{describe(source)} is an animated WebP, which FFmpeg does not read: convert it.")
             raise InputError(f"{describe(source)} is not a video: it has no moving picture.")
         stream = streams[0]
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        rate = float(stream.average_rate or 0)
+        if rate <= 0 or container.format.name in _OWN_CLOCKS:
+            rate = _measured_rate(file, stream.index) or rate or float(stream.guessed_rate or 0)
         if rate <= 0:
             raise InputError(f"{describe(source)} does not say how many frames a second it has: convert it.")
         if container.format.name == "gif":
@@ -195,6 +203,33 @@ def upright(frame: Any, source: Source, on_white: bool = False) -> Tensor:
             pixels = (pixels * share + 255 * (1 - share)).round().to(torch.uint8)
     turns = round(frame.rotation / 90) % 4  # anticlockwise, from the file's display matrix
     return torch.rot90(pixels, turns, dims=(1, 2)) if turns else pixels
+
+
+def _measured_rate(file: Any, index: int) -> float:
+    """Return how many frames a second a file shows by the times of its packets, 0 if it has none.
+
+    FFmpeg's guess is the resolution of these times, where there are few: 100 for a GIF, 100,000 for an APNG.
+    """
+    import av
+
+    place = file.tell()
+    file.seek(0)
+    with av.open(file, options=_OPTIONS) as container:
+        stream = container.streams[index]
+        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        times = sorted(cast(int, packet.pts) for packet in packets)
+        lasts = [packet.duration or 0 for packet in packets]
+        clock = float(stream.time_base or 0)
+    file.seek(place)
+    if packets and min(lasts) > 0:
+        return len(packets) / (sum(lasts) * clock)
+    return (len(times) - 1) / ((times[-1] - times[0]) * clock) if times and times[-1] > times[0] else 0.0
+
+
+def _is_animated_webp(file: Any) -> bool:
+    file.seek(0)
+    head: bytes = file.read(64)
+    return head[8:12] == b"WEBP" and b"ANIM" in head
 
 
 def _check_gif_end(file: Any, source: Source) -> None:

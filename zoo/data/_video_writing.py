@@ -16,7 +16,7 @@ from torch import Tensor
 from zoo.data._image import checked_8_bit
 from zoo.errors import InputError, MissingExtraError
 
-__all__ = ["encoded_gif", "write_gif", "write_mp4"]
+__all__ = ["encoded_gif", "mp4_encoder", "require_gif_rate", "write_gif", "write_mp4"]
 
 _FASTEST_GIF = 50  # frames a second
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")
@@ -37,9 +37,7 @@ def write_mp4(path: str | os.PathLike[str], video: Tensor | Iterable[Tensor], fr
     """
     import av
 
-    encoder = next((name for name in _ENCODERS if name in av.codecs_available), None)
-    if encoder is None:
-        raise MissingExtraError(f"this build of av has none of the encoders {', '.join(_ENCODERS)}: pip install -U av.")
+    encoder = mp4_encoder()
     frames = _frames(video, even=True)
     first = next(frames)
     options = {"libx264": {"crf": "16"}, "mpeg4": {"qscale": "2"}}.get(encoder, {})
@@ -51,6 +49,20 @@ def write_mp4(path: str | os.PathLike[str], video: Tensor | Iterable[Tensor], fr
         for frame in itertools.chain([first], frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+
+
+def mp4_encoder() -> str:
+    """Return the encoder that MP4 is written with.
+
+    Raises:
+        MissingExtraError: The build of FFmpeg has none.
+    """
+    import av
+
+    encoder = next((name for name in _ENCODERS if name in av.codecs_available), None)
+    if encoder is None:
+        raise MissingExtraError(f"this build of av has none of the encoders {', '.join(_ENCODERS)}: pip install -U av.")
+    return encoder
 
 
 def write_gif(path: str | os.PathLike[str], video: Tensor | Iterable[Tensor], frame_rate: float) -> None:
@@ -74,8 +86,7 @@ def encoded_gif(video: Tensor | Iterable[Tensor], frame_rate: float) -> bytes:
     """Return the file that `write_gif` writes; errors as there."""
     from PIL import Image
 
-    if not 0 < frame_rate <= _FASTEST_GIF:
-        raise InputError(f"a GIF has up to {_FASTEST_GIF} frames a second, got {frame_rate:g}: write MP4.")
+    require_gif_rate(frame_rate)
     images: list[Image.Image] = []
     ends: list[int] = []
     previous = np.zeros(0)
@@ -93,6 +104,12 @@ def encoded_gif(video: Tensor | Iterable[Tensor], frame_rate: float) -> bytes:
         file, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False
     )
     return file.getvalue()
+
+
+def require_gif_rate(frame_rate: float) -> None:
+    """Raise `InputError` if a GIF cannot have so many frames a second."""
+    if not 0 < frame_rate <= _FASTEST_GIF:
+        raise InputError(f"a GIF has up to {_FASTEST_GIF} frames a second, got {frame_rate:g}: write MP4.")
 
 
 def _frames(video: Tensor | Iterable[Tensor], *, even: bool) -> Iterator[np.ndarray]:

@@ -17,7 +17,7 @@ from zoo.data._source import Source, describe, open_source, unreadable
 from zoo.errors import InputError
 from zoo.process.fresh import fresh
 
-__all__ = ["blocks_of", "change_rate", "claimed_seconds", "read_audio", "stretch", "write_wav"]
+__all__ = ["about_seconds", "blocks_of", "change_rate", "claimed_seconds", "read_audio", "stretch", "write_wav"]
 
 _ROUNDING = 0.01  # seconds
 _LARGEST_FILTER = 50_000_000  # taps; an odd pair of rates would need gigabytes
@@ -103,6 +103,22 @@ def blocks_of(source: Source, offset: float = 0.0) -> Iterator[Block]:
             raise InputError(
                 f"{name} cannot be read as sound: decoding it asks for more memory than there is. It may be damaged."
             ) from error
+
+
+def about_seconds(file: Path) -> float:
+    """Return about how long a sound file says it is, 0 if it does not, without decoding it."""
+    import av
+    import soundfile
+
+    try:
+        return float(soundfile.info(file).duration)
+    except (soundfile.SoundFileError, TypeError, ValueError, OSError):
+        pass
+    try:
+        with av.open(str(file), options={"protocol_whitelist": "file"}) as container:
+            return (container.duration or 0) / 1_000_000
+    except (av.FFmpegError, ValueError, OSError):
+        return 0.0
 
 
 def stretch(num_samples: int, rate: int, offset: float = 0.0, duration: float | None = None) -> tuple[int, int]:

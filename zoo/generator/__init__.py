@@ -15,7 +15,7 @@ from zoo.generator.bits import bits_by_position, bits_of_items, bits_per_token
 from zoo.generator.condition import first_frames
 from zoo.generator.config import PRESETS, GeneratorConfig, preset
 from zoo.generator.model import TokenGenerator
-from zoo.generator.sampling import Sampling, generate
+from zoo.generator.sampling import Sampling, check_classes, generate
 
 __all__ = [
     "PRESETS",
@@ -25,6 +25,7 @@ __all__ = [
     "bits_by_position",
     "bits_of_items",
     "bits_per_token",
+    "check_classes",
     "first_frames",
     "generate",
     "preset",

@@ -19,7 +19,7 @@ from zoo.components.layers.positions import sincos_1d
 from zoo.components.prior.causal import CausalStack, initialise, valid_positions
 from zoo.errors import InputError, TokenError
 from zoo.generator.config import GeneratorConfig
-from zoo.generator.sampling import Sampling, generate
+from zoo.generator.sampling import Sampling, check_classes, generate
 from zoo.process.random import derive_seed
 from zoo.spec import TokenSpec
 from zoo.stored import Stored
@@ -205,6 +205,7 @@ class TokenGenerator(Stored):
                 f"labels, prefix and prompt must be of the same items, at least one; got {given or batch}."
             )
         classes = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
+        check_classes(self.config, classes, sampling)
         rows: dict[str, Any] = {
             "labels": classes,
             "prefix": None if prefix is None else self._ids_of(prefix, "prefix"),

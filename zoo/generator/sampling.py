@@ -14,9 +14,10 @@ from zoo.components.prior.sampling import check_draws, draw_ids
 from zoo.errors import InputError, TokenError
 
 if TYPE_CHECKING:
+    from zoo.generator.config import GeneratorConfig
     from zoo.generator.model import TokenGenerator
 
-__all__ = ["Sampling", "generate"]
+__all__ = ["Sampling", "check_classes", "generate"]
 
 _ALIGNED = 8  # positions that a cache is rounded up to, as kernels like it
 
@@ -47,6 +48,22 @@ class Sampling:
         check_draws(self.temperature, self.top_k, self.top_p)
         if self.guided_tokens is not None and self.guided_tokens < 0:
             raise InputError(f"guided_tokens must be at least 0, or None for all, got {self.guided_tokens}.")
+
+
+def check_classes(config: GeneratorConfig, labels: Tensor | None, sampling: Sampling) -> None:
+    """Refuse classes, and guidance towards them, that a generator does not have.
+
+    Raises:
+        InputError: There are none, or not so many.
+    """
+    if labels is not None and config.prefix_tokens:
+        raise InputError("this generator is conditioned on tokens, and takes no labels: leave them out.")
+    if labels is not None and not config.num_classes:
+        raise InputError("this generator has no classes, and takes no labels: leave them out.")
+    if labels is not None and labels.numel() and int(labels.max()) >= config.num_classes:
+        raise InputError(f"labels must be below {config.num_classes}, or negative for none, got {int(labels.max())}.")
+    if sampling.guidance > 1 and not config.num_classes:
+        raise InputError("guidance is towards a class, and this generator has none: leave it at 1.")
 
 
 @torch.no_grad()
@@ -93,11 +110,8 @@ def generate(
         raise TokenError(f"the prompt has {done.shape[1]} tokens, more than the {total} asked for.")
     if done.numel() and not 0 <= int(done.min()) <= int(done.max()) < config.codebook_size:
         raise TokenError(f"the prompt's ids must be in 0 … {config.codebook_size - 1}.")
-    if config.num_classes and labels is not None and labels.numel() and int(labels.max()) >= config.num_classes:
-        raise InputError(f"labels must be below {config.num_classes}, or negative for none, got {int(labels.max())}.")
+    check_classes(config, labels, sampling)
     guides = sampling.guidance > 1
-    if guides and not config.num_classes:
-        raise InputError("guidance is towards a class, and this generator has none: leave it at 1.")
     start = model.start(num_items, labels, prefix)
     if guides:
         start = torch.cat([start, model.start(num_items, None, None)])

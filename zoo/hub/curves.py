@@ -55,12 +55,20 @@ def read_curves(path: Path) -> dict[str, Any]:
 
 
 def curves_table(found: Mapping[str, Any]) -> str:
-    """Return curves as a Markdown table: what each began and ended with, and its course."""
+    """Return curves as a Markdown table: what each began and ended with, and its course.
+
+    Of a loss that has ended before the others, it says when.
+    """
     rows = ["| | first | last | course |", "|---|---:|---:|---|"]
+    ends: dict[str, int] = {}  # of training, and of validation, which is not at the last step
     for name, curve in found["curves"].items():
-        values = curve["values"]
+        stage = name.partition("/")[0]
+        ends[stage] = max(ends.get(stage, 0), *curve["steps"][-1:], 0)
+    for name, curve in found["curves"].items():
+        values, steps = curve["values"], curve["steps"]
         if values:
-            rows.append(f"| {name} | {values[0]:.4g} | {values[-1]:.4g} | `{_course(values)}` |")
+            until = f" (to step {steps[-1]:,})" if steps[-1] < ends[name.partition("/")[0]] else ""
+            rows.append(f"| {name}{until} | {values[0]:.4g} | {values[-1]:.4g} | `{_course(values)}` |")
     return "\n".join([*rows, "", f"Over {found['steps']:,} steps; from the lowest value of each to its highest."])
 
 

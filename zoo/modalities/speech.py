@@ -144,10 +144,7 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
         mix_down: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what `finish` makes of the vectors, (B, T, …) and 0 past an item's end; its tokens; its samples."""
-        longest = self.segment_tokens
-        shared = self._tokens_in("overlap", overlap)
-        if shared >= longest:
-            raise ConfigError(f"overlap must be at most {self._seconds(longest - 1):g} s, got {overlap:g}.")
+        longest, shared = self.segment_tokens, self._shared_tokens(overlap)
         speech = self.as_ragged(x, lengths, resample=resample, mix_down=mix_down)
         waves, samples = speech.items(), speech.lengths
         counts = -(-samples // self.token_samples)
@@ -250,6 +247,18 @@ class SegmentedSpeechTokenizer(SpeechTokenizer):
             found = f"the shape {tuple(block.shape)}" if hasattr(block, "shape") else type(block).__name__
             raise InputError(f"a stream is made of consecutive waves (samples,), tensors or arrays, got {found}.")
         return self.as_batch(block)[0][0] if len(block) else torch.zeros(0, dtype=torch.float32, device=self.device)
+
+    def check_encode(self, **options: Any) -> None:
+        """Refuse an overlap that is no part of a segment; see `Tokenizer.check_encode`."""
+        super().check_encode(**options)
+        self._shared_tokens(options.get("overlap", 0.0))
+
+    def _shared_tokens(self, overlap: float) -> int:
+        """Return how many tokens neighbouring segments have in common."""
+        shared, longest = self._tokens_in("overlap", overlap), self.segment_tokens
+        if shared >= longest:
+            raise ConfigError(f"overlap must be at most {self._seconds(longest - 1):g} s, got {overlap:g}.")
+        return shared
 
     def _seconds(self, num_tokens: int) -> float:
         return num_tokens / (self.spec.token_rate or 1)

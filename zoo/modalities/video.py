@@ -138,6 +138,13 @@ class VideoTokenizer(PixelTokenizer):
         """
         return super().num_tokens(length) * (1 if self.window is None else max(1, -(-length // self.window)))
 
+    def check_decode(self, tokens: Tokens | None = None, **options: Any) -> None:
+        """Refuse tokens of anything but whole windows; see `Tokenizer.check_decode`."""
+        super().check_decode(tokens, **options)
+        if tokens is not None and self.window is not None:
+            for _ in self._windows_of(tokens):
+                pass
+
     def output_lengths(self, tokens: Tokens) -> Tensor:
         """Return the frames of each item, (B,) int64."""
         return self._frames_of(tokens)

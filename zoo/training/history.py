@@ -22,10 +22,15 @@ class History(Callback):
 
     A run that was stopped and goes on has one curve, whatever its loggers made of it. Of a long run, every second
     value is forgotten as often as it has too many.
+
+    The curve of a loss that has ended ends too. Lightning repeats what was logged once until the epoch ends, to its
+    loggers, and in `callback_metrics` for ever: after each value that is remembered it is made to forget it, so that
+    the next one has been logged since.
     """
 
     def __init__(self) -> None:
         self._curves: Curves = {}
+        self._is_told = False  # whether what was logged is in the curves
 
     @property
     def state_key(self) -> str:
@@ -35,7 +40,18 @@ class History(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget an earlier run."""
         if stage == "fit":
-            self._curves = {}
+            self._curves, self._is_told = {}, False
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Forget what was logged before, now that loggers and bars have had it."""
+        if self._is_told:
+            self._is_told = False
+            _forget(trainer, "train/")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what the validation before has found."""
+        if trainer.state.fn == "fit":
+            _forget(trainer, "val/")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -44,6 +60,7 @@ class History(Callback):
         every = getattr(trainer, "log_every_n_steps", 0)
         if every and trainer.global_step % every == 0:
             self._remember(trainer, "train/")
+            self._is_told = True
             if trainer.optimizers:
                 self._add("train/learning_rate", trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"])
 
@@ -74,3 +91,14 @@ class History(Callback):
         values.append(value)
         if len(steps) > _MOST:
             del steps[:-1:2], values[:-1:2]
+
+
+def _forget(trainer: Trainer, beginning: str) -> None:
+    """Make Lightning forget figures of single steps, and what it keeps of any; there is no public way."""
+    results = trainer._results
+    for metric in () if results is None else results.result_metrics:
+        if metric.meta.name.startswith(beginning) and not metric.meta.on_epoch:
+            metric.reset()
+    for kept in (trainer.callback_metrics, trainer.logged_metrics):
+        for name in [name for name in kept if name.startswith(beginning)]:
+            del kept[name]

@@ -369,6 +369,9 @@ class Signal(ABC):
             InputError: It needs a rate, or cannot be written in this format.
         """
 
+    def check_writing(self, path: Path, spec: TokenSpec, rate: float | None) -> None:  # noqa: B027  few have a limit
+        """Raise `InputError` if what a tokenizer decodes cannot be written to a path at a rate, as far as is known."""
+
     def write_parts(self, path: Path, parts: Iterable[Tensor], rate: float | None) -> None:
         """Write an item that comes in consecutive parts; the only one, unless the modality writes them as they come.
 

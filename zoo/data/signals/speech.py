@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from zoo.data._source import is_source
-from zoo.data.audio import change_rate, read_audio, write_wav
+from zoo.data.audio import about_seconds, change_rate, read_audio, write_wav
 from zoo.data.signals.base import FLOATS, Blocks, Item, Options, Reading, Signal, is_array
 from zoo.errors import InputError, shown
 from zoo.spec import TokenSpec
@@ -138,7 +138,8 @@ class SpeechSignal(Signal):
         from zoo.data.blocks import read_blocks
 
         options = {"mix_down": reading.mix_down, "resample": reading.resample}
-        return Blocks(lambda: (read_blocks(file, **self.needs(spec), **options), spec.sample_rate))
+        length = round(about_seconds(file) * (spec.sample_rate or 0))
+        return Blocks(lambda: (read_blocks(file, **self.needs(spec), **options), spec.sample_rate), length)
 
     def write(self, path: Path, values: Tensor, rate: float | None) -> None:
         """Write 16-bit WAV."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo.data._clip import video_facts
 from zoo.data._image import from_8_bit, from_pil
 from zoo.data._video import SUFFIXES, frames_of, read_video
-from zoo.data._video_writing import write_gif, write_mp4
+from zoo.data._video_writing import mp4_encoder, require_gif_rate, write_gif, write_mp4
 from zoo.data.signals.base import Blocks, Item, Options, Reading
 from zoo.data.signals.image import PixelSignal, is_pil
 from zoo.errors import InputError
@@ -135,6 +135,19 @@ class VideoSignal(PixelSignal):
         self._check_resized(tuple(first.shape[-2:]), spec)
         return itertools.chain([first], (frame for frame, _ in timed)), rate
 
+    def check_writing(self, path: Path, spec: TokenSpec, rate: float | None) -> None:
+        """Raise `InputError` if what a tokenizer decodes cannot be written to a path at a rate."""
+        _require_rate(rate)
+        if path.suffix == ".gif":
+            require_gif_rate(cast(float, rate))
+        else:
+            mp4_encoder()
+            if spec.input_size is not None and any(side % 2 for side in spec.input_size[-2:]):
+                height, width = spec.input_size[-2:]
+                raise InputError(
+                    f"MP4 has frames with even H and W, and the model's are {height} × {width}: write GIF."
+                )
+
     def write(self, path: Path, values: Tensor, rate: float | None) -> None:
         """Write MP4, or GIF where the path ends in that."""
         self.write_parts(path, [values], rate)
@@ -145,6 +158,10 @@ class VideoSignal(PixelSignal):
         Raises:
             InputError: It needs a rate, or cannot be written in this format.
         """
-        if rate is None:
-            raise InputError("the frame rate is not known: pass frame_rate=HZ.")
-        (write_gif if path.suffix == ".gif" else write_mp4)(path, parts, rate)
+        (write_gif if path.suffix == ".gif" else write_mp4)(path, parts, _require_rate(rate))
+
+
+def _require_rate(rate: float | None) -> float:
+    if rate is None:
+        raise InputError("the frame rate is not known: pass frame_rate=HZ.")
+    return rate

@@ -152,14 +152,10 @@ def measure(suite: ActionSuite, models: Sequence[str] | None, path: Path, progre
         data={**described, "episodes": len(test_data.episodes)},
         environment=environment(),
     )
-    total = len(suite.models) + len(suite.variants) if models is None else len(models)
-    for name, tokenizer in _tokenizers(suite, models, fit_data):
+    tokenizers = list(_tokenizers(suite, models, fit_data))  # so that one that cannot be measured is told at once
+    total = len(tokenizers)
+    for name, tokenizer in tokenizers:
         progress(f"measuring {name}", len(report.models), total)
-        if tokenizer.num_dofs != normalizer.centre.numel():
-            raise InputError(
-                f"{name} takes {tokenizer.num_dofs} degrees of freedom, the suite's data has "
-                f"{normalizer.centre.numel()}."
-            )
         report.models[name] = {
             **_quality(tokenizer, test_data, normalizer, suite),
             **_robustness(tokenizer, test_data, normalizer, suite),
@@ -195,6 +191,10 @@ def _tokenizers(suite: ActionSuite, models: Sequence[str] | None, fit_data: Acti
             values = _reshaped(config.to_dict(tokenizer.config), suite, fit_data)
             yield f"{name}, fitted here", type(tokenizer).from_config(values).fit(fit_data)
             continue
+        if tokenizer.num_dofs != fit_data.num_dofs:
+            raise InputError(
+                f"{name} takes {tokenizer.num_dofs} degrees of freedom, the suite's data has {fit_data.num_dofs}."
+            )
         yield name, tokenizer
     for variant in suite.variants if models is None else ():
         values = variant.config

@@ -18,6 +18,7 @@ from zoo.components.quantizers import Gaussian
 from zoo.data.images import ImageBatch
 from zoo.errors import ConfigError
 from zoo.families.autoencoder_kl.tokenizer import AutoencoderKLTokenizer
+from zoo.metrics.image import decibels
 from zoo.training.adversarial import AdversarialModule, Reconstruction
 from zoo.training.media import Media, Picture
 from zoo.training.optim import OptimizerConfig
@@ -146,7 +147,7 @@ class AutoencoderKLTraining(AdversarialModule):
             losses["perceptual"] = self.perceptual(made, images).mean()
         if not self.trainer.training:
             error = (made.clamp(0, 1).float() - images).square().flatten(1).mean(1)
-            self._log("psnr", -10 * error.clamp(min=1e-10).log10().mean())
+            self._log("psnr", decibels(error).mean())
         return Reconstruction(losses, 2 * images - 1, 2 * made - 1)
 
     def discriminator_losses(self, pair: Reconstruction) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zoo.errors import InputError
 from zoo.families.beast.config import BeastConfig
+from zoo.families.beast.options import DecodeOptions
 from zoo.tokens.ids import as_ids
 
 __all__ = [
@@ -68,8 +69,7 @@ def evaluation_times(times: Any, derivative: int) -> Tensor | None:
     Raises:
         InputError: They do not lie in [0, 1], or `derivative` is not a count.
     """
-    if not isinstance(derivative, int) or derivative < 0:
-        raise InputError(f"derivative must be 0, 1, 2 …, got {derivative!r}.")
+    DecodeOptions(derivative=derivative)  # checks it
     if times is None:
         return None
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from zoo.errors import InputError
+
 __all__ = ["DecodeOptions", "EncodeOptions"]
 
 
@@ -23,3 +25,7 @@ class DecodeOptions:
     times: Any = None
     derivative: int = 0
     out_of_range: Literal["error", "clamp"] = "error"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.derivative, int) or self.derivative < 0:
+            raise InputError(f"derivative must be 0, 1, 2 …, got {self.derivative!r}.")

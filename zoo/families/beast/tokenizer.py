@@ -122,10 +122,10 @@ class BeastTokenizer(ActionTokenizer):
             before = self._before(start, len(actions))
             size, name = self.config.codebook_size, self.name
             if actions.even_length == self.horizon:
-                ids = self.quantizer.ids(self._points(actions.batch(), before)).flatten(1)
+                ids = self.quantizer.ids_(self._points(actions.batch(), before)).flatten(1)
                 return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), size, name)
             points, chunks = self._chunk_points(actions, before)
-            ids = self.quantizer.ids(points).flatten(1)
+            ids = self.quantizer.ids_(points).flatten(1)
             return Tokens(chunks.padded(ids), chunks.per_item * ids.shape[1], size, name, signal_lengths=chunks.signal)
 
     def decode(

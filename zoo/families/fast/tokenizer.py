@@ -374,8 +374,7 @@ class FastTokenizer(ActionTokenizer):
 
     def _parse(self, tokens: Tokens, num_chunks: int | None) -> list[Parsed]:
         """Read the ids of each item as integers, and compare their number with what is expected."""
-        if num_chunks is not None and num_chunks < 1:
-            raise TokenError(f"num_chunks must be 1 or more, got {num_chunks}.")
+        DecodeOptions(num_chunks)  # checks it
         expected = [num_chunks] * len(tokens)
         if tokens.signal_lengths is not None:
             if (steps := tokens.signal_lengths.tolist()) and min(steps) < 1:

@@ -196,6 +196,18 @@ class FlexTokTokenizer(ImageTokenizer):
             solver, guided = self._sampling(None, None, None)
             return self._decoded(codes, counts.to(self.device), self._noise(len(codes)), solver, guided, True)
 
+    def check_encode(self, **options: Any) -> None:
+        """Refuse a number of tokens that there is not, or no bound of an error; see `Tokenizer.check_encode`."""
+        super().check_encode(**options)
+        self._checked_length(options.get("num_tokens"))
+        if options.get("max_error") is not None:
+            self._bound(options["max_error"], options.get("measure", "mse"), options.get("decoding"))
+
+    def check_decode(self, tokens: Tokens | None = None, **options: Any) -> None:
+        """Refuse other steps or guidance than there can be; see `Tokenizer.check_decode`."""
+        super().check_decode(tokens, **options)
+        self._sampling(*(options.get(name) for name in ("steps", "guidance", "adaptive_guidance")))
+
     def vectors(self, pixels: Tensor) -> Tensor:
         """Return what is quantized of pixels (B, 3, H, W) in 0…1, (B, N, D)."""
         made: Tensor = self.encoder(2 * pixels - 1)

@@ -112,12 +112,7 @@ class LARPTokenizer(VideoTokenizer):
             if generator is not None:
                 raise ConfigError("nothing is drawn, and there is a generator: pass sample=True as well.")
             return super().encode(x, lengths, on_white=on_white)
-        size, quantizer = self.spec.require_codebook(), self.quantizer
-        if not isinstance(quantizer, StochasticVQ):
-            raise ConfigError(
-                f"{self.name} has a quantizer of the kind {self.config.quantizer.kind!r}, which draws no ids: leave "
-                "sample out."
-            )
+        size, quantizer = self.spec.require_codebook(), self._drawing()
         latents = self.encode_latents(x, lengths, on_white=on_white)
         most = latents.values.shape[1] // self.config.num_tokens
         clips = latents.values.reshape(
@@ -156,11 +151,29 @@ class LARPTokenizer(VideoTokenizer):
             ConfigError: There is no such number of frames.
         """
         tokens = self.as_tokens(tokens, lengths)
-        if num_frames is not None:
-            if type(num_frames) is not int or num_frames < 1:
-                raise ConfigError(f"num_frames must be a number of frames, at least 1, got {shown(num_frames)}.")
-            tokens = replace(tokens, signal_lengths=torch.full_like(tokens.lengths, num_frames))
-        return super().decode(tokens, clamp=clamp)
+        return super().decode(tokens if num_frames is None else _lasting(tokens, num_frames), clamp=clamp)
+
+    def check_encode(self, **options: Any) -> None:
+        """Refuse to draw ids where the quantizer cannot; see `Tokenizer.check_encode`."""
+        super().check_encode(**options)
+        if options.get("sample"):
+            self._drawing()
+
+    def check_decode(self, tokens: Tokens | None = None, **options: Any) -> None:
+        """Refuse a number of frames that tokens cannot have; see `Tokenizer.check_decode`."""
+        num_frames = options.get("num_frames")
+        if tokens is not None and num_frames is not None:
+            tokens = _lasting(tokens, num_frames)
+        super().check_decode(tokens, **options)
+
+    def _drawing(self) -> StochasticVQ:
+        """Return the quantizer, if it can draw."""
+        if not isinstance(self.quantizer, StochasticVQ):
+            raise ConfigError(
+                f"{self.name} has a quantizer of the kind {self.config.quantizer.kind!r}, which draws no ids: leave "
+                "sample out."
+            )
+        return self.quantizer
 
     def decode_latents(self, latents: Latents | Tensor) -> Tensor:
         """Quantize latents, or their bare values (B, n, D), and turn the codes into videos as `decode` does."""
@@ -180,6 +193,13 @@ class LARPTokenizer(VideoTokenizer):
         if not quantizer.num_codebooks:
             return cast(Tensor, quantizer(vectors).codes)
         return quantizer.codes(quantizer.ids(vectors))
+
+
+def _lasting(tokens: Tokens, num_frames: Any) -> Tokens:
+    """Return tokens as those of videos of so many frames."""
+    if type(num_frames) is not int or num_frames < 1:
+        raise ConfigError(f"num_frames must be a number of frames, at least 1, got {shown(num_frames)}.")
+    return replace(tokens, signal_lengths=torch.full_like(tokens.lengths, num_frames))
 
 
 def _generators(generator: Generators, seed: int, counts: list[int]) -> list[list[torch.Generator]]:

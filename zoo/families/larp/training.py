@@ -28,6 +28,7 @@ from zoo.errors import ConfigError
 from zoo.families.larp.guide import Guide, GuideConfig
 from zoo.families.larp.prior import PriorConfig, all_codes
 from zoo.families.larp.tokenizer import LARPTokenizer
+from zoo.metrics.image import decibels
 from zoo.training.adversarial import AdversarialModule, Reconstruction
 from zoo.training.media import Clip, Media
 from zoo.training.optim import OptimizerConfig
@@ -220,7 +221,7 @@ class LARPTraining(AdversarialModule):
             losses["prior"] = self._predictability(quantized)
         if not is_training:
             error = (made.clamp(0, 1).float() - videos).square().flatten(1).mean(1)
-            self._log("psnr", -10 * error.clamp(min=1e-10).log10().mean())
+            self._log("psnr", decibels(error).mean())
         return Reconstruction(losses, videos, made)
 
     def discriminator_losses(self, pair: Reconstruction) -> dict[str, Tensor]:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo.components.flow import Path, Power, Solver, sample, start_noise
-from zoo.errors import ConfigError, shown
+from zoo.errors import ConfigError
 from zoo.families.ssdd.config import DecoderConfig
 from zoo.families.ssdd.encoder import start_convolutions
+from zoo.families.ssdd.options import require_steps
 from zoo.families.ssdd.unet import PixelUNet
 
 __all__ = ["PATH", "SSDDDecoder"]
@@ -20,7 +21,6 @@ PATH = Path(noise_time=1, points_to="data")
 """Of the flow: noise is at time 1, and velocities point to the picture."""
 
 _PIXELS_TOGETHER = 2**21  # decoded at a time: 8 pictures of 512 × 512
-_MOST_STEPS = 10_000
 
 
 class SSDDDecoder(nn.Module):
@@ -110,8 +110,7 @@ class SSDDDecoder(nn.Module):
             InputError: As of `zoo.components.flow.start_noise`.
             ConfigError: There are no such steps.
         """
-        if type(steps) is not int or not 1 <= steps <= _MOST_STEPS:
-            raise ConfigError(f"steps must be a whole number from 1 to {_MOST_STEPS}, got {shown(steps)}.")
+        require_steps(steps)
         start = start_noise((len(latents), 3, *size), generator, noise, seed, latents.device)
         together = max(1, _PIXELS_TOGETHER // (size[0] * size[1]))
         made = [

@@ -26,6 +26,7 @@ from zoo.components.losses.perceptual import distance_of
 from zoo.data.images import ImageBatch
 from zoo.errors import ConfigError
 from zoo.families.ssdd.decoder import PATH, SSDDDecoder
+from zoo.metrics.image import decibels
 from zoo.training import Media, OptimizerConfig, Picture, TokenizerModule
 from zoo.training.origin import Origin, differences, read_origin
 
@@ -168,7 +169,7 @@ class FlowTraining(TokenizerModule):
         """Count in how well pictures are decoded of their latents, in the config's steps."""
         with torch.no_grad():
             error = (self._made(latents, self.tokenizer.config.steps) - images).square().flatten(1).mean(1)
-        self._log("psnr", -10 * error.clamp(min=1e-10).log10().mean())
+        self._log("psnr", decibels(error).mean())
 
     def media(self, batch: ImageBatch) -> dict[str, Media]:
         """Return the first pictures over what is decoded of them, in one step and in those of the config."""

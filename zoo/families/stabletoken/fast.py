@@ -16,6 +16,7 @@ from zoo.components.audio.log_mel import LogMel
 from zoo.components.exact.one_by_one import any_attention
 from zoo.components.quantizers.base import full_precision
 from zoo.families.stabletoken.encoder import SpeechEncoder
+from zoo.process.progress import counted
 
 __all__ = ["encode_together"]
 
@@ -43,7 +44,8 @@ def encode_together(
     token_samples = features.token_samples
     counts = [-(-len(wave) // token_samples) for wave in segments]
     parts: dict[int, Tensor] = {}
-    for batch in batches(counts, _SEGMENTS * encoder.config.segment_samples // token_samples):
+    several = list(batches(counts, _SEGMENTS * encoder.config.segment_samples // token_samples))
+    for batch in counted(several, len(several)):
         waves = [segments[number] for number in batch]
         hidden, mask = _vectors(features, encoder, waves, [counts[number] for number in batch])
         # The padding is dropped before it is quantized.

@@ -34,9 +34,11 @@ from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.fast import encode_together
 from zoo.families.stabletoken.options import DecodeOptions
 from zoo.modalities.speech import SegmentedSpeechTokenizer
+from zoo.process.progress import counted, part
 from zoo.process.random import require_generator
 from zoo.spec import TokenSpec
 from zoo.tokenizer import NoDecoder
+from zoo.tokens import Tokens
 
 if TYPE_CHECKING:
     from zoo.families.stabletoken.decoder import DecoderConfig
@@ -142,8 +144,11 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         waves = torch.zeros(len(tokens), max(counts, default=0), dtype=torch.float32, device=self.device)
         seed = None if generator is None else _drawn(generator)
         with same_kernels, torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            for row, ids, length, count in zip(waves, tokens.ids, tokens.lengths.tolist(), counts, strict=True):
-                if length:
+            rows = zip(waves, tokens.ids, tokens.lengths.tolist(), counts, strict=True)
+            for number, (row, ids, length, count) in enumerate(rows):
+                if not length:
+                    continue
+                with part(number / len(waves), (number + 1) / len(waves)):
                     noise = None if seed is None else torch.Generator().manual_seed(seed)
                     pieces = decoder.pieces(ids[:length], steps=steps, guidance=guidance, generator=noise)
                     place = 0
@@ -157,6 +162,11 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
                 "again; or guidance is far too large."
             )
         return waves
+
+    def check_decode(self, tokens: Tokens | None = None, **options: Any) -> None:
+        """Refuse to decode without a decoder, or with other steps or guidance than there can be."""
+        super().check_decode(tokens, **options)
+        self._require_decoder().flow_settings(options.get("steps"), options.get("guidance"))
 
     @property
     def has_vocoder(self) -> bool:
@@ -198,9 +208,12 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         pieces = sum(self.encoder.num_pieces(self._num_frames(wave)) for wave in segments)
         together = self.config.segment_samples * torch.get_num_threads()
 
+        several = list(groups(segments, together))
+        counted_groups = counted(several, len(several))
+
         def encode(run: Run) -> list[Tensor]:
             done = []
-            for group in groups(segments, together):
+            for group in counted_groups:
                 mels = run(self.features.alone, group)
                 hidden = self.encoder.apart(mels, [self._num_frames(wave) for wave in group], run)
                 done += run(finish, hidden)

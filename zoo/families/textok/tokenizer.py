@@ -274,9 +274,22 @@ class TexTokTokenizer(ImageTokenizer):
             ConfigError: It says something, and the model knows no text.
         """
         caption, states, mask, cut = text
+        self._require_text(caption, states)
+        return self.captions.conditions(caption, states, mask, cut, batch)
+
+    def _require_text(self, caption: Any, states: Any) -> None:
         if self.config.text_in == "none" and (caption is not None or states is not None):
             raise ConfigError(f"{self.name} was made without text (text_in is none): pass no captions.")
-        return self.captions.conditions(caption, states, mask, cut, batch)
+
+    def check_encode(self, **options: Any) -> None:
+        """Refuse captions where none are known; see `Tokenizer.check_encode`."""
+        super().check_encode(**options)
+        self._require_text(options.get("caption"), options.get("states"))
+
+    def check_decode(self, tokens: Tokens | None = None, **options: Any) -> None:
+        """Refuse captions where none are known; see `Tokenizer.check_decode`."""
+        super().check_decode(tokens, **options)
+        self._require_text(options.get("caption"), options.get("states"))
 
     def _rows(self, conditions: Conditions | None, batch: int, side: Any) -> list[Tensor] | None:
         """Return the states that a network sees of each item; None if it sees no text."""

@@ -29,6 +29,7 @@ from zoo.components.text import TextStates
 from zoo.data.images import ImageBatch
 from zoo.errors import ConfigError
 from zoo.families.textok.tokenizer import TexTokTokenizer
+from zoo.metrics.image import decibels
 from zoo.training.adversarial import AdversarialModule, Reconstruction
 from zoo.training.media import Media, Picture
 from zoo.training.optim import OptimizerConfig
@@ -227,4 +228,4 @@ class TexTokTraining(AdversarialModule):
 def _psnr(made: Tensor, images: Tensor) -> Tensor:
     """Return the mean PSNR of images in 0…1, in dB."""
     error = (made.detach().clamp(0, 1) - images).square().flatten(1).mean(1)
-    return -10 * error.clamp(min=1e-10).log10().mean()
+    return decibels(error).mean()

@@ -19,6 +19,7 @@ MEASURES = (
 
 COLUMNS = (
     *MEASURES,
+    Column("exact", "pictures as the original, of 100 dB, share", "{:.3f}", False),
     Column("bits", "bits a picture", "{:.0f}", False),
     Column("bits_per_pixel", "bits a pixel", "{:.3f}", False),
     Column("tokens", "tokens a picture", "{:.1f}", False),

@@ -15,7 +15,7 @@ from zoo.components.losses.perceptual import PerceptualDistance
 from zoo.errors import CheckpointError, ConfigError, HubError, InputError, MissingExtraError
 from zoo.evaluation.suites.image.config import Network
 from zoo.metrics.feature_distance import feature_vectors
-from zoo.metrics.image import psnr, ssim
+from zoo.metrics.image import exact, psnr, ssim
 
 __all__ = ["OF_FEATURES", "Judged", "Judges"]
 
@@ -24,7 +24,7 @@ Judge = Callable[[Tensor, Tensor], Tensor]
 OF_FEATURES = ("feature_distance", "frechet_distance")
 """Measures that are made of features of all pictures."""
 
-_PIXELS: Mapping[str, Judge] = MappingProxyType({"psnr": psnr, "ssim": ssim})
+_PIXELS: Mapping[str, Judge] = MappingProxyType({"psnr": psnr, "exact": exact, "ssim": ssim})
 
 
 class Asked(Protocol):
@@ -55,20 +55,20 @@ class Judges:
         size: Height and width of the pictures.
 
     Attributes:
-        measures: What the suite asks for.
+        measures: What the suite asks for, and with PSNR how many are `exact`, whose ratio is a bound.
         missing: Why a measure cannot be made, by name.
         networks: Name, licence and SHA-256 of the weights of each network, by the measure.
     """
 
     def __init__(self, suite: Asked, size: tuple[int, int]) -> None:
-        self.measures = suite.measures
+        self.measures = (*suite.measures, *(["exact"] if "psnr" in suite.measures else []))
         self.missing: dict[str, str] = {}
         self.networks: dict[str, dict[str, Any]] = {}
         self._judges: dict[str, Judge] = {}
         self._features: FeatureNetwork | None = None
         # Asked once before there is any work, so that what is not there is known from the start.
         grey = self.grey(size).to(suite.device)
-        for name in suite.measures:
+        for name in self.measures:
             try:
                 if name not in OF_FEATURES:
                     self._judges[name] = self._ready(name, suite)

@@ -32,6 +32,7 @@ from zoo.evaluation.suites.image.page import write_page
 from zoo.evaluation.suites.image.photos import photos_in
 from zoo.evaluation.suites.image.systems import Made, OfTokenizer, Peer, RoundTrip, System, systems
 from zoo.evaluation.suites.image.tally import Quality, Tally
+from zoo.metrics.image import MAX_PSNR
 
 __all__ = ["IMAGE", "Run", "measure", "size_of", "tell"]
 
@@ -229,7 +230,7 @@ def _protocol(suite: ImageSuite, judges: Judges, size: tuple[int, int], count: i
     boot = suite.bootstrap
     text = (
         f"Means over {count} pictures, scaled to cover {size[0]} × {size[1]} and cut in the middle; intervals of "
-        f"{boot.confidence:.0%} from resampling pictures."
+        f"{boot.confidence:.0%} from resampling pictures. One that equals its original has a PSNR of {MAX_PSNR:g} dB."
     )
     if "st_lpips" in judges.networks:
         facts = judges.networks["st_lpips"]

@@ -23,7 +23,7 @@ from zoo.tokens import Tokens
 
 __all__ = ["Quality", "Tally"]
 
-_EXACT = "some pictures are reproduced exactly, so that the noise is 0 and its ratio infinite"
+_NO_NUMBER = "it is no finite number for some pictures"
 
 
 @dataclass
@@ -62,7 +62,8 @@ class Quality:
                 )
         names = [*judges.names, *(["feature_distance"] if self.pairs else [])]
         figures |= {
-            name: row_interval([{name: row[name]} for row in rows], mean_of(name), bootstrap, _EXACT) for name in names
+            name: row_interval([{name: row[name]} for row in rows], mean_of(name), bootstrap, _NO_NUMBER)
+            for name in names
         }
         figures |= {name: Figure.missing(reason) for name, reason in judges.missing.items()}
         return {name: found for name, found in figures.items() if name in judges.measures}

@@ -22,6 +22,7 @@ from zoo.evaluation.suite import environment
 from zoo.evaluation.suites.invariance.chunking import CUTS, chunking
 from zoo.evaluation.suites.invariance.config import InvarianceSuite, Mode
 from zoo.evaluation.suites.invariance.items import Items, has_lengths, padded_batches, read_items
+from zoo.loading import family_of
 from zoo.metrics.rows import Row, ratio
 from zoo.tokenizer import Tokenizer
 
@@ -62,6 +63,8 @@ def measure(suite: InvarianceSuite, models: Sequence[str] | None, path: Path, pr
     names = list(dict.fromkeys(suite.models if models is None else models))
     if not names:
         raise ConfigError("there is nothing to measure: name at least one model.")
+    for name in names:
+        family_of(name)  # an unknown name is told at once
     read: dict[str, Items] = {}
     figures: dict[str, dict[str, Figure]] = {}
     settings = {}

@@ -13,14 +13,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from zoo.components.flow import Solver
 from zoo.components.vocoder.vocoder import Vocoder
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import MelFlow
 from zoo.process.fresh import fresh
 from zoo.process.memory import give_back
+from zoo.process.progress import counted, part
 
 __all__ = ["SEED", "SpeechDecoder"]
+
+_FLOW = 0.8  # of the time, about, that decoding takes
 
 SEED = 42
 """Where random numbers start from if nobody says otherwise, as in the published code."""
@@ -80,15 +84,26 @@ class SpeechDecoder(nn.Module):
         """
         if generator is None:
             generator = torch.Generator().manual_seed(SEED)
+        steps, guidance = self.flow_settings(steps, guidance)
+        with part(0.0, _FLOW):
+            mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
+        give_back()
+        pieces = self.vocoder.pieces(mel[None], generator)
+        for piece in counted(pieces, -(-len(mel.T) // self.vocoder.piece_frames), _FLOW):
+            yield piece[0]
+            give_back()
+
+    def flow_settings(self, steps: int | None, guidance: float | None) -> tuple[int, float]:
+        """Return steps and guidance, those of the config in place of None.
+
+        Raises:
+            ConfigError: There is not at least one step, or `guidance` is not finite.
+        """
         steps = self.config.steps if steps is None else steps
         guidance = self.config.guidance if guidance is None else guidance
         if not math.isfinite(guidance):
             raise ConfigError(f"guidance must be a finite number, got {guidance}.")
-        mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
-        give_back()
-        for piece in self.vocoder.pieces(mel[None], generator):
-            yield piece[0]
-            give_back()
+        return Solver(steps).num_steps, guidance
 
     def copy(self, wave: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Make a wave again from its own mel spectrum, tokens left out: what the vocoder alone does to it.

@@ -37,7 +37,7 @@ from zoo.tokenizer import Tokenizer
 
 __all__ = ["CAPTIONS", "measure"]
 
-_EXACT = "a picture was made exactly, which has no finite PSNR"
+_NO_NUMBER = "it is no finite number for some pictures"
 _CUT = "cut"
 
 _GAINS = {
@@ -184,7 +184,7 @@ def _figures(suite: CaptionSuite, judges: Judges, own: dict[How, list[dict[str, 
                 figures[f"{name}@{how}"] = Figure.missing(reason)
             else:
                 kept: list[dict[str, float]] = [{name: row[name]} for row in rows]
-                figures[f"{name}@{how}"] = row_interval(kept, mean_of(name), suite.bootstrap, _EXACT)
+                figures[f"{name}@{how}"] = row_interval(kept, mean_of(name), suite.bootstrap, _NO_NUMBER)
     if "true" in own:
         figures["gain"] = _difference(suite, own["true"], own["none"])
         figures["loss"] = _difference(suite, own["none"], own["shuffled"])
@@ -196,7 +196,7 @@ def _difference(suite: CaptionSuite, rows: Sequence[dict[str, float]], less: Seq
     if "psnr" not in suite.measures:
         return Figure.missing("PSNR was not asked for")
     pairs = [{"psnr": one["psnr"] - other["psnr"]} for one, other in zip(rows, less, strict=True)]
-    return row_interval(pairs, mean_of("psnr"), suite.bootstrap, _EXACT)
+    return row_interval(pairs, mean_of("psnr"), suite.bootstrap, _NO_NUMBER)
 
 
 def _others(captions: Sequence[str], photos: Sequence[Photo]) -> list[str]:

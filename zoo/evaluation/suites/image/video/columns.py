@@ -10,6 +10,7 @@ from zoo.evaluation.suites.image.columns import COLUMNS as OF_PICTURES
 __all__ = ["COLUMNS", "MEASURES"]
 
 _TITLES = {
+    "exact": "frames as the original, of 100 dB, share",
     "bits": "bits a clip",
     "tokens": "tokens a clip",
     "latents": "latent numbers a clip",

@@ -29,6 +29,7 @@ from zoo.evaluation.suites.image.video.config import VideoSuite
 from zoo.evaluation.suites.image.video.judges import ClipJudges
 from zoo.evaluation.suites.image.video.page import ClipGallery, write_page
 from zoo.evaluation.suites.image.video.systems import frame_systems
+from zoo.metrics.image import MAX_PSNR
 
 __all__ = ["VIDEO", "measure"]
 
@@ -104,7 +105,7 @@ def _protocol(
         f"Means over {count} clips of {suite.num_frames} frames at {rate}, scaled to cover {size[0]} × {size[1]} and "
         f"cut in the middle; intervals of {boot.confidence:.0%} from resampling clips. PSNR, SSIM and ST-LPIPS are "
         "means over frames. Flicker is the mean absolute error of the differences of consecutive frames, over the mean "
-        "absolute difference itself."
+        f"absolute difference itself. A frame that equals its original has a PSNR of {MAX_PSNR:g} dB."
     )
     if "st_lpips" in judges.networks:
         facts = judges.networks["st_lpips"]
