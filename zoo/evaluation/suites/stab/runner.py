@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo import config
 from zoo.errors import ConfigError
 from zoo.evaluation.figures import Sheet
 from zoo.evaluation.kinds import Progress, SuiteKind
@@ -23,6 +24,7 @@ from zoo.evaluation.suites.stab.config import StabSuite
 from zoo.evaluation.suites.stab.corpus import Corpus, Disturber, Recording, read_corpus
 from zoo.evaluation.suites.stab.invariance import ContextTally, language, speaker
 from zoo.evaluation.suites.stab.page import write_page
+from zoo.evaluation.suites.stab.place import PlaceTally, place_columns
 from zoo.evaluation.suites.stab.robustness import robustness
 from zoo.metrics.tokens.robustness import robustness_rows
 
@@ -49,7 +51,8 @@ def measure(suite: StabSuite, models: Sequence[str] | None, path: Path, progress
     corpus = read_corpus(suite.data, path)
     clips = corpus.long_clips(suite.max_clips)
     masked = corpus.long_clips(suite.max_context_clips)
-    steps = _Steps(progress, len(names) * (3 + len(masked)) + len(clips))
+    moved = [] if suite.place is None else corpus.long_clips(suite.place.max_clips)
+    steps = _Steps(progress, len(names) * (3 + len(masked) + len(moved)) + len(clips))
     subjects = _subjects(names, corpus, suite, steps)
     sheets: dict[str, Sheets] = {subject.name: {stream.name: {} for stream in subject.streams} for subject in subjects}
 
@@ -64,6 +67,8 @@ def measure(suite: StabSuite, models: Sequence[str] | None, path: Path, progress
             tally.update(clip)
         for stream in subject.streams:
             sheets[subject.name][stream.name] |= tally.figures(stream)
+        if suite.place is not None:
+            _move(subject, sheets[subject.name], moved, PlaceTally(subject, suite, suite.place), steps)
     steps.end()
 
     report = Report(
@@ -82,6 +87,7 @@ def measure(suite: StabSuite, models: Sequence[str] | None, path: Path, progress
             "sources": dict(sorted(Counter(recording.source for recording in corpus.recordings).items())),
             "clips_disturbed": [clip.key for clip in clips],
             "clips_masked": [clip.key for clip in masked],
+            "clips_moved": [clip.key for clip in moved],
             "suite": _plain_suite(suite),
         },
         environment=environment(),
@@ -186,6 +192,15 @@ def _disturb(
     return examples
 
 
+def _move(subject: Subject, sheets: Sheets, clips: Sequence[Recording], tally: PlaceTally, steps: _Steps) -> None:
+    """Move clips within what a tokenizer sees, and add what came of it to its sheets."""
+    for clip in clips:
+        steps(f"moving clips: {subject.name}")
+        tally.update(clip)
+    for stream in subject.streams:
+        sheets[stream.name] |= tally.figures(stream)
+
+
 def _compared(subject: Subject, corpus: Corpus, suite: StabSuite, steps: _Steps) -> list[tuple[Stream, Sheet]]:
     """Return what is measured of undisturbed recordings, by stream."""
     steps(f"comparing speakers and languages: {subject.name}")
@@ -239,6 +254,7 @@ def _plain_suite(suite: StabSuite) -> dict[str, Any]:
     return {
         "strengths": {kind: list(values) for kind, values in asdict(suite.strengths).items() if values},
         **{name: list(value) if isinstance(value := getattr(suite, name), tuple) else value for name in kept},
+        "place": None if suite.place is None else config.to_dict(suite.place),
         "bootstrap": asdict(suite.bootstrap),
     }
 
@@ -251,9 +267,10 @@ def _protocol(suite: StabSuite) -> str:
         "edit distance over the longer length, of ids with runs collapsed unless it says raw; an index is corrected "
         "for chance: 0 where unrelated recordings are as alike, 1 where all are equal. Context: share of a segment's "
         f"{suite.segment_seconds:g} s of tokens that stay when all but {suite.quoted_context:g} s around it is silent. "
+        f"{'' if suite.place is None else suite.place.protocol}"
         f"Intervals of {boot.confidence:.0%} from {boot.num_resamples} resamples of sentences or clips; floors, and "
         "figures of all tokens together, have none."
     )
 
 
-STAB = SuiteKind(StabSuite, measure, COLUMNS, page=write_page)
+STAB = SuiteKind(StabSuite, measure, COLUMNS, page=write_page, more_columns=place_columns)
