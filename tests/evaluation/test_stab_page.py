@@ -84,7 +84,13 @@ def test_the_page_shows_every_model_dimension_and_source(results):
     text = (results / "results.html").read_text()
     for name in NAMES:
         assert name in text
-    for chart in ("silence before the speech", "noise before it, -60 dB", "its start cut off", "halves encoded alone"):
+    for chart in (
+        "silence before the speech",
+        "noise before it, -60 dB",
+        "its start cut off",
+        "halves encoded alone",
+        "adversarial",
+    ):
         assert chart in text
     for heading in ("Invariance", "Robustness", "Compressibility", "Vocabulary", "Tokens over time", "Data"):
         assert f"<h2>{heading}</h2>" in text
@@ -123,8 +129,9 @@ def test_markdown_and_table_have_a_row_for_each_figure(results):
     assert "| speaker invariance, index | " in text
     for title in ("0.013 s of silence before", "0.04 s of noise before", "the first 0.04 s cut off", "halves alone"):
         assert f"| place: tokens changed, {title} |" in text
+    assert "| UED %, adversarial noise at 40 dB | – | – | – | – |" in text  # callables give no gradients
     assert "nan" not in text
-    assert table(report).row_count == sum(column.key in known for column in COLUMNS) + 5
+    assert table(report).row_count == sum(column.key in known for column in COLUMNS) + 8
 
 
 def test_every_row_of_the_table_is_measured_by_the_shipped_suite(results):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import stab_corpus
+import tiny_stabletoken
 import torch
 import toy
 
@@ -19,7 +20,8 @@ from zoo.data.perturbations.room import GRID
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.evaluation import Report, as_json, read_report, read_suite, run, write_report
 from zoo.evaluation.subject import read_subject
-from zoo.evaluation.suites.stab.config import KINDS, Place, StabFiles, Strengths
+from zoo.evaluation.suites.stab.adversarial import attack
+from zoo.evaluation.suites.stab.config import KINDS, Adversarial, Place, StabFiles, Strengths
 from zoo.evaluation.suites.stab.corpus import Disturber, read_corpus
 from zoo.metrics.tokens.robustness import robustness
 
@@ -58,7 +60,14 @@ def suite():
     bootstrap = dataclasses.replace(whole.bootstrap, num_resamples=12)
     place = Place(silence=(0.013, 0.04, 1), noise=(0.04,), cut=(0.013, 0.04), max_seconds=1.5)
     return dataclasses.replace(
-        whole, place=place, strengths=STRENGTHS, contexts=(0, 0.25), num_tokens=100, num_merges=64, bootstrap=bootstrap
+        whole,
+        place=place,
+        adversarial=None,
+        strengths=STRENGTHS,
+        contexts=(0, 0.25),
+        num_tokens=100,
+        num_merges=64,
+        bootstrap=bootstrap,
     )
 
 
@@ -219,6 +228,25 @@ def test_moved_clips_are_compared_by_the_tokens_of_the_speech(suite, corpus):
     assert run(dataclasses.replace(small, place=None), models=given("whole"), data=corpus).data["clips_moved"] == []
     again = run(small, models=given("counting"), data=corpus)
     assert again.models["stab_corpus:counting"] == counting
+
+
+def test_noise_made_for_a_tokenizer_changes_more_than_white_noise(suite, corpus, tmp_path):
+    zoo.save(tiny_stabletoken.make(), tmp_path / "tiny", name="stabletoken.tiny")
+    clips = read_corpus(suite.data, corpus).long_clips(2)
+    tiny, local = (read_subject(name, 16000, list, 0) for name in (str(tmp_path / "tiny"), *given("local")))
+    steps = []
+
+    def sheet(subject, num_steps):
+        return attack(subject, clips, Adversarial((40.0,), num_steps), suite, lambda: steps.append(1))[""]
+
+    made, white = sheet(tiny, 4), sheet(tiny, 0)
+    for name in ("ued@adversarial 40", "ned_collapsed@adversarial 40"):
+        assert made[name].estimate > 1.1 * white[name].estimate > 0
+    assert sheet(local, 4)["ued@adversarial 40"].reason == "it gives no gradients"
+    assert len(steps) == 6
+    for wrong in ({"snr": (math.nan,)}, {"snr": (20,), "steps": -1}):
+        with pytest.raises(ConfigError, match="adversarial: snr must be"):
+            Adversarial(**wrong)
 
 
 def test_what_learns_is_given_the_training_recordings(report, sheets):

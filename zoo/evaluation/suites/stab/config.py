@@ -13,7 +13,7 @@ from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.suite import DataFolder
 from zoo.evaluation.utterances import require_no_gripper
 
-__all__ = ["DIMENSIONS", "KINDS", "Place", "StabFiles", "StabSuite", "Strengths"]
+__all__ = ["DIMENSIONS", "KINDS", "Adversarial", "Place", "StabFiles", "StabSuite", "Strengths"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,33 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Adversarial:
+    """Noise that is made for each tokenizer, through its own encoder; `zoo.data.perturbations.adversarial` says how.
+
+    Args:
+        snr: In dB.
+        steps: Of gradient ascent, for each clip and SNR.
+    """
+
+    snr: tuple[float, ...]
+    steps: int = 5
+
+    def __post_init__(self) -> None:
+        if any(not math.isfinite(snr) for snr in self.snr) or self.steps < 0:
+            raise ConfigError(
+                f"adversarial: snr must be finite and steps 0 or more, got {list(self.snr)} and {self.steps}."
+            )
+
+    @property
+    def protocol(self) -> str:
+        """What is measured, for people."""
+        return (
+            f"Adversarial noise, an extension: {self.steps} steps of gradient ascent through each tokenizer's own "
+            "encoder, at a fixed SNR. "
+        )
+
+
+@dataclass(frozen=True)
 class StabSuite:
     """A STAB-style suite for speech tokenizers.
 
@@ -151,6 +178,8 @@ class StabSuite:
         context_noise: Level in dB of full scale of noise in place of silence, for what has never heard digital silence.
         quoted_context: That of `contexts` which stands for all.
         place: How clips are moved within what a tokenizer sees; None if they are not.
+        adversarial: How the clips are disturbed by noise made for the tokenizer; None if they are not. It counts in no
+            mean: no two tokenizers hear the same.
         max_pairs: Of a text with more pairs of speakers so many are drawn.
         num_merges: Of byte pairs, besides as many as the vocabulary has.
         num_tokens: At which vocabulary use is compared.
@@ -170,6 +199,7 @@ class StabSuite:
     context_noise: float | None = None
     quoted_context: float = 0.25
     place: Place | None = None
+    adversarial: Adversarial | None = None
     max_pairs: int = 200
     num_merges: int = 4096
     num_tokens: int = 8192

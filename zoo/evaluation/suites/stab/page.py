@@ -89,6 +89,7 @@ _UNITS = {
     "pink": "SNR, dB",
     "real": "SNR, dB",
     "babble": "SNR, dB",
+    "adversarial": "SNR, dB, made for each",
 }
 
 
@@ -165,7 +166,9 @@ def _places(report: Report, suite: dict[str, Any]) -> str:
 
 def _strengths(report: Report, suite: dict[str, Any]) -> str:
     charts = []
-    for kind, strengths in suite["strengths"].items():
+    adversarial = suite.get("adversarial")
+    more = {} if adversarial is None else {"adversarial": adversarial["snr"]}
+    for kind, strengths in (suite["strengths"] | more).items():
         if kind in _UNITS:
             series = [
                 [(strength, figures.get(f"ned_collapsed@{kind} {strength:g}")) for strength in strengths]
