@@ -25,6 +25,7 @@ from zoo.cli._captioned import captions_of, with_captions
 from zoo.cli._models import load_any
 from zoo.data.actions import ActionEpisodes, read_actions
 from zoo.errors import TokenError
+from zoo.spec import option_names
 from zoo.tokenizer import Tokenizer
 from zoo.tokens import Tokens
 
@@ -221,6 +222,8 @@ def _speech(tokenizer: Tokenizer, tokens: Tokens) -> Tensor | None:
 def show_images(tokenizer: Tokenizer, out: Path) -> list[Row]:
     """Encode and decode a photograph; draw it beside what comes back, of ordered tokens also of the first few.
 
+    What a flow makes is shown in one step and in as many as the model has.
+
     A tokenizer that reads captions is shown a drawing that has one, with that, with none, and with another's.
     """
     from zoo.data.media import read_image
@@ -236,7 +239,10 @@ def show_images(tokenizer: Tokenizer, out: Path) -> list[Row]:
         told = f"{count} {'latents' if spec.is_continuous else 'tokens'} beside a caption"
     elif spec.is_continuous:
         latents = tokenizer.encode_latents(image)
-        made = {"from its latents": tokenizer.decode_latents(latents)}
+        made = {
+            f"from its latents{told}": tokenizer.decode_latents(latents, **options)
+            for told, options in _shown_steps(tokenizer).items()
+        }
         count, bits, remark = int(latents.lengths.sum()), 32.0 * latents.values.numel(), ""
         told = f"{count} latents of {spec.latent_dim} numbers"
     else:
@@ -244,10 +250,11 @@ def show_images(tokenizer: Tokenizer, out: Path) -> list[Row]:
         count, bits = int(tokens.lengths.sum()), float(tokens.num_bits.sum())
         lengths = _shown_lengths(tokenizer, count)
         made = {
-            f"{length} token{'s' * (length > 1)}, {bits * length / count / 8:.0f} bytes": tokenizer.decode(
-                tokens if length == count else tokens[:, :length]
+            f"{length} token{'s' * (length > 1)}, {bits * length / count / 8:.0f} bytes{told}": tokenizer.decode(
+                tokens if length == count else tokens[:, :length], **options
             )
             for length in lengths
+            for told, options in (_shown_steps(tokenizer) if len(lengths) == 1 else {"": {}}).items()
         }
         told = f"{count} tokens"
         remark = f"{tokenizer.name}: the ids are {_shown_ids(tokens)}." + (
@@ -282,6 +289,14 @@ def _shown_lengths(tokenizer: Tokenizer, count: int) -> list[int]:
         return [count]
     trained = tokenizer.spec.trained_lengths
     return [few for few in (1, 4, 16) if few < count and (trained is None or few in trained)] + [count]
+
+
+def _shown_steps(tokenizer: Tokenizer) -> dict[str, dict[str, int]]:
+    """Return options of `decode` by what is said of them: of a flow a single step, and as many as the model's."""
+    if "steps" not in option_names(tokenizer.decode_options):
+        return {"": {}}
+    steps: int = tokenizer.config.steps
+    return {f", {count} step{'s' * (count > 1)}": {"steps": count} for count in sorted({1, steps})}
 
 
 def _shown_ids(tokens: Tokens) -> str:

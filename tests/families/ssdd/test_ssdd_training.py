@@ -160,6 +160,27 @@ class TestStages:
         assert module.tokenizer.encoder.conv.conv_in.weight.grad is None
         assert module.decoder.project.weight.grad is not None
 
+    def test_tokens_go_on_from_a_continuous_model(self, build, continuous):
+        config = DISCRETE | {"quantizer": {"kind": "fsq", "levels": [5, 5]}, "is_variational": True}
+        module = build(config, encoder=continuous, decoder=continuous, freeze_encoder=False)
+        origin = zoo.load(continuous)
+        for name, tensor in module.decoder.unet.state_dict().items():
+            assert torch.equal(tensor, origin.decoder.unet.state_dict()[name]), name
+        assert torch.equal(module.tokenizer.encoder.conv.conv_in.weight, origin.encoder.conv.conv_in.weight)
+        losses = module.losses(Batch)
+        sum(losses.values()).backward()
+        assert all(p.grad is not None for p in module.tokenizer.encoder.project.parameters())
+        assert module.tokenizer.encoder.conv.conv_in.weight.grad is not None
+        assert module.start_licence == origin.spec.licence
+
+    def test_a_network_of_other_sizes_is_no_start(self, build, continuous):
+        with pytest.raises(ConfigError, match="channels is 8 there and 12 here"):
+            build(PLAIN | {"decoder": PLAIN["decoder"] | {"channels": 12}}, decoder=continuous)
+        with pytest.raises(ConfigError, match="latents are of other channels"):
+            build(PLAIN | {"latent_channels": 4, "quantizer": {"kind": "gaussian", "dim": 4}}, decoder=continuous)
+        with pytest.raises(ConfigError, match="is a beast without a decoder of SSDD"):
+            build(decoder="beast")
+
     def test_an_autoencoder_gives_its_encoder(self, build, tmp_path):
         values = {"image_size": 16, "conv": PLAIN["encoder"], "quantizer": {"kind": "gaussian", "dim": 3}}
         there = zoo.registry.family("autoencoder_kl").from_config(values)
@@ -188,7 +209,8 @@ class TestStages:
         ("arguments", "message"),
         [
             ({"encoder": "beast"}, "is a beast"),
-            ({"encoder": "x", "weights": "x"}, "leave one out"),
+            ({"encoder": "x", "weights": "x"}, "leave out one"),
+            ({"decoder": "x", "weights": "x"}, "leave out one"),
             ({"freeze_encoder": True}, "nothing is there"),
             ({"times": {"std": 0.0}}, "std must be"),
             ({"alignment": FEATURES, "alignment_layer": 2}, "block 2 of the transformer's 2"),

@@ -8,7 +8,7 @@ import tiny_flextok
 import torch
 import yaml
 from PIL import Image
-from tiny_ssdd import CONTINUOUS, DECODER
+from tiny_ssdd import CONTINUOUS, DECODER, fill
 from tiny_ssdd import make as make_ssdd
 from tiny_ssdd_decoder import CONFIG, SOURCE, make
 
@@ -164,6 +164,17 @@ class TestTraining:
         assert student.decoder.unet.conv_out.weight.grad.any()
         with pytest.raises(ConfigError, match="is a flextok"):
             SSDDDecoderDistillation("flextok.nano")
+
+    def test_it_starts_from_a_trained_decoder(self, source, photographs, tmp_path):
+        first = SSDDDecoderTraining(TRAINED, source, pictures=photographs, num_measured=4)
+        fill(first.decoder)
+        name = str(zoo.save(first.tokenizer, tmp_path / "first"))
+        module = SSDDDecoderTraining(TRAINED, source, decoder=name, pictures=photographs, num_measured=4)
+        assert torch.equal(module.decoder.unet.conv_out.weight, first.decoder.unet.conv_out.weight)
+        theirs = dict(first.decoder.project.named_parameters())
+        assert any(not torch.equal(own, theirs[key]) for key, own in module.decoder.project.named_parameters())
+        with pytest.raises(ConfigError, match="have a decoder already"):
+            SSDDDecoderTraining(TRAINED, source, name, name, pictures=photographs, num_measured=4)
 
     def test_what_is_no_source(self):
         with pytest.raises(ConfigError, match="no tokenizer of images"):

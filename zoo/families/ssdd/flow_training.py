@@ -27,7 +27,7 @@ from zoo.data.images import ImageBatch
 from zoo.errors import ConfigError
 from zoo.families.ssdd.decoder import PATH, SSDDDecoder
 from zoo.training import Media, OptimizerConfig, Picture, TokenizerModule
-from zoo.training.origin import Origin
+from zoo.training.origin import Origin, differences, read_origin
 
 __all__ = ["Flow", "FlowTraining"]
 
@@ -198,6 +198,27 @@ class FlowTraining(TokenizerModule):
         if origin.family != self.family:
             return origin
         return replace(origin, config={**origin.config, **{name: own[name] for name in names}})
+
+    def take_network(self, name: str) -> None:
+        """Start the network, but not what brings it its latents, from that of a trained SSDD.
+
+        Args:
+            name: An `ssdd` or `ssdd_decoder` by name, a folder, an `hf://` address, or a training checkpoint (`.ckpt`).
+
+        Raises:
+            ConfigError: It is none, or of other sizes.
+        """
+        origin, start = read_origin(name), "decoder.unet."
+        found = {key.removeprefix(start): t for key, t in origin.tokenizer.items() if key.startswith(start)}
+        own = self.decoder.unet.state_dict()
+        if not found:
+            raise ConfigError(f"decoder: {name!r} is a {origin.family} without a decoder of SSDD to start from.")
+        if {key: t.shape for key, t in found.items()} != {key: t.shape for key, t in own.items()}:
+            told = differences(origin.config["decoder"], configs.to_dict(self.tokenizer.config.decoder))
+            raise ConfigError(f"decoder: {name!r} does not fit the model: {told or 'latents are of other channels'}.")
+        self.decoder.unet.load_state_dict(found)
+        if origin.licence is not None:  # of two licences that are not one, nobody but a person can tell what holds
+            self.start_licence = origin.licence if self.start_licence in (None, origin.licence) else ""
 
     def _build_head(self, network: FeatureNetwork, layer: int | None) -> None:
         """Make the projection, as wide as the network's features of a picture are."""

@@ -43,10 +43,12 @@ class SSDDTraining(FlowTraining):
     Args:
         config: Values of `SSDDConfig`.
         weights: As of `TokenizerModule`; `image_size`, `steps` and `time_power` may differ.
-        encoder: A trained model whose encoder is kept and not trained: an `ssdd` or an `autoencoder_kl` by name, a
-            folder, an `hf://` address, or a training checkpoint (`.ckpt`). Its quantizer is kept as well, unless the
-            config has another one, which is then trained with the decoder.
-        freeze_encoder: Whether encoder and quantizer of `weights` are kept as they are.
+        encoder: A trained model whose encoder is taken: an `ssdd` or an `autoencoder_kl` by name, a folder, an `hf://`
+            address, or a training checkpoint (`.ckpt`). Its quantizer is taken as well, unless the config has another
+            one, which is then trained with the decoder.
+        decoder: A trained model whose decoder this one's starts from; as of `take_network`.
+        freeze_encoder: Whether encoder and quantizer that were taken stay as they are: those of `encoder` do if None,
+            and those of `weights` do not.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not those of `default_weights`.
         times: Values of `LogitNormal`, the distribution of times.
@@ -67,7 +69,8 @@ class SSDDTraining(FlowTraining):
         config: dict[str, Any],
         weights: str | None = None,
         encoder: str | None = None,
-        freeze_encoder: bool = False,
+        decoder: str | None = None,
+        freeze_encoder: bool | None = None,
         optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
         loss_weights: dict[str, float] | None = None,
         times: dict[str, float] | None = None,
@@ -76,9 +79,9 @@ class SSDDTraining(FlowTraining):
         alignment_layer: int | None = None,
     ) -> None:
         super().__init__(config, optimizer, loss_weights, times, perceptual, alignment, alignment_layer)
-        if encoder is not None and weights is not None:
-            raise ConfigError("encoder: weights have an encoder already, which freeze_encoder keeps; leave one out.")
-        if freeze_encoder and weights is None:
+        if weights is not None and (encoder, decoder) != (None, None):
+            raise ConfigError("weights: they have an encoder and a decoder already; leave out one or the other.")
+        if freeze_encoder is not None and weights is None and encoder is None:
             raise ConfigError("freeze_encoder: nothing is there to be kept; name weights, or an encoder.")
         self.kept: list[nn.Module] = []
         if weights is not None:
@@ -86,7 +89,10 @@ class SSDDTraining(FlowTraining):
             if freeze_encoder:
                 self.kept = [self.tokenizer.encoder, self.tokenizer.quantizer]
         elif encoder is not None:
-            self.kept = self._take_encoder(encoder, read_origin(encoder))
+            taken = self._take_encoder(encoder, read_origin(encoder))
+            self.kept = taken if freeze_encoder in (None, True) else []
+        if decoder is not None:
+            self.take_network(decoder)
         for module in self.kept:
             module.requires_grad_(False)
 
@@ -119,7 +125,7 @@ class SSDDTraining(FlowTraining):
         return super()._require_same(weights, self.with_own(origin, _OF_USE))
 
     def _take_encoder(self, name: str, origin: Origin) -> list[nn.Module]:
-        """Take over an encoder, and its quantizer if the config has the same, and return what is kept.
+        """Take over an encoder, and its quantizer if the config has the same, and return what was taken.
 
         Raises:
             ConfigError: It is another one than the config says.

@@ -41,6 +41,7 @@ class SSDDDecoderTraining(FlowTraining):
         source: The tokenizer whose tokens or latents are decoded: a name, a folder, an `hf://` address, or a training
             checkpoint (`.ckpt`).
         weights: As of `TokenizerModule`; `steps` and `time_power` may differ.
+        decoder: A trained SSDD whose network this one's starts from; as of `take_network`.
         pictures: Where the pictures are whose code vectors are measured, as of `ImageData`; its default if None.
         num_measured: How many of these, evenly spread over the training split.
         any_prefix: Whether the tokens of an ordered source are cut in training, a batch at one of the lengths that it
@@ -65,6 +66,7 @@ class SSDDDecoderTraining(FlowTraining):
         config: dict[str, Any],
         source: str,
         weights: str | None = None,
+        decoder: str | None = None,
         pictures: str | None = None,
         num_measured: int = 64,
         any_prefix: bool = True,
@@ -84,8 +86,12 @@ class SSDDDecoderTraining(FlowTraining):
         kept.requires_grad_(False)
         kept.is_exact = not kept.fast_modules  # whole batches at once: no id is kept here
         self.start_licence = found.spec.licence
+        if weights is not None and decoder is not None:
+            raise ConfigError("weights: they have a decoder already; leave out one or the other.")
         if weights is not None:
             self._start_from(weights)
+        elif decoder is not None:
+            self.take_network(decoder)
 
     def train(self, mode: bool = True) -> Self:
         """Leave the source in evaluation mode."""
