@@ -19,9 +19,10 @@ import zoo
 from zoo.data.perturbations.room import GRID
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.evaluation import Report, as_json, read_report, read_suite, run, write_report
+from zoo.evaluation.adversarial import Adversarial
 from zoo.evaluation.subject import read_subject
 from zoo.evaluation.suites.stab.adversarial import attack
-from zoo.evaluation.suites.stab.config import KINDS, Adversarial, Place, StabFiles, Strengths
+from zoo.evaluation.suites.stab.config import KINDS, Place, StabFiles, Strengths
 from zoo.evaluation.suites.stab.corpus import Disturber, read_corpus
 from zoo.metrics.tokens.robustness import robustness
 

@@ -25,7 +25,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from zoo import config
 from zoo.checkpoint.fingerprint import fingerprint
 from zoo.data.audio import change_rate
 from zoo.errors import ConfigError, TokenError, near_matches, shown
+from zoo.evaluation.adversarial import Vectors, vectors_of
 from zoo.evaluation.items import load_for
 from zoo.metrics.tokens.streams import joint_stream
 from zoo.tokenizer import Tokenizer
@@ -92,7 +93,7 @@ class Subject:
     encode: Callable[[Sequence[Tensor]], list[Tensor]]
     settings: dict[str, Any]
     remark: str = ""
-    vectors: Callable[[Tensor], Tensor] | None = None
+    vectors: Vectors | None = None
     _known: dict[tuple[int, ...], int] = field(default_factory=dict, repr=False)
 
     @property
@@ -146,14 +147,6 @@ def read_subject(name: str, sample_rate: int, waves: Callable[[], list[Tensor]],
     return _from_tokenizer(load_for(name, "speech"), sample_rate)
 
 
-@runtime_checkable
-class _Differentiable(Protocol):
-    """A tokenizer through which gradients go back to the wave."""
-
-    def vectors(self, wave: Tensor) -> Tensor:
-        """Return what is quantized of a wave (samples,), (T, D)."""
-
-
 def _from_tokenizer(tokenizer: Tokenizer, sample_rate: int) -> Subject:
     spec = tokenizer.spec
     rate = int(spec.sample_rate or sample_rate)
@@ -168,10 +161,6 @@ def _from_tokenizer(tokenizer: Tokenizer, sample_rate: int) -> Subject:
                 found.append(ids[:length].reshape(length, spec.num_codebooks))
         return found
 
-    vectors = None
-    if isinstance(tokenizer, _Differentiable):
-        through = tokenizer.vectors
-        vectors = lambda wave: through(wave if rate == sample_rate else change_rate(wave, sample_rate, rate))  # noqa: E731
     hop = None
     if spec.token_rate is not None:
         hop = (Fraction(spec.token_rate).limit_denominator(1000) / sample_rate).denominator
@@ -187,7 +176,7 @@ def _from_tokenizer(tokenizer: Tokenizer, sample_rate: int) -> Subject:
             "trained_on": tokenizer.trained_on,
             "config": config.to_dict(tokenizer.config),
         },
-        vectors=vectors,
+        vectors=vectors_of(tokenizer, sample_rate),
     )
 
 

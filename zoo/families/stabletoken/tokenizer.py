@@ -218,7 +218,7 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
             (T, D), differentiable by the wave.
         """
         parts = []
-        for segment in wave.split(self.config.segment_samples):
+        for segment in torch.split(wave, self.config.segment_samples):
             mel, frames = self.features(segment[None], torch.tensor([len(segment)], device=wave.device))
             parts.append(self.encoder(mel.to(self.encoder.conv1.weight.dtype), frames)[0][0].float())
         return torch.cat(parts)

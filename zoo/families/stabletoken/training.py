@@ -266,7 +266,8 @@ class StableTokenTraining(TokenizerModule):
         mel, frames = tokenizer.features(batch.waves, batch.lengths)
         later = round(_MOVED_SECONDS * config.sample_rate * config.pooling_kernel / config.token_samples)
         hidden, mask = tokenizer.encoder(mel, frames, tokenizer.encoder.slack(frames).clamp(max=later))
-        return tokenizer.quantizer(hidden, mask).ids
+        ids: Tensor = tokenizer.quantizer(hidden, mask).ids
+        return ids
 
     def _count_changed(self, name: str, ids: Tensor, others: Tensor, mask: Tensor) -> None:
         differs = ids != others

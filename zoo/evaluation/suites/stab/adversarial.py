@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-import torch
-
-from zoo.data.perturbations.adversarial import AdversarialNoise
+from zoo.evaluation.adversarial import NO_GRADIENTS, Adversarial
 from zoo.evaluation.figures import Sheet, row_interval
 from zoo.evaluation.report import Column, Report
 from zoo.evaluation.subject import Subject
-from zoo.evaluation.suites.stab.config import Adversarial, StabSuite
-from zoo.evaluation.suites.stab.corpus import LOUDEST, Recording
+from zoo.evaluation.suites.stab.config import StabSuite
+from zoo.evaluation.suites.stab.corpus import Recording
 from zoo.metrics.rows import Row, mean_of, ratio
 from zoo.metrics.tokens.robustness import robustness_rows
 from zoo.metrics.tokens.streams import key
@@ -35,26 +33,22 @@ def attack(
         suite: What is measured.
         step: Called before each clip.
     """
-    rows: defaultdict[tuple[str, float], list[Row]] = defaultdict(list)
+    rows: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
     for clip in clips:
         step()
         if subject.vectors is None:
             continue
         seed = derive_seed(suite.seed, key(clip.key), key("adversarial"))
-        waves = [clip.wave]
-        for snr in wanted.snr:
-            noise = AdversarialNoise(snr, subject.vectors, wanted.steps)
-            waves.append(noise(clip.wave, torch.Generator().manual_seed(seed)).clamp(-LOUDEST, LOUDEST))
-        ids = subject.encode(waves)
+        ids = subject.encode([clip.wave, *wanted.disturbed(clip.wave, subject.vectors, seed)])
         for stream in subject.streams:
             clean, *noisy = subject.split(ids, stream)
-            for snr, row in zip(wanted.snr, robustness_rows(noisy, [clean] * len(noisy)), strict=True):
-                rows[stream.name, snr].append(row)
-    reason = "it gives no gradients" if subject.vectors is None else "there is no clip to disturb"
+            for noise, row in zip(wanted.names, robustness_rows(noisy, [clean] * len(noisy)), strict=True):
+                rows[stream.name, noise].append(row)
+    reason = NO_GRADIENTS if subject.vectors is None else "there is no clip to disturb"
     return {
         stream.name: {
-            f"{name}@adversarial {snr:g}": row_interval(rows[stream.name, snr], statistic, suite.bootstrap, reason)
-            for snr in wanted.snr
+            f"{name}@{noise}": row_interval(rows[stream.name, noise], statistic, suite.bootstrap, reason)
+            for noise in wanted.names
             for name, statistic in _FIGURES.items()
         }
         for stream in subject.streams

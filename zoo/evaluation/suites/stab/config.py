@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from zoo.errors import ConfigError
+from zoo.evaluation.adversarial import Adversarial
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.suite import DataFolder
 from zoo.evaluation.utterances import require_no_gripper
 
-__all__ = ["DIMENSIONS", "KINDS", "Adversarial", "Place", "StabFiles", "StabSuite", "Strengths"]
+__all__ = ["DIMENSIONS", "KINDS", "Place", "StabFiles", "StabSuite", "Strengths"]
 
 
 @dataclass(frozen=True)
@@ -131,33 +132,6 @@ class Place:
         return (
             "Place, an extension: edits of the speech's own tokens, of their number, when something stands before it "
             f"(noise at {self.noise_level:g} dB of full scale), its start is cut off, or its halves stand alone. "
-        )
-
-
-@dataclass(frozen=True)
-class Adversarial:
-    """Noise that is made for each tokenizer, through its own encoder; `zoo.data.perturbations.adversarial` says how.
-
-    Args:
-        snr: In dB.
-        steps: Of gradient ascent, for each clip and SNR.
-    """
-
-    snr: tuple[float, ...]
-    steps: int = 5
-
-    def __post_init__(self) -> None:
-        if any(not math.isfinite(snr) for snr in self.snr) or self.steps < 0:
-            raise ConfigError(
-                f"adversarial: snr must be finite and steps 0 or more, got {list(self.snr)} and {self.steps}."
-            )
-
-    @property
-    def protocol(self) -> str:
-        """What is measured, for people."""
-        return (
-            f"Adversarial noise, an extension: {self.steps} steps of gradient ascent through each tokenizer's own "
-            "encoder, at a fixed SNR. "
         )
 
 

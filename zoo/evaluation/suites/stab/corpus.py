@@ -34,19 +34,17 @@ from zoo.data.perturbations.opus import Opus
 from zoo.data.perturbations.room import Babble, acoustic_perturbation
 from zoo.data.signals.speech import SpeechSignal
 from zoo.errors import InputError, near_matches, shown
+from zoo.evaluation.adversarial import LOUDEST
 from zoo.evaluation.suites.stab.config import StabFiles, Strengths
 from zoo.evaluation.utterances import choose, find, read_wave
 from zoo.metrics.tokens.streams import key
 from zoo.process.random import derive_seed
 
-__all__ = ["LOUDEST", "PARTS", "Corpus", "Disturber", "Recording", "read_corpus"]
+__all__ = ["PARTS", "Corpus", "Disturber", "Recording", "read_corpus"]
 
 PARTS = ("speaker", "language", "long", "train", "test", "noise", "babble")
 """One text by several speakers; a sentence in several languages; clips to disturb and mask; recordings that codes are
 made of, and that they are measured on; backgrounds."""
-
-LOUDEST = 1.5
-"""Amplitude that disturbed waves are clamped to: `Tokenizer.encode` refuses louder samples."""
 
 
 @dataclass(frozen=True)
