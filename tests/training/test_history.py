@@ -1,15 +1,10 @@
 """The scalars of a run: in its checkpoints, beside the exported model, on its card."""
 
-import csv
 import json
-from typing import ClassVar
 
 import pytest
 import torch
-import toy_training
 import training_runs as runs
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger
 from toy_recipe import fails, recipe, toy_family
 
 import zoo
@@ -44,45 +39,6 @@ def test_h8_the_curves_of_a_run_come_with_its_model(recipe, tmp_path):
     card = write_card(zoo.load(model), model).read_text()
     assert "## Training" in card
     assert "| train/loss | " in card
-
-
-class Ending(toy_training.ToyTraining):
-    """Has a loss that ends after five steps, in training and validation alike, and one of every fourth step."""
-
-    default_weights: ClassVar = {**toy_training.ToyTraining.default_weights, "ending": 1.0, "rare": 1.0}
-
-    def losses(self, batch):
-        found = super().losses(batch)
-        extra = {"ending": self.global_step < 5, "rare": self.global_step % 4 == 2}
-        return found | {name: found["reconstruction"].detach() for name, is_there in extra.items() if is_there}
-
-
-def test_the_curve_of_a_loss_that_has_ended_ends(tmp_path):
-    history, logger = History(), CSVLogger(tmp_path)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=12,
-        log_every_n_steps=2,
-        val_check_interval=4,
-        callbacks=[history],
-        logger=logger,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    model = Ending(config={"quantizer": {"kind": "fsq", "levels": [5, 5]}})
-    trainer.fit(model, toy_training.ToyData(batch_size=4))
-    assert trainer.current_epoch == 0  # between epochs Lightning forgets by itself
-    curves = history.state_dict()["curves"]
-    assert curves["train/loss"][0] == [2, 4, 6, 8, 10, 12]
-    assert curves["train/ending"][0] == [2, 4, 6]
-    assert curves["train/rare"][0] == [4, 8, 12]  # seen although it is of another step than those that are remembered
-    assert curves["val/loss"][0] == [4, 8, 12]
-    assert curves["val/ending"][0] == [4]
-    with open(f"{logger.log_dir}/metrics.csv") as file:
-        rows = [row for row in csv.DictReader(file) if row["train/ending"]]
-    assert [int(row["step"]) for row in rows] == [1, 3, 5]
 
 
 def test_h8_a_card_draws_what_is_beside_the_results(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from zoo.process import random as process_random
 
 RECIPES = Path(__file__).parents[3] / "recipes/ssdd"
 PLAIN, DISCRETE = zoo.config.to_dict(CONTINUOUS), zoo.config.to_dict(FSQ)
+BEHIND = DISCRETE | {"quantizer": {"kind": "fsq", "levels": [5, 5]}, "is_variational": True}
 ONE_STEP = PLAIN | {"steps": 1}
 FEATURES = {"kind": "timm", "model": "test_resnet", "layers": ["layer1"], "pretrained": False}
 BOTH = {"perceptual": FEATURES, "alignment": FEATURES}
@@ -150,8 +151,7 @@ class TestStages:
         assert torch.equal(module.tokenizer.encode(Batch.images).ids, zoo.load(discrete).encode(Batch.images).ids)
 
     def test_tokens_behind_a_continuous_encoder(self, build, continuous):
-        config = DISCRETE | {"quantizer": {"kind": "fsq", "levels": [5, 5]}, "is_variational": True}
-        module, origin = build(config, encoder=continuous), zoo.load(continuous)
+        module, origin = build(BEHIND, encoder=continuous), zoo.load(continuous)
         trained = {name.split(".")[2] for name, p in module.named_parameters() if p.requires_grad and "encoder" in name}
         assert trained == {"project"}
         means = module.tokenizer.encoder.conv(2 * Batch.images - 1)[:, :3]
@@ -161,8 +161,7 @@ class TestStages:
         assert module.decoder.project.weight.grad is not None
 
     def test_tokens_go_on_from_a_continuous_model(self, build, continuous):
-        config = DISCRETE | {"quantizer": {"kind": "fsq", "levels": [5, 5]}, "is_variational": True}
-        module = build(config, encoder=continuous, decoder=continuous, freeze_encoder=False)
+        module = build(BEHIND, encoder=continuous, decoder=continuous, freeze_encoder=False)
         origin = zoo.load(continuous)
         for name, tensor in module.decoder.unet.state_dict().items():
             assert torch.equal(tensor, origin.decoder.unet.state_dict()[name]), name
@@ -338,9 +337,12 @@ def fit(photographs, monkeypatch, quiet_lightning):
 
 
 def test_the_nano_recipes_follow_each_other(fit, tmp_path, capsys):
-    assert fit("nano_fsq", tmp_path / "first", DISCRETE) == 0, capsys.readouterr().err
+    assert fit("nano", tmp_path / "zeroth", PLAIN) == 0, capsys.readouterr().err
+    zeroth = str(tmp_path / "zeroth/checkpoints/last.ckpt")
+    taken = {"model.encoder": zeroth, "model.decoder": zeroth}
+    assert fit("nano_fsq", tmp_path / "first", BEHIND, **taken) == 0, capsys.readouterr().err
     first = str(tmp_path / "first/checkpoints/last.ckpt")
-    one_step = DISCRETE | {"steps": 1}
+    one_step = BEHIND | {"steps": 1}
     assert fit("nano_fsq_distil", tmp_path / "then", one_step, **{"model.weights": first}) == 0, capsys.readouterr().err
     last = str(tmp_path / "then/checkpoints/last.ckpt")
     assert main(["export", last, "-o", str(tmp_path / "model"), "--name", "ssdd.mine"]) == 0
@@ -349,7 +351,7 @@ def test_the_nano_recipes_follow_each_other(fit, tmp_path, capsys):
     assert made.config.steps == 1
     assert tokens.ids.shape == (4, 16)
     assert made.decode(tokens).shape == Batch.images.shape
-    before = SSDDTraining(DISCRETE, weights=first).tokenizer.eval()
+    before = SSDDTraining(BEHIND, weights=first).tokenizer.eval()
     assert torch.equal(before.encode(Batch.images).ids, tokens.ids)
     assert not torch.equal(before.decoder.unet.conv_out.weight, made.decoder.unet.conv_out.weight)
 
