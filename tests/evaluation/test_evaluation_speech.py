@@ -23,6 +23,7 @@ from zoo.data.manifest import Utterance, read_manifest
 from zoo.data.perturbations.noise import EVALUATION_VALUES, BitCrush
 from zoo.errors import ConfigError, InputError
 from zoo.evaluation import card_section, read_report, read_suite, run, table, write_report
+from zoo.evaluation.adversarial import Adversarial
 from zoo.evaluation.report import Figure
 from zoo.evaluation.suites.noise import _Views
 from zoo.evaluation.utterances import choose
@@ -179,6 +180,24 @@ def test_the_mean_is_that_of_the_six_and_intervals_hold_the_estimates(report, mo
     assert "ued_difference" not in first
     assert difference.estimate == pytest.approx(figures["ued_mean"].estimate - first["ued_mean"].estimate)
     assert difference.low < difference.estimate < difference.high
+
+
+def test_noise_made_for_a_model_is_beside_the_mean(suite, corpus, models):
+    wanted = dataclasses.replace(suite, adversarial=Adversarial((40.0,), 3), max_items=3)
+    names = [models["stabletoken"], models["toy"]]
+    report, plain = (
+        run(each, models=names, data=corpus) for each in (wanted, dataclasses.replace(wanted, adversarial=None))
+    )
+    tiny, deaf = (report.models[name] for name in names)
+    assert tiny["ued_adversarial 40"].estimate > 0
+    assert deaf["ued_adversarial 40"].reason == "it gives no gradients"
+    for name in names:
+        assert {key: figure for key, figure in report.models[name].items() if "adversarial" not in key} == (
+            plain.models[name]
+        )
+    assert report.data["disturbed_sha256"] == plain.data["disturbed_sha256"]
+    assert "| UED %, adversarial noise at 40 dB |" in card_section(report)
+    assert "3 steps of gradient ascent" in report.protocol
 
 
 def test_a_second_run_and_other_models_beside_change_nothing(report, suite, corpus, models):

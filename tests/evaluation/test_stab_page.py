@@ -33,6 +33,7 @@ def results(tmp_path_factory):
     stab_corpus.write_stab(folder / "data")
     values = yaml.safe_load(SUITE.read_text())
     values["strengths"] = {"pitch": [1], "speed": [1.25], "gaussian": [20, 0], "real": [20], "opus": [24000]}
+    values["place"] |= {"silence": [0.013, 0.04], "noise": [0.04], "cut": [0.04], "max_clips": 1}
     values |= {"contexts": [0, 0.25], "num_tokens": 100, "num_merges": 64}
     values["bootstrap"]["num_resamples"] = 20
     (folder / "stab.yaml").write_text(yaml.safe_dump(values))
@@ -83,6 +84,14 @@ def test_the_page_shows_every_model_dimension_and_source(results):
     text = (results / "results.html").read_text()
     for name in NAMES:
         assert name in text
+    for chart in (
+        "silence before the speech",
+        "noise before it, -60 dB",
+        "its start cut off",
+        "halves encoded alone",
+        "adversarial",
+    ):
+        assert chart in text
     for heading in ("Invariance", "Robustness", "Compressibility", "Vocabulary", "Tokens over time", "Data"):
         assert f"<h2>{heading}</h2>" in text
     report = read_report(results / "results.json")
@@ -118,8 +127,11 @@ def test_markdown_and_table_have_a_row_for_each_figure(results):
     for key, title in ((column.key, column.title) for column in COLUMNS):
         assert (f"| {title} |" in text) == (key in known)
     assert "| speaker invariance, index | " in text
+    for title in ("0.013 s of silence before", "0.04 s of noise before", "the first 0.04 s cut off", "halves alone"):
+        assert f"| place: tokens changed, {title} |" in text
+    assert "| UED %, adversarial noise at 40 dB | – | – | – | – |" in text  # callables give no gradients
     assert "nan" not in text
-    assert table(report).row_count == sum(column.key in known for column in COLUMNS)
+    assert table(report).row_count == sum(column.key in known for column in COLUMNS) + 8
 
 
 def test_every_row_of_the_table_is_measured_by_the_shipped_suite(results):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import stab_corpus
+import tiny_stabletoken
 import torch
 import toy
 
@@ -18,8 +19,10 @@ import zoo
 from zoo.data.perturbations.room import GRID
 from zoo.errors import ConfigError, InputError, TokenError
 from zoo.evaluation import Report, as_json, read_report, read_suite, run, write_report
+from zoo.evaluation.adversarial import Adversarial
 from zoo.evaluation.subject import read_subject
-from zoo.evaluation.suites.stab.config import KINDS, StabFiles, Strengths
+from zoo.evaluation.suites.stab.adversarial import attack
+from zoo.evaluation.suites.stab.config import KINDS, Place, StabFiles, Strengths
 from zoo.evaluation.suites.stab.corpus import Disturber, read_corpus
 from zoo.metrics.tokens.robustness import robustness
 
@@ -56,8 +59,16 @@ def corpus(tmp_path_factory):
 def suite():
     whole = read_suite(SUITE)
     bootstrap = dataclasses.replace(whole.bootstrap, num_resamples=12)
+    place = Place(silence=(0.013, 0.04, 1), noise=(0.04,), cut=(0.013, 0.04), max_seconds=1.5)
     return dataclasses.replace(
-        whole, strengths=STRENGTHS, contexts=(0, 0.25), num_tokens=100, num_merges=64, bootstrap=bootstrap
+        whole,
+        place=place,
+        adversarial=None,
+        strengths=STRENGTHS,
+        contexts=(0, 0.25),
+        num_tokens=100,
+        num_merges=64,
+        bootstrap=bootstrap,
     )
 
 
@@ -187,6 +198,56 @@ def test_noise_may_stand_around_segments_instead_of_silence(suite, corpus):
     ]
     shares = [models["stab_corpus:whole"]["context_0"].estimate for models in found]
     assert shares == [1, 1, 0]
+
+
+def test_tokens_of_a_hop_alone_are_the_same_wherever_it_is(sheets):
+    for name in ("local", "local_pairs"):
+        for move in ("silence 0.04", "silence 1", "noise 0.04", "cut 0.04", "halves"):
+            found = sheets[name][f"place@{move}"]
+            assert (found.estimate, found.low, found.high) == (0, 0, 0), move
+        for move in ("silence 0.013", "cut 0.013"):  # other samples are in a hop
+            assert value(sheets, name, f"place@{move}") > 0.3
+    assert value(sheets, "constant", "place@silence 0.013") == pytest.approx(1 / 75)  # one more is begun
+    assert value(sheets, "constant", "place@silence 1") == value(sheets, "constant", "place@halves") == 0
+    assert value(sheets, "random", "place@silence 1") > 0.9
+
+
+def test_moved_clips_are_compared_by_the_tokens_of_the_speech(suite, corpus):
+    """By hand, for a tokenizer that hears where it is."""
+    place = Place(silence=(0.04,), noise=(1,), noise_level=-20, cut=(0.04, 30), max_clips=2)
+    small = dataclasses.replace(suite, strengths=Strengths(), place=place)
+    report = run(small, models=given("whole", "counting"), data=corpus)
+    whole, counting = (report.models[name] for name in given("whole", "counting"))
+    assert report.data["clips_moved"] == ["long-0.wav", "long-1.wav"]
+    assert whole["place@silence 0.04"].estimate == 0
+    assert whole["place@noise 1"].estimate == 1
+    # 0 … 79 become 2 … 81, or are asked to be 2 … 79 and are 0 … 77; the second half counts from 0 again.
+    assert counting["place@silence 0.04"].estimate == 4 / 80
+    assert counting["place@cut 0.04"].estimate == 4 / 78
+    assert counting["place@halves"].estimate == 40 / 80
+    assert counting["place@cut 30"].reason == "no clip is long enough"
+    assert run(dataclasses.replace(small, place=None), models=given("whole"), data=corpus).data["clips_moved"] == []
+    again = run(small, models=given("counting"), data=corpus)
+    assert again.models["stab_corpus:counting"] == counting
+
+
+def test_noise_made_for_a_tokenizer_changes_more_than_white_noise(suite, corpus, tmp_path):
+    zoo.save(tiny_stabletoken.make(), tmp_path / "tiny", name="stabletoken.tiny")
+    clips = read_corpus(suite.data, corpus).long_clips(2)
+    tiny, local = (read_subject(name, 16000, list, 0) for name in (str(tmp_path / "tiny"), *given("local")))
+    steps = []
+
+    def sheet(subject, num_steps):
+        return attack(subject, clips, Adversarial((40.0,), num_steps), suite, lambda: steps.append(1))[""]
+
+    made, white = sheet(tiny, 4), sheet(tiny, 0)
+    for name in ("ued@adversarial 40", "ned_collapsed@adversarial 40"):
+        assert made[name].estimate > 1.1 * white[name].estimate > 0
+    assert sheet(local, 4)["ued@adversarial 40"].reason == "it gives no gradients"
+    assert len(steps) == 6
+    for wrong in ({"snr": (math.nan,)}, {"snr": (20,), "steps": -1}):
+        with pytest.raises(ConfigError, match="adversarial: snr must be"):
+            Adversarial(**wrong)
 
 
 def test_what_learns_is_given_the_training_recordings(report, sheets):
@@ -336,6 +397,9 @@ def test_suites_with_values_that_cannot_be_are_refused(suite):
     for change in ({"max_clips": 0}, {"contexts": (1.0, 0.5)}, {"quoted_context": 0.3}, {"num_tokens": 0}):
         with pytest.raises(ConfigError):
             dataclasses.replace(suite, **change)
+    for wrong in ({"silence": (0,)}, {"cut": (math.inf,)}, {"max_seconds": 0}, {"noise_level": 3}, {"max_clips": 0}):
+        with pytest.raises(ConfigError, match=f"place: {next(iter(wrong))} must be"):
+            Place(**wrong)
 
 
 def test_the_published_peers_say_what_they_are(corpus):

@@ -84,6 +84,22 @@ def test_h3_the_layers_behind_the_quantizer_go_with_the_model_through_every_stag
         torch.testing.assert_close(again.state_dict()[name], recognizer[name], rtol=2e-3, atol=2e-3, msg=name)
 
 
+def test_h3_the_recogniser_may_be_left_out_of_a_small_model(whisper, tmp_path):
+    last = written(changed(speech(whisper, train_text_decoder=False)), tmp_path / "x.ckpt")
+    for name, options in (("whole", ["--dtype", "float16"]), ("bare", ["--dtype", "float16", "--without-training"])):
+        command = ["export", last, "-o", str(tmp_path / name), "--name", "stabletoken.mine", *options]
+        assert main(command) == 0
+    whole, bare = (zoo.load(tmp_path / name) for name in ("whole", "bare"))
+    assert zoo.training_parts(whole).keys() == parts_of(last).keys()
+    assert zoo.training_parts(bare) == {}
+    state = bare.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.state_dict().items())
+    stored = (tmp_path / "whole/training.safetensors").stat().st_size
+    assert stored < 2.2 * sum(tensor.numel() for tensor in parts_of(last).values()) + 4000  # two bytes each
+    with pytest.warns(UserWarning, match="recognizer.positions, recognizer.layers.* which start afresh"):
+        speech(whisper, weights=str(tmp_path / "bare"), train_text_decoder=False)
+
+
 def test_h3_what_ships_states_what_starts_afresh(whisper, tmp_path):
     config = configs.to_dict(zoo.load("stabletoken", decoder=False).config)
     with pytest.raises(ConfigError) as told:

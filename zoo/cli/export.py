@@ -24,6 +24,7 @@ def main(arguments: Sequence[str]) -> None:
         """
         zoo export checkpoints/last.ckpt -o my-model --name beast.mine
         zoo export checkpoints/last.ckpt -o my-model --weights trained
+        zoo export checkpoints/last.ckpt -o my-model --dtype float16 --without-training
         """,
     )
     parser.add_argument("checkpoint", metavar="CKPT", help="what `zoo fit` wrote")
@@ -50,12 +51,20 @@ def main(arguments: Sequence[str]) -> None:
         help="of the weights in the file, float16 or bfloat16 for half the size; they are used in float32 all the same "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--without-training",
+        action="store_true",
+        help="leave out what training has beside the tokenizer, for a smaller model: what goes on from it starts that "
+        "part afresh",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a checkpoint that is there")
     parser.add_json()
     export(**parser.values(arguments))
 
 
-def export(checkpoint: str, out: str, weights: str, dtype: str, json: bool, **facts: Any) -> None:
+def export(
+    checkpoint: str, out: str, weights: str, dtype: str, without_training: bool, json: bool, **facts: Any
+) -> None:
     """Write the folder, and print where it is."""
     import torch
 
@@ -67,7 +76,8 @@ def export(checkpoint: str, out: str, weights: str, dtype: str, json: bool, **fa
     tokenizer = tokenizer_of(checkpoint, average={"auto": None, "averaged": True, "trained": False}[weights])
     rounded = None if dtype == "float32" else getattr(torch, dtype)
     content = read_checkpoint(checkpoint)
-    folder = zoo.save(tokenizer, expanded(out), dtype=rounded, training=training_parts(content), **facts)
+    training = {} if without_training else training_parts(content)
+    folder = zoo.save(tokenizer, expanded(out), dtype=rounded, training=training, **facts)
     curves = encode_curves(curves_of(content), content.get("global_step", 0))
     (folder / CURVES).write_text(curves, encoding="utf-8")
     if facts["licence"] is None and tokenizer.spec.licence == UNKNOWN_LICENCE:

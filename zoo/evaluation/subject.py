@@ -35,6 +35,7 @@ from zoo import config
 from zoo.checkpoint.fingerprint import fingerprint
 from zoo.data.audio import change_rate
 from zoo.errors import ConfigError, TokenError, near_matches, shown
+from zoo.evaluation.adversarial import Vectors, vectors_of
 from zoo.evaluation.items import load_for
 from zoo.metrics.tokens.streams import joint_stream
 from zoo.tokenizer import Tokenizer
@@ -81,6 +82,7 @@ class Subject:
         encode: Waves (samples,) at the suite's rate → ids [T, K] of each, int64.
         settings: What tells it from others, as plain values.
         remark: For people.
+        vectors: Wave (samples,) at the suite's rate → what is quantized (T, D), differentiable; None if it has none.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Subject:
     encode: Callable[[Sequence[Tensor]], list[Tensor]]
     settings: dict[str, Any]
     remark: str = ""
+    vectors: Vectors | None = None
     _known: dict[tuple[int, ...], int] = field(default_factory=dict, repr=False)
 
     @property
@@ -173,6 +176,7 @@ def _from_tokenizer(tokenizer: Tokenizer, sample_rate: int) -> Subject:
             "trained_on": tokenizer.trained_on,
             "config": config.to_dict(tokenizer.config),
         },
+        vectors=vectors_of(tokenizer, sample_rate),
     )
 
 

@@ -213,6 +213,20 @@ class TestStages:
         one, three, six = distances()
         assert one == pytest.approx(six, rel=0.1)
 
+    def test_a_trained_flow_keeps_its_embedding(self, place, tmp_path):
+        fresh = stage(DecoderTraining, place)
+        kept = {}
+        for name in ("untrained", "trained"):
+            if name == "trained":  # by one step
+                optimizer = torch.optim.Adam(fresh.decoder.flow.parameters(), 1e-3)
+                sum(fresh.losses(batch_of(place, 2)).values()).backward()
+                optimizer.step()
+            folder = zoo.save(fresh.tokenizer, tmp_path / name, name="stabletoken.tiny", dtype=torch.float16)
+            before = zoo.load(folder).decoder.flow.tokens.weight
+            again = DecoderTraining(str(folder), start_from_codes=True)
+            kept[name] = torch.equal(again.decoder.flow.tokens.weight, before)
+        assert kept == {"untrained": False, "trained": True}
+
     def test_prompts(self, place):
         mel = torch.ones(400, 2, 100)
         torch.manual_seed(0)

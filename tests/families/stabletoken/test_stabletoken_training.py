@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import tiny_stabletoken as tiny
 import torch
 import training_runs as runs
 import yaml
@@ -274,6 +275,68 @@ class TestLosses:
         assert differences(trained.tokenizer.state_dict(), again.tokenizer.state_dict()) == []
 
 
+class TestRandomPlace:
+    """Views begin anywhere in the position table, so that tokens do not learn where speech began."""
+
+    def test_an_item_that_begins_later_gets_the_rows_from_there(self):
+        encoder = tiny.make().encoder
+        mel, frames = torch.randn(2, 16, 40), torch.tensor([40, 21])
+        assert encoder.slack(frames).tolist() == [80, 88]
+        places = torch.tensor([7, 88])
+        with torch.no_grad():
+            moved, mask = encoder(mel, frames, places)
+            torch.testing.assert_close(encoder(mel, frames, torch.zeros(2).long()), encoder(mel, frames))
+            for row, (place, count) in enumerate(zip(places, (10, 6), strict=True)):
+                other = tiny.make().encoder
+                other.load_state_dict(encoder.state_dict())
+                other.positions = encoder.positions.roll(-int(place), 0)
+                alone = other(mel[row : row + 1], frames[row : row + 1])[0][0]
+                torch.testing.assert_close(moved[row, :count], alone[:count])
+                assert int(mask[row].sum()) == count
+
+    def test_a_share_of_both_views_moves_and_only_in_training(self, place):
+        module = quiet(make(place, random_place=0.75))
+        frames = torch.full((4000,), 101)
+        rows = module._places(frames)
+        assert float((rows == 0).float().mean()) == pytest.approx(0.25 + 0.75 / 49, abs=0.03)
+        assert sorted(rows.unique().tolist()) == list(range(49))  # 26 tokens leave 48 rows of 100
+        torch.manual_seed(3)
+        first = module._places(frames)
+        torch.manual_seed(3)
+        assert torch.equal(module._places(frames), first)
+        seen, forward = [], module.tokenizer.encoder.forward
+        module.tokenizer.encoder.forward = lambda mel, frames, places=None: (
+            seen.append(places) or forward(mel, frames, places)
+        )
+        taught = module.teacher.forward
+        module.teacher.forward = lambda *inputs: seen.append(len(inputs)) or taught(*inputs)
+        module.losses(a_batch(place))
+        assert len(seen[0]) == 12
+        assert len(seen[0].unique()) > 2
+        assert seen[1] == 2  # the teacher is told of no place
+        module.eval().losses(a_batch(place))
+        quiet(make(place)).losses(a_batch(place))
+        assert seen[2] is None
+        with pytest.raises(ConfigError, match="random_place must be from 0 to 1"):
+            make(place, random_place=1.5)
+
+    def test_the_consensus_of_the_voters_is_over_places_as_well(self, place):
+        batch = a_batch(place, noise=False)  # both views are the same speech
+        apart = {}
+        for share in (0.0, 1.0):
+            module = quiet(make(place, random_place=share))
+            forward = module.tokenizer.quantizer.forward
+
+            def listen(z, mask, noisy, share=share, forward=forward):
+                apart[share] = float((z - noisy).detach()[mask].abs().max())
+                return forward(z, mask, noisy=noisy)
+
+            module.tokenizer.quantizer.forward = listen
+            module.losses(batch)
+        assert apart[0.0] < 1e-5
+        assert apart[1.0] > 0.1
+
+
 class TestStart:
     """The quantizer and the positions behind it start from what Whisper makes of speech."""
 
@@ -413,12 +476,13 @@ def _wait(child):
 
 def test_killed_and_resumed_to_the_same_bits(place, tmp_path):
     # Four batches an epoch: within the first, at the start of the second, and within it.
-    assert _run(place, tmp_path / "whole") == 0
+    options = {"model": {"random_place": 0.75}}
+    assert _run(place, tmp_path / "whole", **options) == 0
     for series in ((2, 4, 5),):
         root = tmp_path / "-".join(map(str, series))
         for i, batch in enumerate(series):
-            assert _run(place, root, kill_at=batch, resume=i > 0) == -signal.SIGKILL
-        assert _run(place, root, resume=True) == 0
+            assert _run(place, root, kill_at=batch, resume=i > 0, **options) == -signal.SIGKILL
+        assert _run(place, root, resume=True, **options) == 0
         whole, resumed = runs.read(tmp_path / "whole"), runs.read(root)
         for checkpoint in (whole, resumed):
             del checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
@@ -476,6 +540,7 @@ def test_validation_counts_what_changes_and_what_is_misheard(place, tmp_path, qu
     )
     metrics = {name: float(value) for name, value in runner.callback_metrics.items()}
     assert 0 < metrics["val/changed"] <= 1
+    assert 0 < metrics["val/changed_by_place"] <= 1
     assert metrics["val/wer"] > 0
     assert metrics["val/cer"] > 0
     assert 0 < metrics["val/usage"] <= 1
@@ -501,7 +566,8 @@ def test_h2_figures_do_not_depend_on_the_batch(place, tmp_path, quiet_lightning)
     for size in (1, 4, 6):
         data = SpeechData(str(place / "corpus"), text_languages=["en"], eval_batch_size=size)
         found += runner.test(module, data, verbose=False)
-    names = ("asr", "loss", "wer", "cer", "distillation", "usage", "perplexity", "changed", "quantizer_entropy")
+    names = ("asr", "loss", "wer", "cer", "distillation", "usage", "perplexity", "quantizer_entropy")
+    names += ("changed", "changed_by_place")
     assert {f"test/{name}" for name in names} <= set(found[0])
     for other in found[1:]:
         assert other == pytest.approx(found[0], rel=1e-3, abs=1e-5)

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from zoo.data.audio import change_rate
 from zoo.data.manifest import Utterance
 from zoo.data.perturbations.noise import NoiseBank, Perturbation, RealNoise, perturbation
 from zoo.errors import ConfigError
+from zoo.evaluation.adversarial import LOUDEST, NO_GRADIENTS, Adversarial, Vectors, vectors_of
 from zoo.evaluation.figures import row_interval
 from zoo.evaluation.items import Bootstrap, cache, load_for
 from zoo.evaluation.kinds import Progress, SuiteKind
@@ -36,9 +37,6 @@ from zoo.strict import is_file
 from zoo.tokenizer import Tokenizer
 
 __all__ = ["SPEECH", "NoiseLevels", "SpeechFiles", "SpeechSuite", "measure"]
-
-# `Tokenizer.encode` refuses louder samples, which are integers that were not scaled more often than they are sound.
-_PEAK = 1.5
 
 _COLUMNS = (
     Column("ued_gaussian", "UED %, Gaussian noise", "{:.2f}"),
@@ -114,6 +112,7 @@ class SpeechSuite:
         max_items: Utterances to measure on, as many of each source as there are; all if None.
         seed: Of the noise.
         bootstrap: How intervals are made.
+        adversarial: Also disturb utterances by noise made for each model, which is in no mean; None if not.
     """
 
     kind: Literal["speech"]
@@ -125,6 +124,7 @@ class SpeechSuite:
     max_items: int | None
     seed: int
     bootstrap: Bootstrap
+    adversarial: Adversarial | None = None
 
     def __post_init__(self) -> None:
         if self.max_items is not None and self.max_items < 1:
@@ -161,6 +161,7 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
     names = sorted({utterance.language for utterance in chosen}) if suite.average == "languages" else []
     noises = [name for name in asdict(suite.noises) if name not in views.missing]
     tallies: dict[str, _Tally] = {name: _Tally() for name in tokenizers}
+    through = {name: vectors_of(tokenizer, suite.data.sample_rate) for name, tokenizer in tokenizers.items()}
     seconds = 0.0
     for number, utterance in enumerate(chosen):
         progress("encoding utterances", number, len(chosen))
@@ -168,7 +169,9 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
         seconds += waves.shape[1] / suite.data.sample_rate
         group = names.index(utterance.language) if names else 0
         for name, tokenizer in tokenizers.items():
-            _add(tallies[name], tokenizer, waves, suite.data.sample_rate, group, noises)
+            own = _own_noise(suite, waves[0], through[name], key(utterance, folder))
+            heard = torch.cat([waves, *own.values()]) if own else waves
+            _add(tallies[name], tokenizer, heard, suite.data.sample_rate, group, [*noises, *own])
     progress("resampling utterances", len(chosen), len(chosen))
 
     report = Report(
@@ -189,6 +192,7 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
             "seed": suite.seed,
             "clamped": views.num_clamped,
             "not_measured": views.missing,
+            "adversarial": None if suite.adversarial is None else config.to_dict(suite.adversarial),
         },
         environment=environment(),
     )
@@ -197,6 +201,7 @@ def measure(suite: SpeechSuite, models: Sequence[str] | None, path: Path, progre
         beside = None if tally is first else first
         report.models[name] = {
             **_distances(tally, beside, noises, views.missing, suite.bootstrap),
+            **_own_distances(tally, suite),
             **_usage(tally, tokenizers[name], seconds),
         }
         report.settings[name] = config.to_dict(tokenizers[name].config)
@@ -233,8 +238,8 @@ class _Views:
             if isinstance(noise, RealNoise):
                 self.heard.update(noise.bank.draw(len(clean), torch.Generator().manual_seed(seed)).numpy().tobytes())
             wave = noise(clean, torch.Generator().manual_seed(seed))
-            self.num_clamped += bool((wave.abs() > _PEAK).any())
-            waves.append(wave.clamp(-_PEAK, _PEAK))
+            self.num_clamped += bool((wave.abs() > LOUDEST).any())
+            waves.append(wave.clamp(-LOUDEST, LOUDEST))
         stacked = torch.stack(waves)
         self.given.update(stacked.numpy().tobytes())
         return stacked
@@ -294,6 +299,26 @@ def _distances(
     return figures
 
 
+def _own_noise(suite: SpeechSuite, wave: Tensor, vectors: Vectors | None, number: int) -> dict[str, Tensor]:
+    """Return an utterance (1, samples) in each noise that is made for a tokenizer, by its name."""
+    if suite.adversarial is None or vectors is None:
+        return {}
+    seed = derive_seed(suite.seed, number, len(fields(NoiseLevels)))
+    found = suite.adversarial.disturbed(wave, vectors, seed)
+    return {name: each[None] for name, each in zip(suite.adversarial.names, found, strict=True)}
+
+
+def _own_distances(tally: _Tally, suite: SpeechSuite) -> dict[str, Figure]:
+    """Return the unit edit distances in noise made for a tokenizer."""
+    wanted = () if suite.adversarial is None else suite.adversarial.names
+    return {
+        f"ued_{name}": row_interval(tally.rows, _ued([name]), suite.bootstrap, "no utterance has a token")
+        if any(name in row for row in tally.rows)
+        else Figure.missing(NO_GRADIENTS)
+        for name in wanted
+    }
+
+
 def _ued(noises: Sequence[str], prefix: str = "") -> Statistic:
     """Return the mean over noises of the mean over groups of edits a token, in percent, as `unit_edit_distance`."""
 
@@ -337,8 +362,16 @@ def _protocol(suite: SpeechSuite, languages: Sequence[str], missing: Mapping[str
         f"{over}. Gaussian noise at {levels.gaussian:g} dB, pink {levels.pink:g}, brown {levels.brown:g}, real "
         f"{levels.real:g} and {levels.real_ood:g}, amplitudes of {levels.bit_crush:g} bits; intervals of "
         f"{suite.bootstrap.confidence:.0%} from resampling utterances."
+        + ("" if suite.adversarial is None else f" {suite.adversarial.protocol.strip()}")
         + (f" Not measured: {', '.join(missing)} ({_reasons(missing)})." if missing else "")
     )
 
 
-SPEECH = SuiteKind(SpeechSuite, measure, _COLUMNS)
+def _more_columns(report: Report) -> Sequence[Column]:
+    wanted = report.data.get("adversarial") or {"snr": ()}
+    return [
+        Column(f"ued_adversarial {snr:g}", f"UED %, adversarial noise at {snr:g} dB", "{:.2f}") for snr in wanted["snr"]
+    ]
+
+
+SPEECH = SuiteKind(SpeechSuite, measure, _COLUMNS, more_columns=_more_columns)

@@ -263,7 +263,8 @@ class DecoderTraining(_Stage):
         decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
         voice: Speaker whose voice `decode` is to have.
         start_from_codes: Whether the embedding of the tokens starts from the quantizer's vectors, so that tokens whose
-            bits differ little start alike, instead of from random ones, of which each has to be learned by itself.
+            bits differ little start alike, instead of from random ones, of which each has to be learned by itself. That
+            of a flow that has been trained is gone on from as it is.
         crop_tokens: Length of the stretches that are trained on.
         drop: Share of the stretches whose conditions are dropped, all together, for guidance.
         prompted: Share of the stretches whose beginning is given.
@@ -292,7 +293,7 @@ class DecoderTraining(_Stage):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1, got {value}.")
         self.voice = voice
-        if start_from_codes:
+        if start_from_codes and _is_untrained(self.decoder.flow):
             self._start_from_codes()
         self.crop_tokens = crop_tokens
         self.drop, self.prompted, self.most_prompt = drop, prompted, most_prompt
@@ -362,21 +363,21 @@ class DecoderTraining(_Stage):
         return torch.stack(ids), (mel - self.decoder_config.mel_mean) / self.decoder_config.mel_std, speaker
 
     def _speaker(self, name: str) -> Tensor:
-        size = self.decoder_config.speaker_size
-        return (
-            torch.zeros(size, dtype=torch.float32, device="cpu") if name == self.voice else speaker_vector(name, size)
-        )
+        return speaker_vector("" if name == self.voice else name, self.decoder_config.speaker_size)
 
     def _prompts(self, mel: Tensor) -> Tensor:
         """Return the spectra's beginnings, of random lengths, 0 behind them and where nothing is given."""
         count, frames = len(mel), mel.shape[2]
-        shares = (
-            torch.rand(count, dtype=torch.float32, device="cpu")
-            * self.most_prompt
-            * (torch.rand(count, dtype=torch.float32, device="cpu") < self.prompted)
-        )
+        largest, given = (torch.rand(count, dtype=torch.float32, device="cpu") for _ in range(2))
+        shares = largest * self.most_prompt * (given < self.prompted)
         ends = (shares * frames).long().to(mel.device)
         return mel * (torch.arange(frames, device=mel.device) < ends[:, None])[:, None]
+
+
+def _is_untrained(flow: nn.Module) -> bool:
+    """Whether the gains of all norms are one, as they start."""
+    norms = (module for module in flow.modules() if isinstance(module, (nn.LayerNorm, nn.GroupNorm)))
+    return all(bool((norm.weight == 1).all()) for norm in norms)
 
 
 def _pitch_sums(found: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
@@ -395,6 +396,5 @@ def speaker_vector(name: str, size: int) -> Tensor:
     if not name:
         return torch.zeros(size, dtype=torch.float32, device="cpu")
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
-    return F.normalize(
-        torch.randn(size, dtype=torch.float32, device="cpu", generator=torch.Generator().manual_seed(seed)), dim=0
-    )
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(size, dtype=torch.float32, device="cpu", generator=generator), dim=0)

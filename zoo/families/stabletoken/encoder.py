@@ -56,12 +56,13 @@ class SpeechEncoder(nn.Module):
         width = config.d_model if output_size is None else output_size
         self.project = nn.Identity() if width == config.d_model else nn.Linear(config.d_model, width)
 
-    def forward(self, mel: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, mel: Tensor, num_frames: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode a padded batch.
 
         Args:
             mel: (B, M, F), F frames that make whole tokens.
             num_frames: (B,) frames of each item that begin within its samples.
+            places: (B,) row of the position table where each item begins, at most its `slack`; the first if None.
 
         Returns:
             (B, T, Q), and the mask of valid tokens (B, T).
@@ -70,7 +71,7 @@ class SpeechEncoder(nn.Module):
         ends = -(-num_frames // per_token) * per_token
         inside = (torch.arange(mel.shape[2], device=mel.device) < ends[:, None])[:, None]
         # Past its own end an item meets what it would meet alone: the zeros of the convolutions.
-        x = self._stem(mel * inside, inside)
+        x = self._stem(mel * inside, inside, places)
         mask = torch.arange(x.shape[1], device=x.device) < -(-num_frames // 2)[:, None]
         for number, layer in enumerate(self.layers, 1):
             x = layer(x, mask[:, None, None])
@@ -98,6 +99,11 @@ class SpeechEncoder(nn.Module):
                 valid = [-(-count // self.config.pooling_kernel) for count in valid]
         return run(self.project, xs)
 
+    def slack(self, num_frames: Tensor) -> Tensor:
+        """Return how many rows of the position table items leave, (B,): the last row that each may begin at."""
+        config = self.config
+        return config.max_positions - -(-num_frames // config.frames_per_token) * config.pooling_kernel
+
     def num_pieces(self, num_frames: int) -> int:
         """Return into how many pieces, which may be computed at the same time, `apart` cuts an item."""
         return -(-num_frames // (2 * self._step))
@@ -106,11 +112,15 @@ class SpeechEncoder(nn.Module):
     def _step(self) -> int:
         return _ROWS if self.positions.device.type == "cpu" else self.config.max_positions
 
-    def _stem(self, mel: Tensor, inside: Tensor | None = None) -> Tensor:
+    def _stem(self, mel: Tensor, inside: Tensor | None = None, places: Tensor | None = None) -> Tensor:
         """Return (B, M, F) as frames with positions, (B, F / 2, D)."""
         x = F.gelu(self.conv1(F.pad(mel, self.padding)))
         x = F.gelu(self.conv2(F.pad(x if inside is None else x * inside, self.padding)))
-        return x.transpose(1, 2) + self.positions[: x.shape[2]]
+        if places is None:
+            return x.transpose(1, 2) + self.positions[: x.shape[2]]
+        rows = places[:, None] + torch.arange(x.shape[2], device=x.device)
+        # Only the padding of shorter items reaches past the table's end.
+        return x.transpose(1, 2) + self.positions[rows.clamp(max=self.config.max_positions - 1)]
 
     def _pool(self, x: Tensor) -> Tensor:
         """Pool neighbouring rows of (B, T, D)."""

@@ -221,6 +221,21 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
 
         return canonical(self.device, pieces, encode)
 
+    def vectors(self, wave: Tensor) -> Tensor:
+        """Return the vectors that are quantized of a wave, with gradients: those of `encode_latents` up to rounding.
+
+        Args:
+            wave: (samples,) at `spec.sample_rate`, at least one.
+
+        Returns:
+            (T, D), differentiable by the wave.
+        """
+        parts = []
+        for segment in torch.split(wave, self.config.segment_samples):
+            mel, frames = self.features(segment[None], torch.tensor([len(segment)], device=wave.device))
+            parts.append(self.encoder(mel.to(self.encoder.conv1.weight.dtype), frames)[0][0].float())
+        return torch.cat(parts)
+
     @property
     def segment_tokens(self) -> int:
         """Tokens of 30 s of speech."""

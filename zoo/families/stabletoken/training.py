@@ -4,8 +4,9 @@
 
 The encoder's first layers turn clean and perturbed speech into vectors; most voters see the clean ones, the others the
 perturbed ones; what they agree on goes through the rest of the encoder and the text decoder, which has to write the
-transcript. Beside it stands a second objective for speech without transcripts: what the untouched Whisper encoder makes
-of the same clean speech (`distillation`).
+transcript. The two views may also begin at places of their own in the encoder's segment (`random_place`), so that
+agreeing on one means agreeing on the other. Beside all this stands a second objective for speech without transcripts:
+what the untouched Whisper encoder makes of the same clean speech (`distillation`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from zoo import resources
 from zoo.checkpoint.whisper import read_whisper
 from zoo.components.quantizers import Quantized, VotingLFQ, VotingLFQConfig
 from zoo.data.speech import SpeechBatch
+from zoo.errors import ConfigError
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.recognizer import Recognizer
 from zoo.families.stabletoken.start import start_from_speech
@@ -37,6 +39,7 @@ __all__ = ["StableTokenTraining"]
 _IGNORED = -100  # of cross_entropy
 _MOST_TEXT_RATE = 10  # text tokens a second
 _DEFAULT_OPTIMIZER = OptimizerConfig()
+_MOVED_SECONDS = 1.0  # by which speech begins later, to count what that changes
 
 
 class StableTokenTraining(TokenizerModule):
@@ -55,6 +58,11 @@ class StableTokenTraining(TokenizerModule):
         train_text_decoder: Whether Whisper's text decoder is trained as well, instead of judging as it is.
         noise: Whether the minority of a `voting_lfq`'s branches sees the perturbed speech. If not, or with another
             quantizer, everything sees the clean speech.
+        random_place: Share of the views, clean and perturbed, that begin in training at a random row of the encoder's
+            position table, any from which it holds the whole item, instead of at the first. Whisper's table tells an
+            encoder where in its segment it is, and tokens that are to be the same wherever speech begins must not
+            depend on it (SHAPE: Kiyono et al., arXiv 2109.05644). Some views should stay where all are when the
+            tokenizer is used; 0 moves none. The teacher of the distillation always hears speech from the first row.
         transcribe: Whether validation and testing write transcripts and count wrong words and characters, in percent
             (`wer`, `cer`); testing also those of the same text decoder on the untouched encoder's states, pooled to the
             token rate (`wer_untouched`, `cer_untouched`), if there is distillation: what the tokens could reach.
@@ -78,6 +86,7 @@ class StableTokenTraining(TokenizerModule):
         language: str = "en",
         train_text_decoder: bool = True,
         noise: bool = True,
+        random_place: float = 0.0,
         transcribe: bool = False,
         start_utterances: int = 0,
         weights: str | None = None,
@@ -85,6 +94,8 @@ class StableTokenTraining(TokenizerModule):
         loss_weights: dict[str, float] | None = None,
     ) -> None:
         super().__init__(config, None, optimizer, loss_weights)
+        if not 0 <= random_place <= 1:
+            raise ConfigError(f"random_place must be from 0 to 1, got {random_place}.")
         model = read_whisper(whisper)
         own = self.tokenizer.config
         model.require_sizes(
@@ -98,6 +109,7 @@ class StableTokenTraining(TokenizerModule):
         self.spelling = model.spelling
         self.language = language
         self.noise = noise
+        self.random_place = random_place
         self.transcribe = transcribe
         self.start_utterances = 0 if weights is not None else start_utterances
         model.spelling.prompt(language)  # refused here if the model does not know it
@@ -178,13 +190,23 @@ class StableTokenTraining(TokenizerModule):
         mel, frames = tokenizer.features(batch.waves, batch.lengths)
         voting = self._voting()
         if voting is None:
-            hidden, mask = tokenizer.encoder(mel, frames)
+            hidden, mask = tokenizer.encoder(mel, frames, self._places(frames))
             return tokenizer.quantizer(hidden, mask), mask
         perturbed, _ = tokenizer.features(batch.noisy, batch.lengths)
-        hidden, mask = tokenizer.encoder(torch.cat([mel, perturbed]), frames.repeat(2))
+        frames = frames.repeat(2)
+        hidden, mask = tokenizer.encoder(torch.cat([mel, perturbed]), frames, self._places(frames))
         clean, noisy = hidden.chunk(2)
         mask = mask[: len(clean)]
         return voting(clean, mask, noisy=noisy), mask
+
+    def _places(self, num_frames: Tensor) -> Tensor | None:
+        """Draw the rows of the position table where views begin, (B,), from torch's generator; None if all at 0."""
+        if not (self.training and self.random_place):
+            return None
+        count, slack = len(num_frames), self.tokenizer.encoder.slack(num_frames).cpu()
+        moved = torch.rand(count, dtype=torch.float32, device="cpu") < self.random_place
+        rows = (torch.rand(count, dtype=torch.float32, device="cpu") * (slack + 1)).long().minimum(slack)
+        return (rows * moved).to(num_frames.device)
 
     def _voting(self) -> VotingLFQ | None:
         """Return the quantizer if some of its branches are to hear noise now."""
@@ -225,9 +247,8 @@ class StableTokenTraining(TokenizerModule):
     def _measure(self, batch: SpeechBatch) -> None:
         quantized, mask = self._encode(batch)
         perturbed, _ = self._encode(batch._replace(waves=batch.noisy))
-        differs = quantized.ids != perturbed.ids
-        differs = (differs if differs.ndim == 2 else differs.any(2))[mask]
-        self.tally("changed", ratio, differs.sum(), torch.tensor(differs.numel()))
+        self._count_changed("changed", quantized.ids, perturbed.ids, mask)
+        self._count_changed("changed_by_place", quantized.ids, self._moved(batch), mask)
         rows = [row for row, line in enumerate(batch.texts) if line]
         if not self.transcribe or not rows:
             return
@@ -238,6 +259,20 @@ class StableTokenTraining(TokenizerModule):
             whole = F.pad(waves, (0, max(0, self.tokenizer.config.segment_samples - waves.shape[1])))
             lengths = torch.full((len(rows),), whole.shape[1], device=whole.device)
             self._count_errors(batch, rows, *self._untouched(whole, lengths), "_untouched")
+
+    def _moved(self, batch: SpeechBatch) -> Tensor:
+        """Return the ids of a batch that begins 1 s later in the segment, or as late as an item may."""
+        tokenizer, config = self.tokenizer, self.tokenizer.config
+        mel, frames = tokenizer.features(batch.waves, batch.lengths)
+        later = round(_MOVED_SECONDS * config.sample_rate * config.pooling_kernel / config.token_samples)
+        hidden, mask = tokenizer.encoder(mel, frames, tokenizer.encoder.slack(frames).clamp(max=later))
+        ids: Tensor = tokenizer.quantizer(hidden, mask).ids
+        return ids
+
+    def _count_changed(self, name: str, ids: Tensor, others: Tensor, mask: Tensor) -> None:
+        differs = ids != others
+        differs = (differs if differs.ndim == 2 else differs.any(2))[mask]
+        self.tally(name, ratio, differs.sum(), torch.tensor(differs.numel()))
 
     def _count_errors(self, batch: SpeechBatch, rows: list[int], states: Tensor, mask: Tensor, suffix: str) -> None:
         """Write transcripts of some rows, and log which percentage of words and characters is wrong."""

@@ -6,6 +6,6 @@ results are "STAB-style" and never STAB scores.
 
 * `config` says what is measured, as YAML
 * `corpus` reads the recordings and disturbs them, once for all tokenizers
-* `runner` measures, with `invariance`, `robustness` and `codes`
+* `runner` measures, with `invariance`, `place`, `robustness`, `adversarial` and `codes`
 * `columns` is its table, `page` writes what came out as HTML
 """

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from zoo.errors import ConfigError
+from zoo.evaluation.adversarial import Adversarial
 from zoo.evaluation.items import Bootstrap
 from zoo.evaluation.suite import DataFolder
 from zoo.evaluation.utterances import require_no_gripper
 
-__all__ = ["DIMENSIONS", "KINDS", "StabFiles", "StabSuite", "Strengths"]
+__all__ = ["DIMENSIONS", "KINDS", "Place", "StabFiles", "StabSuite", "Strengths"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,54 @@ DIMENSIONS = {
 
 
 @dataclass(frozen=True)
+class Place:
+    """How clips are moved, so that the same speech stands elsewhere in what a tokenizer sees.
+
+    Args:
+        silence: Seconds of digital silence before a clip.
+        noise: Seconds of white noise before it.
+        noise_level: RMS of that noise, in dB of full scale.
+        cut: Seconds that are cut off its start, of clips at least twice as long.
+        halves: Whether its halves, cut where a token begins, are encoded alone.
+        max_clips: Long clips to move, as many of each source as there are; all if None.
+        max_seconds: Of each, its first, so that it fits in a segment with what stands before it.
+    """
+
+    silence: tuple[float, ...] = ()
+    noise: tuple[float, ...] = ()
+    noise_level: float = -60.0
+    cut: tuple[float, ...] = ()
+    halves: bool = True
+    max_clips: int | None = 30
+    max_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("silence", "noise", "cut"):
+            if any(not (math.isfinite(seconds) and seconds > 0) for seconds in getattr(self, name)):
+                raise ConfigError(f"place: {name} must be seconds above 0, got {list(getattr(self, name))}.")
+        if not (math.isfinite(self.max_seconds) and self.max_seconds > 0):
+            raise ConfigError(f"place: max_seconds must be above 0, got {self.max_seconds}.")
+        if not (math.isfinite(self.noise_level) and self.noise_level <= 0):
+            raise ConfigError(f"place: noise_level must be at most 0 dB of full scale, got {self.noise_level}.")
+        if self.max_clips is not None and self.max_clips < 1:
+            raise ConfigError(f"place: max_clips must be at least 1, or null for all, got {self.max_clips}.")
+
+    @property
+    def names(self) -> list[str]:
+        """The conditions: a kind and its seconds, or `halves`."""
+        timed = [f"{kind} {seconds:g}" for kind in ("silence", "noise", "cut") for seconds in getattr(self, kind)]
+        return timed + ["halves"] * self.halves
+
+    @property
+    def protocol(self) -> str:
+        """What is measured, for people."""
+        return (
+            "Place, an extension: edits of the speech's own tokens, of their number, when something stands before it "
+            f"(noise at {self.noise_level:g} dB of full scale), its start is cut off, or its halves stand alone. "
+        )
+
+
+@dataclass(frozen=True)
 class StabSuite:
     """A STAB-style suite for speech tokenizers.
 
@@ -102,6 +151,9 @@ class StabSuite:
         segment_seconds: Length of a segment.
         context_noise: Level in dB of full scale of noise in place of silence, for what has never heard digital silence.
         quoted_context: That of `contexts` which stands for all.
+        place: How clips are moved within what a tokenizer sees; None if they are not.
+        adversarial: How the clips are disturbed by noise made for the tokenizer; None if they are not. It counts in no
+            mean: no two tokenizers hear the same.
         max_pairs: Of a text with more pairs of speakers so many are drawn.
         num_merges: Of byte pairs, besides as many as the vocabulary has.
         num_tokens: At which vocabulary use is compared.
@@ -120,6 +172,8 @@ class StabSuite:
     segment_seconds: float = 0.5
     context_noise: float | None = None
     quoted_context: float = 0.25
+    place: Place | None = None
+    adversarial: Adversarial | None = None
     max_pairs: int = 200
     num_merges: int = 4096
     num_tokens: int = 8192

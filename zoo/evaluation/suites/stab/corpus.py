@@ -34,6 +34,7 @@ from zoo.data.perturbations.opus import Opus
 from zoo.data.perturbations.room import Babble, acoustic_perturbation
 from zoo.data.signals.speech import SpeechSignal
 from zoo.errors import InputError, near_matches, shown
+from zoo.evaluation.adversarial import LOUDEST
 from zoo.evaluation.suites.stab.config import StabFiles, Strengths
 from zoo.evaluation.utterances import choose, find, read_wave
 from zoo.metrics.tokens.streams import key
@@ -44,9 +45,6 @@ __all__ = ["PARTS", "Corpus", "Disturber", "Recording", "read_corpus"]
 PARTS = ("speaker", "language", "long", "train", "test", "noise", "babble")
 """One text by several speakers; a sentence in several languages; clips to disturb and mask; recordings that codes are
 made of, and that they are measured on; backgrounds."""
-
-# `Tokenizer.encode` refuses louder samples.
-_PEAK = 1.5
 
 
 @dataclass(frozen=True)
@@ -237,8 +235,8 @@ class Disturber:
         for (kind, _, _), perturbation in zip(self.conditions, self._perturbations, strict=True):
             generator = torch.Generator().manual_seed(derive_seed(self._seed, key(recording.key), key(kind)))
             wave = perturbation(recording.wave, generator)
-            self.num_clamped += bool((wave.abs() > _PEAK).any())
-            waves.append(wave.clamp(-_PEAK, _PEAK))
+            self.num_clamped += bool((wave.abs() > LOUDEST).any())
+            waves.append(wave.clamp(-LOUDEST, LOUDEST))
             self.digest.update(waves[-1].numpy().tobytes())
         return waves
 

@@ -89,6 +89,7 @@ _UNITS = {
     "pink": "SNR, dB",
     "real": "SNR, dB",
     "babble": "SNR, dB",
+    "adversarial": "SNR, dB, made for each",
 }
 
 
@@ -116,7 +117,7 @@ def page(report: Report) -> str:
             groups = {title.format(**names): row(report, key) for key, title in measures}
             body.append(bars(groups, form))
         if heading == "Invariance":
-            body.append(_contexts(report, suite))
+            body += [_contexts(report, suite), _places(report, suite)]
         if heading == "Robustness":
             body.append(_strengths(report, suite))
     body += [_pictures(report), figures_table(report), _sources(report)]
@@ -139,9 +140,35 @@ def _contexts(report: Report, suite: dict[str, Any]) -> str:
     return f"<p class=note>Share of a segment's tokens that stay.</p><div class=row>{''.join(charts)}</div>"
 
 
+def _places(report: Report, suite: dict[str, Any]) -> str:
+    place = suite.get("place")
+    if place is None:
+        return ""
+    charts = []
+    for kind, title, unit in (
+        ("silence", "silence before the speech", "seconds of silence"),
+        ("noise", f"noise before it, {place['noise_level']:g} dB", "seconds of noise"),
+        ("cut", "its start cut off", "seconds cut off"),
+    ):
+        series = [
+            [(seconds, figures.get(f"place@{kind} {seconds:g}")) for seconds in place[kind]]
+            for figures in report.models.values()
+        ]
+        if place[kind]:
+            charts.append(curves(series, title, unit, logarithmic=True))
+    note = (
+        "Place in what the tokenizer sees, an extension: edits of the speech's own tokens, of their number; 0 is no "
+        "change."
+    )
+    halves = bars({"halves encoded alone": row(report, "place@halves")}) if place["halves"] else ""
+    return f"<p class=note>{note}</p><div class=row>{''.join(charts)}</div>{halves}"
+
+
 def _strengths(report: Report, suite: dict[str, Any]) -> str:
     charts = []
-    for kind, strengths in suite["strengths"].items():
+    adversarial = suite.get("adversarial")
+    more = {} if adversarial is None else {"adversarial": adversarial["snr"]}
+    for kind, strengths in (suite["strengths"] | more).items():
         if kind in _UNITS:
             series = [
                 [(strength, figures.get(f"ned_collapsed@{kind} {strength:g}")) for strength in strengths]

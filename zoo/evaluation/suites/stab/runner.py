@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoo import config
 from zoo.errors import ConfigError
 from zoo.evaluation.figures import Sheet
 from zoo.evaluation.kinds import Progress, SuiteKind
-from zoo.evaluation.report import Report
+from zoo.evaluation.report import Column, Report
 from zoo.evaluation.subject import Stream, Subject, read_subject
 from zoo.evaluation.suite import environment
+from zoo.evaluation.suites.stab.adversarial import adversarial_columns, attack
 from zoo.evaluation.suites.stab.codes import codes
 from zoo.evaluation.suites.stab.columns import COLUMNS
 from zoo.evaluation.suites.stab.config import StabSuite
 from zoo.evaluation.suites.stab.corpus import Corpus, Disturber, Recording, read_corpus
 from zoo.evaluation.suites.stab.invariance import ContextTally, language, speaker
 from zoo.evaluation.suites.stab.page import write_page
+from zoo.evaluation.suites.stab.place import PlaceTally, place_columns
 from zoo.evaluation.suites.stab.robustness import robustness
 from zoo.metrics.tokens.robustness import robustness_rows
 
@@ -49,7 +53,9 @@ def measure(suite: StabSuite, models: Sequence[str] | None, path: Path, progress
     corpus = read_corpus(suite.data, path)
     clips = corpus.long_clips(suite.max_clips)
     masked = corpus.long_clips(suite.max_context_clips)
-    steps = _Steps(progress, len(names) * (3 + len(masked)) + len(clips))
+    moved = [] if suite.place is None else corpus.long_clips(suite.place.max_clips)
+    attacked = [] if suite.adversarial is None else clips
+    steps = _Steps(progress, len(names) * (3 + len(masked) + len(moved) + len(attacked)) + len(clips))
     subjects = _subjects(names, corpus, suite, steps)
     sheets: dict[str, Sheets] = {subject.name: {stream.name: {} for stream in subject.streams} for subject in subjects}
 
@@ -64,6 +70,12 @@ def measure(suite: StabSuite, models: Sequence[str] | None, path: Path, progress
             tally.update(clip)
         for stream in subject.streams:
             sheets[subject.name][stream.name] |= tally.figures(stream)
+        if suite.place is not None:
+            _move(subject, sheets[subject.name], moved, PlaceTally(subject, suite, suite.place), steps)
+        if suite.adversarial is not None:
+            found = attack(subject, clips, suite.adversarial, suite, partial(steps, f"attacking clips: {subject.name}"))
+            for name, sheet in found.items():
+                sheets[subject.name][name] |= sheet
     steps.end()
 
     report = Report(
@@ -82,6 +94,7 @@ def measure(suite: StabSuite, models: Sequence[str] | None, path: Path, progress
             "sources": dict(sorted(Counter(recording.source for recording in corpus.recordings).items())),
             "clips_disturbed": [clip.key for clip in clips],
             "clips_masked": [clip.key for clip in masked],
+            "clips_moved": [clip.key for clip in moved],
             "suite": _plain_suite(suite),
         },
         environment=environment(),
@@ -186,6 +199,15 @@ def _disturb(
     return examples
 
 
+def _move(subject: Subject, sheets: Sheets, clips: Sequence[Recording], tally: PlaceTally, steps: _Steps) -> None:
+    """Move clips within what a tokenizer sees, and add what came of it to its sheets."""
+    for clip in clips:
+        steps(f"moving clips: {subject.name}")
+        tally.update(clip)
+    for stream in subject.streams:
+        sheets[stream.name] |= tally.figures(stream)
+
+
 def _compared(subject: Subject, corpus: Corpus, suite: StabSuite, steps: _Steps) -> list[tuple[Stream, Sheet]]:
     """Return what is measured of undisturbed recordings, by stream."""
     steps(f"comparing speakers and languages: {subject.name}")
@@ -239,21 +261,28 @@ def _plain_suite(suite: StabSuite) -> dict[str, Any]:
     return {
         "strengths": {kind: list(values) for kind, values in asdict(suite.strengths).items() if values},
         **{name: list(value) if isinstance(value := getattr(suite, name), tuple) else value for name in kept},
+        "place": None if suite.place is None else config.to_dict(suite.place),
+        "adversarial": None if suite.adversarial is None else config.to_dict(suite.adversarial),
         "bootstrap": asdict(suite.bootstrap),
     }
 
 
 def _protocol(suite: StabSuite) -> str:
     boot = suite.bootstrap
+    extensions = [wanted.protocol for wanted in (suite.place, suite.adversarial) if wanted is not None]
     return (
         "STAB-style: the dimensions are those of the Speech Tokenizer Assessment Benchmark (arXiv 2409.02384), the "
         "formulas, data and strengths are this library's own, so that no figure is a STAB score. Similarity is 1 - "
         "edit distance over the longer length, of ids with runs collapsed unless it says raw; an index is corrected "
         "for chance: 0 where unrelated recordings are as alike, 1 where all are equal. Context: share of a segment's "
         f"{suite.segment_seconds:g} s of tokens that stay when all but {suite.quoted_context:g} s around it is silent. "
-        f"Intervals of {boot.confidence:.0%} from {boot.num_resamples} resamples of sentences or clips; floors, and "
-        "figures of all tokens together, have none."
+        f"{''.join(extensions)}Intervals of {boot.confidence:.0%} from {boot.num_resamples} resamples of sentences or "
+        "clips; floors, and figures of all tokens together, have none."
     )
 
 
-STAB = SuiteKind(StabSuite, measure, COLUMNS, page=write_page)
+def _more_columns(report: Report) -> Sequence[Column]:
+    return [*place_columns(report), *adversarial_columns(report)]
+
+
+STAB = SuiteKind(StabSuite, measure, COLUMNS, page=write_page, more_columns=_more_columns)
