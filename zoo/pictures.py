@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from zoo.tokenizer import Tokenizer
 
 __all__ = ["draw_images", "draw_speech_tokens"]
 
+_LINE = 36  # letters over a picture
 _COLOURS = 20  # ids are told apart by colours, which repeat
 _MOST_NUMBERED = 8.0  # seconds of speech whose ids can still be read
 _WINDOW, _HOP = 0.025, 0.010
@@ -19,7 +21,7 @@ _RANGE = 80.0  # dB
 
 
 def draw_images(images: Mapping[str, Tensor], title: str = "") -> Any:
-    """Draw images (3, H, W) in 0…1 side by side, each under its name.
+    """Draw images (3, H, W) in 0…1 side by side, each under its name, in several lines if it is long.
 
     Args:
         images: By name, at least one.
@@ -33,7 +35,7 @@ def draw_images(images: Mapping[str, Tensor], title: str = "") -> Any:
     figure = Figure(figsize=(2.9 * len(images), 3.5), layout="constrained")
     for axis, (name, image) in zip(figure.subplots(1, len(images), squeeze=False)[0], images.items(), strict=True):
         axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axis.set_title(name, fontsize="medium")
+        axis.set_title(textwrap.fill(name, _LINE), fontsize="medium")
         axis.axis("off")
     if title:
         figure.suptitle(title)
