@@ -38,6 +38,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python eval/benchmarks/actions.py
 	$(BIN)/python eval/benchmarks/speech.py
 	$(BIN)/python eval/benchmarks/images.py --steps 2 --turns 0
+	$(BIN)/python eval/benchmarks/captioned.py --turns 0
 	$(BIN)/python eval/benchmarks/image_decoders.py
 	$(BIN)/python eval/benchmarks/videos.py --sizes nano
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import zoo
+from zoo.data.media import read_image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,6 +54,19 @@ def test_a_picture_and_its_first_tokens(monkeypatch):
     assert names["image"].shape == (1, 3, 64, 64)
     assert int(names["short"].lengths) in names["flex"].spec.trained_lengths
     assert names["flex"].spec.trained_lengths == (1, 2, 4, 8, 16, 32)
+
+
+def test_a_caption_beside_tokens_and_latents_in_one_step(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (block,) = (text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if '"textok"' in text)
+    photo = read_image("zoo/data/samples/dandelion.jpg", size=(64, 64))
+    names = {"zoo": zoo, "read_image": read_image, "photo": photo}
+    exec(block, names)
+    assert names["tokens"].ids.shape == (1, 16)
+    assert names["latents"].values.shape == (1, 64, 8)
+    assert names["image"].shape == (1, 3, 64, 64)
+    assert names["ids"].ids.shape == (1, 64)
+    assert names["vae"].config.steps == 1
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))

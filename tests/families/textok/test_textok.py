@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from textok_plain import Plain
 from tiny_textok import CONFIG, DIM, WordStates, make, picture
 
 import zoo
@@ -69,6 +70,20 @@ def test_shapes(size, tokens):
         same.encoder.text.forward = same.decoder.text.forward = lambda given: (torch.zeros(1, 3, 8), None)
         assert same.moments(torch.zeros(1, 3, size[0], size[0]), text).shape == (1, tokens, codes)
         assert same.images(torch.zeros(1, tokens, codes), text).shape == (1, 3, size[0], size[0])
+
+
+def test_both_networks_are_the_formulas():
+    """Section 2, with captions of unequal lengths and without one."""
+    tokenizer = make(quantizer=IdentityConfig(4))
+    rows = [torch.randn(count, DIM) for count in (5, 0, 3)]
+    text = tokenizer.text_of(rows)
+    plain = Plain(tokenizer.config, tokenizer.state_dict())
+    with torch.no_grad():
+        codes = plain.encode(pictures(), *text)
+        torch.testing.assert_close(tokenizer.moments(pictures(), text), codes, atol=1e-5, rtol=1e-5)
+        made = plain.decode(codes, *text)
+        torch.testing.assert_close(tokenizer.images(codes, text), made, atol=1e-5, rtol=1e-5)
+        assert (made - plain.decode(codes, text.states.flip(0), text.mask)).abs().max() > 1e-3
 
 
 class TestCaptions:
