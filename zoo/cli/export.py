@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
         """
         zoo export checkpoints/last.ckpt -o my-model --name beast.mine
         zoo export checkpoints/last.ckpt -o my-model --weights trained
-        zoo export checkpoints/last.ckpt -o my-model --dtype float16 --without-training
+        zoo export checkpoints/last.ckpt -o my-model --without-training
         """,
     )
     parser.add_argument("checkpoint", metavar="CKPT", help="what `zoo fit` wrote")
