@@ -18,6 +18,7 @@ from zoo.cli import main
 from zoo.errors import ConfigError
 from zoo.families.autoencoder_kl.training import AutoencoderKLTraining
 from zoo.families.ssdd.distillation import SSDDDistillation
+from zoo.families.ssdd.measured import some_pictures
 from zoo.families.ssdd.training import SSDDTraining
 from zoo.process import random as process_random
 
@@ -161,7 +162,7 @@ class TestStages:
         assert module.decoder.project.weight.grad is not None
 
     def test_tokens_go_on_from_a_continuous_model(self, build, continuous):
-        module = build(BEHIND, encoder=continuous, decoder=continuous, freeze_encoder=False)
+        module = build(BEHIND, encoder=continuous, decoder=continuous, freeze_encoder=False, num_measured=0)
         origin = zoo.load(continuous)
         for name, tensor in module.decoder.unet.state_dict().items():
             assert torch.equal(tensor, origin.decoder.unet.state_dict()[name]), name
@@ -171,6 +172,23 @@ class TestStages:
         assert all(p.grad is not None for p in module.tokenizer.encoder.project.parameters())
         assert module.tokenizer.encoder.conv.conv_in.weight.grad is not None
         assert module.start_licence == origin.spec.licence
+
+    def test_the_maps_around_a_new_quantizer_fit_the_latents(self, build, continuous, photographs):
+        more = {"quantizer": {"kind": "fsq", "levels": [15, 15]}}
+        taken = {"encoder": continuous, "decoder": continuous, "freeze_encoder": False, "pictures": str(photographs)}
+        off, spread = {}, {}
+        for number in (0, 8):
+            module = build(BEHIND | more, num_measured=number, **taken)
+            images = some_pictures(str(photographs), (16, 16), 8)
+            with torch.no_grad():
+                latents = module.tokenizer.encoder.conv(2 * images - 1)[:, :3]
+                put = module.tokenizer.encoder.project(latents)
+                codes, _ = module.codes(images)
+                off[number] = float((module.decoder.latents(codes) - latents).square().mean() / latents.var())
+                spread[number] = put.flatten(2).transpose(1, 2).flatten(0, 1).std(0)
+        torch.testing.assert_close(spread[8], torch.ones(2))
+        assert off[8] < off[0] / 2
+        assert off[8] < 0.4, "the third component, and what is rounded"
 
     def test_a_network_of_other_sizes_is_no_start(self, build, continuous):
         with pytest.raises(ConfigError, match="channels is 8 there and 12 here"):
@@ -336,10 +354,10 @@ def fit(photographs, monkeypatch, quiet_lightning):
     return run
 
 
-def test_the_nano_recipes_follow_each_other(fit, tmp_path, capsys):
+def test_the_nano_recipes_follow_each_other(fit, photographs, tmp_path, capsys):
     assert fit("nano", tmp_path / "zeroth", PLAIN) == 0, capsys.readouterr().err
     zeroth = str(tmp_path / "zeroth/checkpoints/last.ckpt")
-    taken = {"model.encoder": zeroth, "model.decoder": zeroth}
+    taken = {"model.encoder": zeroth, "model.decoder": zeroth, "model.pictures": str(photographs)}
     assert fit("nano_fsq", tmp_path / "first", BEHIND, **taken) == 0, capsys.readouterr().err
     first = str(tmp_path / "first/checkpoints/last.ckpt")
     one_step = BEHIND | {"steps": 1}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self, cast
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from zoo import config as configs
 from zoo.components.quantizers import Gaussian, GaussianConfig
 from zoo.errors import ConfigError
 from zoo.families.ssdd.flow_training import FlowTraining
+from zoo.families.ssdd.measured import some_pictures, start_projections
 from zoo.families.ssdd.tokenizer import SSDDTokenizer
 from zoo.training import OptimizerConfig
 from zoo.training.origin import Origin, differences, read_origin
@@ -49,6 +51,9 @@ class SSDDTraining(FlowTraining):
         decoder: A trained model whose decoder this one's starts from; as of `take_network`.
         freeze_encoder: Whether encoder and quantizer that were taken stay as they are: those of `encoder` do if None,
             and those of `weights` do not.
+        pictures: Where the pictures are, as of `ImageData`, on which the linear maps are started between which a new
+            quantizer stands, if encoder and decoder are taken; its default if None.
+        num_measured: How many of these; 0 starts the maps at random.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not those of `default_weights`.
         times: Values of `LogitNormal`, the distribution of times.
@@ -71,6 +76,8 @@ class SSDDTraining(FlowTraining):
         encoder: str | None = None,
         decoder: str | None = None,
         freeze_encoder: bool | None = None,
+        pictures: str | None = None,
+        num_measured: int = 64,
         optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
         loss_weights: dict[str, float] | None = None,
         times: dict[str, float] | None = None,
@@ -93,6 +100,8 @@ class SSDDTraining(FlowTraining):
             self.kept = taken if freeze_encoder in (None, True) else []
         if decoder is not None:
             self.take_network(decoder)
+        if encoder is not None and decoder is not None and num_measured:
+            self._start_projections(pictures, num_measured)
         for module in self.kept:
             module.requires_grad_(False)
 
@@ -120,6 +129,15 @@ class SSDDTraining(FlowTraining):
         losses = {} if self.is_encoder_kept else self.quantizer_losses(quantized)
         rows, _ = cast("tuple[int, int]", self.tokenizer.grid)
         return rearrange(quantized.codes, "b (h w) c -> b c h w", h=rows), losses
+
+    def _start_projections(self, pictures: str | None, number: int) -> None:
+        into, quantizer, back = self.tokenizer.encoder.project, self.tokenizer.quantizer, self.decoder.project
+        if isinstance(into, nn.Conv2d) and isinstance(back, nn.Conv2d) and quantizer.input_dim < into.in_channels:
+            size = cast("tuple[int, int]", self.tokenizer.config.image_size)
+            images = some_pictures(pictures, size, number)
+            with torch.no_grad():
+                latents = self.tokenizer.encoder.conv(2 * images - 1)[:, : into.in_channels]
+            start_projections(latents, into, quantizer, back)
 
     def _require_same(self, weights: str, origin: Origin) -> list[str]:
         return super()._require_same(weights, self.with_own(origin, _OF_USE))

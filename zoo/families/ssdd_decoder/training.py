@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from zoo import config as configs
-from zoo.data.images import ImageData
 from zoo.errors import ConfigError
 from zoo.families.ssdd.distillation import Distilling
 from zoo.families.ssdd.flow_training import FlowTraining
+from zoo.families.ssdd.measured import some_pictures
 from zoo.families.ssdd_decoder.config import SourceConfig
 from zoo.families.ssdd_decoder.tokenizer import SSDDDecoderTokenizer
 from zoo.modalities.image import ImageTokenizer
@@ -190,16 +190,7 @@ def _filled(values: dict[str, Any], source: ImageTokenizer, pictures: str | None
 
 def _measured(source: ImageTokenizer, pictures: str | None, number: int) -> tuple[list[float], list[float]]:
     """Return mean and deviation of each channel of the code vectors of training pictures."""
-    height, width = cast("tuple[int, int]", source.spec.input_size)
-    fitting: list[dict[str, Any]] = [
-        {"name": "Resize", "size": max(height, width)},
-        {"name": "CenterCrop", "size": [height, width]},
-    ]
-    items = ImageData(pictures, transforms=fitting).dataset("train")
-    if items is None:
-        raise ConfigError("pictures: there is no training split, whose code vectors could be measured.")
-    step = max(1, len(items) // number)
-    images = torch.stack([items[place].image for place in range(0, len(items), step)][:number])
+    images = some_pictures(pictures, cast("tuple[int, int]", source.spec.input_size), number)
     codes = torch.cat([_codes(source, some) for some in torch.split(images, 16)]).flatten(0, 1)
     std = codes.std(0).clamp(min=_LEAST_STD)
     return [round(float(value), 6) for value in codes.mean(0)], [round(float(value), 6) for value in std]
