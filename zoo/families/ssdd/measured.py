@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import rearrange
@@ -61,10 +61,10 @@ def start_projections(latents: Tensor, into: nn.Conv2d, quantizer: Quantizer, ba
     scales = variances[-count:].clamp(min=_LEAST_VARIANCE).rsqrt()
     weight = (directions[:, -count:] * scales).T
     into.weight.copy_(weight[:, :, None, None])
-    into.bias.copy_(-weight @ mean)
+    cast(Tensor, into.bias).copy_(-weight @ mean)
     taken = into(latents)
     ids = quantizer.ids(rearrange(taken, "b c h w -> b (h w) c"))
     codes = quantizer.codes(ids).flatten(0, 1).double()
     found = torch.linalg.lstsq(torch.cat([codes, codes.new_ones(len(codes), 1)], 1), rows, driver="gelsd").solution
     back.weight.copy_(found[:-1].T[:, :, None, None])
-    back.bias.copy_(found[-1])
+    cast(Tensor, back.bias).copy_(found[-1])
