@@ -181,7 +181,7 @@ def test_every_shipped_model_has_a_card_with_metadata_and_figures():
         is_generator = name in registry.list_generators()
         assert ("generator" if is_generator else "tokenizer") in front["tags"]
         figures = {"action": "| MSE |", "speech": "| UED %, mean of the six |"}
-        figure = figures.get(registry.info(name)["modality"], "| PSNR, dB |")
+        figure = figures.get(registry.info(name)["modality"], "| PSNR, dB")
         assert ("bits_per_token" if is_generator else figure) in text
         assert "## Limits" in text
 
