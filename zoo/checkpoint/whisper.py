@@ -75,8 +75,11 @@ class Whisper:
             raise ConfigError(f"{self.where} does not fit: {', '.join(differing)}.")
 
     def fill_encoder(self, encoder: nn.Module) -> None:
-        """Copy the first layers, the convolutions, and stored positions into an encoder of such parts."""
-        names = [name for name in encoder.state_dict() if not name.startswith("project.")]
+        """Copy the first layers, the convolutions, and stored positions into an encoder of such parts.
+
+        What else it has (`project`, and `offset` and `biases` in place of positions) stays as it is.
+        """
+        names = [name for name in encoder.state_dict() if not name.startswith(("project.", "offset", "biases."))]
         self._fill(encoder, {name: _ENCODER + whisper_name(f"encoder.{name}") for name in names})
 
     def fill_layers(self, layers: nn.ModuleList, first: int) -> None:

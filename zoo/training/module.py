@@ -91,6 +91,7 @@ class TokenizerModule(LightningModule):
         self._figures = Figures()
         self._told: set[str] = set()  # figures of which this evaluation's batch has given the sums
         self._evaluation = EvaluationWeights()
+        self.afresh: list[str] = []
         self._carried: dict[str, Tensor] = {}  # what earlier runs had beside the tokenizer, and this one has not
         self.start_licence: str | None = None
         self._steps: float | None = None
@@ -327,6 +328,10 @@ class TokenizerModule(LightningModule):
             # The same on all processes.
             self.log(f"{stage}/{name}", value, sync_dist=self.trainer.world_size > 1, prog_bar=name == "loss")
 
+    def adapted(self, origin: Origin) -> Origin:
+        """Return what a run starts from, changed where a family can make another model fit. Unchanged by default."""
+        return origin
+
     def _own_parts(self) -> list[str]:
         """Return the names in the `state_dict` of what is trained or counted beside the tokenizer."""
         names = []
@@ -340,7 +345,7 @@ class TokenizerModule(LightningModule):
 
     def _start_from(self, weights: str) -> None:
         """Take over the weights of a model or of a training checkpoint, and say what starts afresh."""
-        origin = read_origin(weights, self.family)
+        origin = self.adapted(read_origin(weights, self.family))
         left_out = self._require_same(weights, origin)
         own = self.state_dict()
         found = {name: t for name, t in origin.parts.items() if name in own and t.shape == own[name].shape}
@@ -350,7 +355,8 @@ class TokenizerModule(LightningModule):
         )
         self._carried = {name: t for name, t in origin.needed.items() if name not in own}
         self.start_licence = origin.licence
-        afresh = dict.fromkeys(".".join(name.split(".")[:2]) for name in self._own_parts() if name not in found)
+        self.afresh = [name for name in self._own_parts() if name not in found]
+        afresh = dict.fromkeys(".".join(name.split(".")[:2]) for name in self.afresh)
         notes = [f"its {part} is left out, and has to be trained anew behind other tokens" for part in left_out]
         if afresh:
             notes.append(f"it does not have what training needs of {', '.join(afresh)}, which start afresh")

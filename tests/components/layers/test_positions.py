@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from zoo.components.layers.positions import (
+    RelativePositionBias1d,
     RelativePositionBias2d,
     relative_sincos,
     sincos_1d,
@@ -132,3 +133,23 @@ class TestRelativeBias:
             RelativePositionBias2d(2, 0)
         with pytest.raises(InputError, match="at least one row"):
             RelativePositionBias2d(2, 2)((0, 4))
+
+
+class TestRelative1d:
+    """A learned number a head and distance, nothing seen past a reach."""
+
+    def test_by_distance(self):
+        bias = RelativePositionBias1d(2, 3)
+        torch.nn.init.normal_(bias.table)
+        made = bias(range(10), range(10))
+        assert made.shape == (2, 10, 10)
+        for query in range(10):
+            for key in range(10):
+                distance = key - query
+                wanted = bias.table[distance + 3] if abs(distance) <= 3 else torch.full((2,), -math.inf)
+                assert torch.equal(made[:, query, key], wanted)
+        assert torch.equal(bias(range(4, 6), range(1, 9)), made[:, 4:6, 1:9])
+
+    def test_refused(self):
+        with pytest.raises(ConfigError, match="reach must be 0 or more"):
+            RelativePositionBias1d(2, -1)

@@ -353,11 +353,12 @@ class TestStart:
         module, _, before = self.start(place)
         assert module.losses(a_batch(place))["distillation"].item() < 0.9 * before
 
-    def test_it_is_for_votes(self, place):
-        module = make(place, {**CONFIG, "quantizer": {"kind": "fsq", "levels": [5, 5]}})
-        items = SpeechData(str(place / "corpus")).dataset("train")
-        with pytest.raises(ConfigError, match="not for 'fsq'"):
-            start_from_speech(module.tokenizer, module.recognizer, items, 4)
+    def test_of_other_quantizers_distances_alone_start(self, place):
+        quantizer = {"kind": "fsq", "levels": [5, 5]}
+        module = make(place, {**CONFIG, "quantizer": quantizer, "attention_reach": 4})
+        start_from_speech(module.tokenizer, module.recognizer, SpeechData(str(place / "corpus")).dataset("train"), 4)
+        assert module.tokenizer.encoder.biases[1].table.abs().max() > 0
+        assert not module.recognizer.positions.any()
 
     def test_codes_and_positions_add_up_to_the_states(self, place):
         module, items, _ = self.start(place, num_voters=1, num_clean=1)
@@ -389,6 +390,33 @@ class TestStart:
             _, module = train(place, tmp_path / f"{number}", max_steps=1, **options)
             assert module.recognizer.positions.abs().max() < 0.1
 
+    def test_distances_say_what_positions_said(self, place):
+        near = {**CONFIG, "quantizer": {**CONFIG["quantizer"], "bias": True}, "attention_reach": 4}
+        data = SpeechData(str(place / "corpus"), text_languages=["en"]).dataset("train")
+        module, table = make(place, near), make(place).tokenizer.encoder
+        encoder = module.tokenizer.encoder
+        assert not any(bias.table.any() for bias in encoder.biases)
+        start_from_speech(module.tokenizer, module.recognizer, data, 8)
+        assert module.recognizer.positions.abs().max() > 0.1
+        assert torch.equal(encoder.offset, table.positions[len(table.positions) // 2])
+        # Where speech stands in the middle of the table, the first layer attends much as with the table.
+        mel, _ = module.tokenizer.features(data.wave(1)[None], torch.tensor([len(data.wave(1))]))
+        mask = torch.ones(1, mel.shape[2] // 2, dtype=torch.bool)
+        wanted = table.layers[0](table.stem(mel, None, torch.tensor([len(table.positions) // 2])))
+        found = encoder.layer(0, encoder.stem(mel), mask)
+        with torch.no_grad():
+            encoder.biases[0].table.zero_()
+        unset = encoder.layer(0, encoder.stem(mel), mask)
+        assert (found - wanted).square().mean() < (unset - wanted).square().mean()
+
+    def test_no_place_to_move_without_positions(self, place):
+        with pytest.raises(ConfigError, match="random_place moves speech in a position table"):
+            make(place, {**CONFIG, "attention_reach": 4}, random_place=0.5)
+        with pytest.raises(ConfigError, match="attention_reach must be at least pooling_kernel = 2"):
+            make(place, {**CONFIG, "attention_reach": 1})
+        with pytest.raises(ConfigError, match="stored_positions is of a position table"):
+            make(place, {**CONFIG, "attention_reach": 4, "stored_positions": True})
+
 
 class TestLaterStages:
     """A run that starts from the training checkpoint of another takes over all of it."""
@@ -417,6 +445,35 @@ class TestLaterStages:
         _, module = train(place, tmp_path / "b", max_steps=1, model=model, **options)
         assert torch.allclose(module.recognizer.positions, wanted, atol=1e-6)
 
+    def test_positions_are_taken_out(self, place, tmp_path, quiet_lightning):
+        table = {**CONFIG, "quantizer": {**CONFIG["quantizer"], "bias": True}}
+        _, first = train(place, tmp_path / "a", max_steps=2, config=table, model={"start_utterances": 4})
+        near = {**table, "attention_reach": 8}
+        last = str(tmp_path / "a/checkpoints/last.ckpt")
+        with pytest.raises(ConfigError, match="Set start_utterances"):
+            make(place, near, weights=last)
+        still = OptimizerConfig(lr=1e-12)
+        model = {"start_utterances": 4, "weights": last, "optimizer": still}
+        _, later = train(place, tmp_path / "b", max_steps=1, config=near, model=model)
+        assert later.tokenizer.encoder.positions is None
+        assert all(bias.table.abs().max() > 0 for bias in later.tokenizer.encoder.biases)
+        assert torch.allclose(later.recognizer.positions, first.recognizer.positions, atol=1e-6)
+        average = runs.read(tmp_path / "a")["callbacks"]["zoo_ema"]["average"]["quantizer.branches.weight"]
+        assert torch.allclose(later.tokenizer.quantizer.branches.weight, average, atol=1e-6)
+
+    def test_a_recogniser_starts_behind_a_trained_tokenizer(self, place, tmp_path, quiet_lightning):
+        config = {**CONFIG, "quantizer": {**CONFIG["quantizer"], "bias": True}, "attention_reach": 8}
+        tokenizer = make(place, config).tokenizer.eval()
+        zoo.save(tokenizer, tmp_path / "model")
+        wave = SpeechData(str(place / "corpus")).dataset("train").wave(0)
+        model = {"start_utterances": 4, "weights": str(tmp_path / "model"), "optimizer": OptimizerConfig(lr=1e-12)}
+        with pytest.warns(UserWarning, match=r"training needs of recognizer.positions.*start afresh"):
+            make(place, config, **model)
+        _, module = train(place, tmp_path, max_steps=1, config=config, model=model, told=("weights: .* start afresh",))
+        assert module.recognizer.positions.abs().max() > 0
+        assert not torch.allclose(module.tokenizer.quantizer.out.weight, tokenizer.quantizer.out.weight, atol=1e-3)
+        assert torch.equal(module.tokenizer.eval().encode(wave).ids, tokenizer.encode(wave).ids)
+
     def test_another_tokenizers_is_refused(self, place, tmp_path):
         other = make(place, {**CONFIG, "quantizer": {"kind": "fsq", "levels": [5, 5]}})
         torch.save({"state_dict": other.state_dict(), "zoo_tokenizer": other._identity()}, tmp_path / "x.ckpt")
@@ -426,13 +483,13 @@ class TestLaterStages:
             make(place, weights=str(tmp_path / "y.ckpt"))
 
 
-def train(place, root, resume=False, kill_at=None, model=None, data=None, config=CONFIG, **trainer):
-    """Make one run of a few steps; see `training_runs.train`."""
+def train(place, root, resume=False, kill_at=None, model=None, data=None, config=CONFIG, told=(), **trainer):
+    """Make one run of a few steps, in which `told` are no errors; see `training_runs.train`."""
     from toy_training import SignalAt
 
     torch.set_num_threads(1)
     warnings.simplefilter("error")
-    for text in runs.ADVICE:
+    for text in (*runs.ADVICE, *told):
         warnings.filterwarnings("ignore", text)
     module = make(place, config, **(model or {}))
     callbacks = [EMA(0.9), ExactResume(), Checkpoints(every_n_steps=2)]
@@ -581,7 +638,7 @@ def test_picture(place):
     assert "changed" in labels[3]
 
 
-@pytest.mark.parametrize("name", ["nano", "nano_more", "base", "paper"])
+@pytest.mark.parametrize("name", ["nano", "nano_more", "nano_near", "base", "paper"])
 def test_recipes_train(name, place, tmp_path, capsys, monkeypatch, quiet_lightning):
     """Every recipe's tokenizer can be built as it is, and a small one takes the recipe's steps and is exported."""
     path = RECIPES / f"{name}.yaml"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from zoo.errors import ConfigError, InputError
 
 __all__ = [
+    "RelativePositionBias1d",
     "RelativePositionBias2d",
     "relative_sincos",
     "sincos_1d",
@@ -131,6 +132,38 @@ def relative_sincos(length: int, width: int, device: torch.device | None = None)
     """
     distances = torch.arange(length - 1, -length, -1, device=device).float()
     return sinusoids(distances, width, order="interleaved")
+
+
+class RelativePositionBias1d(nn.Module):
+    """What to add to attention scores along a sequence: a learned number a head and distance, nothing past a reach.
+
+    A bias by distance (Raffel et al., arXiv 1910.10683), a row each instead of by buckets. What attends so depends on
+    nothing but what is within reach, wherever in a sequence that stands.
+
+    Args:
+        num_heads: H.
+        reach: r; rows more than r apart do not see each other.
+
+    Attributes:
+        table: (2r + 1, H), by distance from the query's place to the key's, from -r. Starts at 0.
+
+    Raises:
+        ConfigError: The reach is negative.
+    """
+
+    def __init__(self, num_heads: int, reach: int) -> None:
+        super().__init__()
+        if reach < 0:
+            raise ConfigError(f"relative positions: a reach must be 0 or more, got {reach}.")
+        self.reach = reach
+        self.table = nn.Parameter(torch.zeros(2 * reach + 1, num_heads))
+
+    def forward(self, queries: range, keys: range) -> Tensor:
+        """Return the bias (H, Q, K) of the rows that look at those that are looked at; -inf where one is not seen."""
+        device = self.table.device
+        apart = torch.tensor(keys, device=device) - torch.tensor(queries, device=device)[:, None]
+        bias = self.table[apart.clamp(-self.reach, self.reach) + self.reach].permute(2, 0, 1)
+        return bias.masked_fill(apart.abs() > self.reach, -math.inf)
 
 
 class RelativePositionBias2d(nn.Module):

@@ -41,6 +41,10 @@ class StableTokenConfig:
         causal_convolution: Whether the convolutions see the past alone; attention sees the whole segment anyway.
         stored_positions: Whether the position table is part of the weights, as in the released files, instead of
             computed: Whisper's sines and cosines.
+        attention_reach: If a number, there is no position table, and every row of a layer attends to that many rows on
+            each side of it, with a learned bias for each head and distance: tokens then depend on the speech around
+            them alone, not on where in a segment it stands. Not in the paper. If None, Whisper's encoder: the table,
+            and attention to the whole segment.
         decoder: What turns tokens back into speech; None if nothing does.
     """
 
@@ -60,6 +64,7 @@ class StableTokenConfig:
     quantizer: QuantizerConfig = VotingLFQConfig(dim=1280)  # noqa: RUF009  (frozen)
     causal_convolution: bool = False
     stored_positions: bool = False
+    attention_reach: int | None = None
     decoder: DecoderConfig | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +86,15 @@ class StableTokenConfig:
             1 <= self.pooling_position <= self.num_layers,
             f"pooling_position must be a layer before the quantizer, 1 … {self.num_layers}, got "
             f"{self.pooling_position}",
+        )
+        self._require(
+            self.attention_reach is None or not self.stored_positions,
+            "stored_positions is of a position table, and with attention_reach there is none",
+        )
+        self._require(
+            self.attention_reach is None or self.attention_reach >= self.pooling_kernel,
+            f"attention_reach must be at least pooling_kernel = {self.pooling_kernel}, so that the end of the last "
+            f"token sees its beginning, got {self.attention_reach}",
         )
         self._require(
             self.max_positions % self.pooling_kernel == 0,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoo.components.exact.one_by_one import Run
 from zoo.components.layers.block import Block, BlockConfig
-from zoo.components.layers.positions import sincos_1d
+from zoo.components.layers.positions import RelativePositionBias1d, sincos_1d
 from zoo.families.stabletoken.config import StableTokenConfig
 
 __all__ = ["SpeechEncoder"]
@@ -31,7 +31,7 @@ class SpeechEncoder(nn.Module):
 
     Two convolutions, the second of stride 2, sinusoidal positions, pre-norm layers that attend to the whole segment,
     pooling after one of them, and a projection if the quantizer's vectors are not as wide as the layers. What an item's
-    padding holds changes nothing.
+    padding holds changes nothing. With `attention_reach` there are no positions, and layers attend within that reach.
 
     Args:
         config: Sizes.
@@ -39,9 +39,13 @@ class SpeechEncoder(nn.Module):
 
     Attributes:
         project: D → Q; the identity where they are equal.
+        positions: (P, D) what rows have for being where they are; None with `attention_reach`.
+        offset: (D,) what all rows have instead; None without `attention_reach`.
+        biases: What distance adds to each layer's scores; none without `attention_reach`.
     """
 
-    positions: Tensor
+    positions: Tensor | None
+    offset: Tensor | None
 
     def __init__(self, config: StableTokenConfig, output_size: int | None = None) -> None:
         super().__init__()
@@ -49,8 +53,14 @@ class SpeechEncoder(nn.Module):
         self.padding = (2, 0) if config.causal_convolution else (1, 1)
         self.conv1 = nn.Conv1d(config.num_mel, config.d_model, 3)
         self.conv2 = nn.Conv1d(config.d_model, config.d_model, 3, stride=2)
-        table = sincos_1d(config.max_positions, config.d_model, endpoint=True)
+        reach, table = config.attention_reach, None
+        if reach is None:
+            table = sincos_1d(config.max_positions, config.d_model, endpoint=True)
         self.register_buffer("positions", table, persistent=config.stored_positions)
+        self.register_parameter("offset", None if reach is None else nn.Parameter(torch.zeros(config.d_model)))
+        self.biases = nn.ModuleList(
+            RelativePositionBias1d(config.num_heads, reach) for _ in range(config.num_layers) if reach is not None
+        )
         block = BlockConfig(config.d_model, config.num_heads, config.ffn_size, key_bias=False)
         self.layers = nn.ModuleList(block.block() for _ in range(config.num_layers))
         width = config.d_model if output_size is None else output_size
@@ -62,7 +72,8 @@ class SpeechEncoder(nn.Module):
         Args:
             mel: (B, M, F), F frames that make whole tokens.
             num_frames: (B,) frames of each item that begin within its samples.
-            places: (B,) row of the position table where each item begins, at most its `slack`; the first if None.
+            places: (B,) row of the position table where each item begins, at most its `slack`; the first if None, or
+                if there is no table.
 
         Returns:
             (B, T, Q), and the mask of valid tokens (B, T).
@@ -71,10 +82,10 @@ class SpeechEncoder(nn.Module):
         ends = -(-num_frames // per_token) * per_token
         inside = (torch.arange(mel.shape[2], device=mel.device) < ends[:, None])[:, None]
         # Past its own end an item meets what it would meet alone: the zeros of the convolutions.
-        x = self._stem(mel * inside, inside, places)
+        x = self.stem(mel * inside, inside, places)
         mask = torch.arange(x.shape[1], device=x.device) < -(-num_frames // 2)[:, None]
-        for number, layer in enumerate(self.layers, 1):
-            x = layer(x, mask[:, None, None])
+        for number in range(1, len(self.layers) + 1):
+            x = self.layer(number - 1, x, mask)
             if number == self.config.pooling_position:
                 x, mask = self._pool(x), mask[:, :: self.config.pooling_kernel]
         return self.project(x), mask
@@ -90,14 +101,45 @@ class SpeechEncoder(nn.Module):
         Returns:
             (1, T, Q) each.
         """
-        xs = run(self._stem, mels)
+        xs = run(self.stem, mels)
         valid = [-(-count // 2) for count in num_frames]
-        for number, layer in enumerate(self.layers, 1):
-            xs = _layer_apart(cast(Block, layer), xs, valid, self._step, run)
+        for number in range(1, len(self.layers) + 1):
+            xs = self._layer_apart(number - 1, xs, valid, run)
             if number == self.config.pooling_position:
                 xs = run(self._pool, xs)
                 valid = [-(-count // self.config.pooling_kernel) for count in valid]
         return run(self.project, xs)
+
+    def stem(self, mel: Tensor, inside: Tensor | None = None, places: Tensor | None = None) -> Tensor:
+        """Return spectra as rows with positions, (B, F / 2, D).
+
+        Args:
+            mel: (B, M, F).
+            inside: (B, 1, F) which frames are an item's own; all if None.
+            places: As of `forward`.
+        """
+        x = F.gelu(self.conv1(F.pad(mel, self.padding)))
+        x = F.gelu(self.conv2(F.pad(x if inside is None else x * inside, self.padding))).transpose(1, 2)
+        if self.positions is None:
+            return x + cast(Tensor, self.offset)
+        if places is None:
+            return x + self.positions[: x.shape[1]]
+        rows = places[:, None] + torch.arange(x.shape[1], device=x.device)
+        # Only the padding of shorter items reaches past the table's end.
+        return x + self.positions[rows.clamp(max=self.config.max_positions - 1)]
+
+    def layer(self, number: int, x: Tensor, mask: Tensor) -> Tensor:
+        """Apply layer `number`, from 0, to rows (B, T, D), of which those in `mask` (B, T) are attended to."""
+        layer = self.layers[number]
+        if not self.biases:
+            attended: Tensor = layer(x, mask[:, None, None])
+            return attended
+        rows = range(x.shape[1])
+        bias: Tensor = self.biases[number](rows, rows)
+        # Rows of padding may have nothing but padding in reach, and softmax needs something to look at.
+        is_lonely = ~(mask[:, None] & bias[0].isfinite()).any(2, keepdim=True)
+        biased: Tensor = layer(x, bias.to(x.dtype).masked_fill(~(mask[:, None] | is_lonely)[:, None], -torch.inf))
+        return biased
 
     def slack(self, num_frames: Tensor) -> Tensor:
         """Return how many rows of the position table items leave, (B,): the last row that each may begin at."""
@@ -110,32 +152,36 @@ class SpeechEncoder(nn.Module):
 
     @property
     def _step(self) -> int:
-        return _ROWS if self.positions.device.type == "cpu" else self.config.max_positions
+        return _ROWS if self.conv1.weight.device.type == "cpu" else self.config.max_positions
 
-    def _stem(self, mel: Tensor, inside: Tensor | None = None, places: Tensor | None = None) -> Tensor:
-        """Return (B, M, F) as frames with positions, (B, F / 2, D)."""
-        x = F.gelu(self.conv1(F.pad(mel, self.padding)))
-        x = F.gelu(self.conv2(F.pad(x if inside is None else x * inside, self.padding)))
-        if places is None:
-            return x.transpose(1, 2) + self.positions[: x.shape[2]]
-        rows = places[:, None] + torch.arange(x.shape[2], device=x.device)
-        # Only the padding of shorter items reaches past the table's end.
-        return x.transpose(1, 2) + self.positions[rows.clamp(max=self.config.max_positions - 1)]
+    def _layer_apart(self, number: int, xs: list[Tensor], valid: list[int], run: Run) -> list[Tensor]:
+        """Apply a layer to items (1, T, D), of which the first `valid` rows are attended to, some rows at a time."""
+        layer = cast(Block, self.layers[number])
+        pieces = [torch.split(x.contiguous(), self._step, 1) for x in xs]
+        projected = iter(run(layer.keys_values, [piece for split in pieces for piece in split]))
+        memory = []
+        for split, count in zip(pieces, valid, strict=True):
+            keys, values = zip(*(next(projected) for _ in split), strict=True)
+            memory.append((torch.cat(keys, 2)[:, :, :count], torch.cat(values, 2)[:, :, :count]))
+
+        def attend(piece: tuple[int, int, Tensor]) -> Tensor:
+            item, start, rows = piece
+            keys, values = memory[item]
+            if not self.biases:
+                return layer.attend(rows, keys, values)
+            bias = cast(RelativePositionBias1d, self.biases[number])
+            queries = range(start, start + rows.shape[1])
+            seen = range(max(0, start - bias.reach), min(keys.shape[2], queries.stop + bias.reach))
+            near = slice(seen.start, seen.stop)
+            return layer.attend(rows, keys[:, :, near], values[:, :, near], bias(queries, seen))
+
+        places = [
+            (item, place * self._step, piece) for item, split in enumerate(pieces) for place, piece in enumerate(split)
+        ]
+        done = iter(run(attend, places))
+        return [torch.cat([next(done) for _ in split], 1) for split in pieces]
 
     def _pool(self, x: Tensor) -> Tensor:
         """Pool neighbouring rows of (B, T, D)."""
         groups = x.reshape(len(x), -1, self.config.pooling_kernel, x.shape[2])
         return groups.mean(2) if self.config.pooling_type == "avg" else groups.amax(2)
-
-
-def _layer_apart(layer: Block, xs: list[Tensor], valid: list[int], step: int, run: Run) -> list[Tensor]:
-    """Apply a layer to items (1, T, D), of which only the first `valid` rows are attended to, `step` rows at a time."""
-    pieces = [torch.split(x.contiguous(), step, 1) for x in xs]
-    rows = [(item, piece) for item, split in enumerate(pieces) for piece in split]
-    projected = iter(run(lambda row: layer.keys_values(row[1]), rows))
-    memory = []
-    for split, count in zip(pieces, valid, strict=True):
-        keys, values = zip(*(next(projected) for _ in split), strict=True)
-        memory.append((torch.cat(keys, 2)[:, :, :count], torch.cat(values, 2)[:, :, :count]))
-    done = iter(run(lambda row: layer.attend(row[1], *memory[row[0]]), rows))
-    return [torch.cat([next(done) for _ in split], 1) for split in pieces]

@@ -22,17 +22,17 @@ from torch import Tensor, nn
 
 from zoo import resources
 from zoo.checkpoint.whisper import read_whisper
-from zoo.components.quantizers import Quantized, VotingLFQ, VotingLFQConfig
+from zoo.components.quantizers import Quantized, VotingLFQ
 from zoo.data.speech import SpeechBatch
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.encoder import SpeechEncoder
 from zoo.families.stabletoken.recognizer import Recognizer
-from zoo.families.stabletoken.start import start_from_speech
+from zoo.families.stabletoken.start import go_on_from_speech, start_from_speech, with_positions
 from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
 from zoo.metrics.tokens.edits import character_edits, word_edits
 from zoo.training import Figure, Media, OptimizerConfig, TokenizerModule
 from zoo.training.figures import ratio
-from zoo.training.origin import licence_of_card
+from zoo.training.origin import Origin, licence_of_card
 
 __all__ = ["StableTokenTraining"]
 
@@ -63,13 +63,18 @@ class StableTokenTraining(TokenizerModule):
             encoder where in its segment it is, and tokens that are to be the same wherever speech begins must not
             depend on it (SHAPE: Kiyono et al., arXiv 2109.05644). Some views should stay where all are when the
             tokenizer is used; 0 moves none. The teacher of the distillation always hears speech from the first row.
+        random_start: Share of the perturbed views that begin in training up to half a token earlier or later than the
+            clean ones, so that tokens depend less on where in 40 ms speech begins.
         transcribe: Whether validation and testing write transcripts and count wrong words and characters, in percent
             (`wer`, `cer`); testing also those of the same text decoder on the untouched encoder's states, pooled to the
             token rate (`wer_untouched`, `cer_untouched`), if there is distillation: what the tokens could reach.
-        start_utterances: Training utterances that a `voting_lfq` with biases starts from, and the positions behind it,
-            instead of from random weights and zero (see `start.py`); 0 for none. Other quantizers start as they do.
+        start_utterances: Training utterances that what has no weights starts from, instead of from random ones and zero
+            (see `start.py`); 0 for none. Without `weights` that is a `voting_lfq` with biases, the positions behind it,
+            and distances of an encoder with `attention_reach`; other quantizers start as they do.
         weights: Model whose weights the tokenizer starts from instead of Whisper's, or a training checkpoint (`.ckpt`)
-            of an earlier stage, whose recogniser is taken over as well. Nothing is then set by `start_utterances`.
+            of an earlier stage. Its recogniser is taken over as well, if it comes with one; if not, Whisper's layers
+            start behind codes of `start_utterances`. If it has a position table and this model an `attention_reach`,
+            the table is left out, and distances start from them.
         optimizer: Optimiser and schedule.
         loss_weights: Weights of losses by name, where they are not 1 for `asr` and 0 for `distillation`.
     """
@@ -87,6 +92,7 @@ class StableTokenTraining(TokenizerModule):
         train_text_decoder: bool = True,
         noise: bool = True,
         random_place: float = 0.0,
+        random_start: float = 0.0,
         transcribe: bool = False,
         start_utterances: int = 0,
         weights: str | None = None,
@@ -94,9 +100,14 @@ class StableTokenTraining(TokenizerModule):
         loss_weights: dict[str, float] | None = None,
     ) -> None:
         super().__init__(config, None, optimizer, loss_weights)
-        if not 0 <= random_place <= 1:
-            raise ConfigError(f"random_place must be from 0 to 1, got {random_place}.")
+        for name, share in (("random_place", random_place), ("random_start", random_start)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"{name} must be from 0 to 1, got {share}.")
         model = read_whisper(whisper)
+        if random_place and config.get("attention_reach") is not None:
+            raise ConfigError(
+                "random_place moves speech in a position table, and with attention_reach there is none: leave one out."
+            )
         own = self.tokenizer.config
         model.require_sizes(
             d_model=own.d_model,
@@ -110,8 +121,10 @@ class StableTokenTraining(TokenizerModule):
         self.language = language
         self.noise = noise
         self.random_place = random_place
+        self.random_start = random_start
         self.transcribe = transcribe
-        self.start_utterances = 0 if weights is not None else start_utterances
+        self.start_utterances = start_utterances
+        self._is_placed = False
         model.spelling.prompt(language)  # refused here if the model does not know it
         model.fill_encoder(self.tokenizer.encoder)
         self.recognizer = Recognizer(self.tokenizer.config, model, self.tokenizer.quantizer.dim)
@@ -120,7 +133,13 @@ class StableTokenTraining(TokenizerModule):
         self.teacher: SpeechEncoder | None = None
         if self.loss_weights["distillation"]:
             layers = model.config.num_layers
-            whole = replace(self.tokenizer.config, num_layers=layers, num_layers_after=0, pooling_position=layers)
+            whole = replace(
+                self.tokenizer.config,
+                num_layers=layers,
+                num_layers_after=0,
+                pooling_position=layers,
+                attention_reach=None,
+            )
             self.teacher = SpeechEncoder(whole)
             model.fill_encoder(self.teacher)
             self.teacher_norm = nn.LayerNorm(whole.d_model)
@@ -132,13 +151,37 @@ class StableTokenTraining(TokenizerModule):
             self._start_from(weights)
 
     def setup(self, stage: str) -> None:
-        """Start the quantizer from training utterances, if asked for; a run that goes on loads its weights later."""
+        """Start from training utterances what has no weights, if asked for; a run that goes on loads them later."""
         data = getattr(self.trainer, "datamodule", None)
-        quantizer = self.tokenizer.config.quantizer
-        if not (self.start_utterances and isinstance(quantizer, VotingLFQConfig) and quantizer.bias):
+        if not self.start_utterances or stage != "fit" or self.trainer.ckpt_path is not None or data is None:
             return
-        if stage == "fit" and self.trainer.ckpt_path is None and data is not None:
-            start_from_speech(self.tokenizer, self.recognizer, data.dataset("train"), self.start_utterances)
+        items, count = data.dataset("train"), self.start_utterances
+        if self.hparams["weights"] is None:
+            start_from_speech(self.tokenizer, self.recognizer, items, count)
+            return
+        front = None
+        if "recognizer.positions" in self.afresh:
+            front = with_positions(self.tokenizer.encoder)
+            read_whisper(self.hparams["whisper"]).fill_encoder(front)
+        if front is not None or self._is_placed:
+            go_on_from_speech(self.tokenizer, self.recognizer, front, items, count, is_placed=self._is_placed)
+
+    def adapted(self, origin: Origin) -> Origin:
+        """Leave the position table out of a model to start from, where this one has none."""
+        reach = self.tokenizer.config.attention_reach
+        if origin.family != self.family or reach is None or origin.config.get("attention_reach") is not None:
+            return origin
+        if not self.start_utterances:
+            raise ConfigError(
+                "weights: it has a position table, and with attention_reach there is none. Set start_utterances, such "
+                "as 64, for distances to start from what positions said; or leave attention_reach out."
+            )
+        self._is_placed = True
+        own = self.tokenizer.encoder.state_dict()
+        fresh = {f"encoder.{name}": own[name] for name in own if name.partition(".")[0] in ("offset", "biases")}
+        taken = {name: tensor for name, tensor in origin.tokenizer.items() if name != "encoder.positions"}
+        changed = {"attention_reach": reach, "stored_positions": False}
+        return replace(origin, config={**origin.config, **changed}, tokenizer=taken | fresh)
 
     def num_items(self, batch: SpeechBatch) -> int:
         """Return how many utterances a batch has."""
@@ -192,7 +235,7 @@ class StableTokenTraining(TokenizerModule):
         if voting is None:
             hidden, mask = tokenizer.encoder(mel, frames, self._places(frames))
             return tokenizer.quantizer(hidden, mask), mask
-        perturbed, _ = tokenizer.features(batch.noisy, batch.lengths)
+        perturbed, _ = tokenizer.features(self._shifted(batch.noisy), batch.lengths)
         frames = frames.repeat(2)
         hidden, mask = tokenizer.encoder(torch.cat([mel, perturbed]), frames, self._places(frames))
         clean, noisy = hidden.chunk(2)
@@ -207,6 +250,21 @@ class StableTokenTraining(TokenizerModule):
         moved = torch.rand(count, dtype=torch.float32, device="cpu") < self.random_place
         rows = (torch.rand(count, dtype=torch.float32, device="cpu") * (slack + 1)).long().minimum(slack)
         return (rows * moved).to(num_frames.device)
+
+    def _shifted(self, waves: Tensor) -> Tensor:
+        """Return waves (B, samples) of which some begin a little earlier or later, by torch's generator."""
+        if not (self.training and self.random_start):
+            return waves
+        half = self.tokenizer.config.token_samples // 2
+        moved = torch.rand(len(waves), dtype=torch.float32, device="cpu") < self.random_start
+        shifts = torch.randint(-half, half + 1, (len(waves),), device="cpu") * moved
+        padded = F.pad(waves, (half, half))
+        return torch.stack(
+            [
+                row[half - shift : half - shift + waves.shape[1]]
+                for row, shift in zip(padded, shifts.tolist(), strict=True)
+            ]
+        )
 
     def _voting(self) -> VotingLFQ | None:
         """Return the quantizer if some of its branches are to hear noise now."""
@@ -248,7 +306,8 @@ class StableTokenTraining(TokenizerModule):
         quantized, mask = self._encode(batch)
         perturbed, _ = self._encode(batch._replace(waves=batch.noisy))
         self._count_changed("changed", quantized.ids, perturbed.ids, mask)
-        self._count_changed("changed_by_place", quantized.ids, self._moved(batch), mask)
+        moved = self._moved(batch)
+        self._count_changed("changed_by_place", quantized.ids[:, : moved.shape[1]], moved, mask[:, : moved.shape[1]])
         rows = [row for row, line in enumerate(batch.texts) if line]
         if not self.transcribe or not rows:
             return
@@ -261,13 +320,12 @@ class StableTokenTraining(TokenizerModule):
             self._count_errors(batch, rows, *self._untouched(whole, lengths), "_untouched")
 
     def _moved(self, batch: SpeechBatch) -> Tensor:
-        """Return the ids of a batch that begins 1 s later in the segment, or as late as an item may."""
-        tokenizer, config = self.tokenizer, self.tokenizer.config
-        mel, frames = tokenizer.features(batch.waves, batch.lengths)
-        later = round(_MOVED_SECONDS * config.sample_rate * config.pooling_kernel / config.token_samples)
-        hidden, mask = tokenizer.encoder(mel, frames, tokenizer.encoder.slack(frames).clamp(max=later))
-        ids: Tensor = tokenizer.quantizer(hidden, mask).ids
-        return ids
+        """Return the ids of a batch whose items begin 1 s later, after silence, as far as a segment holds them."""
+        config = self.tokenizer.config
+        tokens = round(_MOVED_SECONDS * config.sample_rate / config.token_samples)
+        later, most = tokens * config.token_samples, config.segment_samples
+        waves, lengths = F.pad(batch.waves, (later, 0))[:, :most], (batch.lengths + later).clamp(max=most)
+        return self._encode(batch._replace(waves=waves, lengths=lengths))[0].ids[:, tokens:]
 
     def _count_changed(self, name: str, ids: Tensor, others: Tensor, mask: Tensor) -> None:
         differs = ids != others

@@ -168,9 +168,14 @@ def write(tokenizer: StableTokenTokenizer, folder: Path) -> Path:
         The folder with the tokenizer's files.
 
     Raises:
-        ConfigError: The quantizer is another than the published kind.
+        ConfigError: The quantizer is another than the published kind, or there is no position table.
     """
-    config, quantizer = tokenizer.config, _voting(tokenizer.config)
+    config, quantizer, positions = tokenizer.config, _voting(tokenizer.config), tokenizer.encoder.positions
+    if positions is None:
+        raise ConfigError(
+            "the released layout is of encoders with a position table, and this one has an attention_reach instead: "
+            "save it in the library's own layout."
+        )
     values = {key: getattr(config, field) for field, key in _FIELDS.items()}
     values |= {key: getattr(quantizer, field) for field, key in _QUANTIZER_FIELDS.items()} | {
         "model_type": "whisper",
@@ -191,9 +196,8 @@ def write(tokenizer: StableTokenTokenizer, folder: Path) -> Path:
         "return_attention_mask": True,
     }
     tensors = {key: value.contiguous() for key, value in _released(_weights.collect(tokenizer), config).items()}
-    positions = tokenizer.encoder.positions.detach().cpu()
-    tensors["embed_positions.weight"] = positions.clone()
-    tensors["embed_positions2.weight"] = positions.clone()
+    tensors["embed_positions.weight"] = positions.detach().cpu().clone()
+    tensors["embed_positions2.weight"] = positions.detach().cpu().clone()
     tensors["layer_norm.weight"], tensors["layer_norm.bias"] = (
         torch.ones(config.d_model, dtype=torch.float32),
         torch.zeros(config.d_model, dtype=torch.float32),
