@@ -7,7 +7,7 @@ spectra from tokens (`DecoderTraining`). Each stage starts from what the one bef
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import torch
@@ -15,24 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo import config as configs
-from zoo.components.audio.mel import MelSpectrum
 from zoo.components.discriminators.waves import DiscriminatorConfig, Discriminators
 from zoo.components.flow import Cosine, draw_noise, draw_times, drop_conditions, flow_loss
 from zoo.components.losses.adversarial import discriminator_loss, feature_loss, generator_loss
 from zoo.components.losses.spectral import MultiResolutionSTFT
 from zoo.components.vocoder.convolution import Conv
 from zoo.components.vocoder.pitch import fundamental_frequency
-from zoo.data.audio import change_rate
 from zoo.data.speech import SpeechBatch
 from zoo.errors import ConfigError
-from zoo.families.stabletoken.config import StableTokenConfig
-from zoo.families.stabletoken.decoder.config import DecoderConfig
 from zoo.families.stabletoken.decoder.mel import PATH
-from zoo.families.stabletoken.decoder.speech import SpeechDecoder
-from zoo.families.stabletoken.tokenizer import StableTokenTokenizer
-from zoo.training import AdversarialModule, Audio, Media, OptimizerConfig, Reconstruction, TokenizerModule
+from zoo.families.stabletoken.decoder_stage import DecoderStage
+from zoo.training import AdversarialModule, Audio, Media, OptimizerConfig, Reconstruction
 from zoo.training.figures import ratio
-from zoo.training.origin import read_origin
 
 __all__ = ["DecoderTraining", "VocoderTraining", "speaker_vector"]
 
@@ -40,91 +34,7 @@ _DEFAULT_OPTIMIZER = OptimizerConfig()
 _PITCH_SCALE = 100.0  # Hz, to which the untrained predictor's output of about one is raised
 
 
-class _Stage(TokenizerModule):
-    """A finished tokenizer with a decoder, one half of which is trained.
-
-    Args:
-        tokens: Model whose tokens are decoded: a name, a folder, an `hf://` address, or a training checkpoint, `.ckpt`.
-        decoder: Values of `DecoderConfig`. None for that of `tokens`, whose weights are then gone on from.
-        optimizer: Optimiser and schedule.
-        loss_weights: Weights of losses by name, where they are not those of `default_weights`.
-        more: What a base class takes beside these.
-
-    Raises:
-        ConfigError: `tokens` has no decoder, and none is described; or both are, and differ.
-    """
-
-    family: ClassVar[str] = "stabletoken"
-
-    tokenizer: StableTokenTokenizer
-
-    def __init__(
-        self,
-        tokens: str,
-        decoder: dict[str, Any] | None,
-        optimizer: OptimizerConfig,
-        loss_weights: dict[str, float] | None,
-        **more: Any,
-    ) -> None:
-        start = read_origin(tokens)
-        if start.family != self.family:
-            raise ConfigError(f"tokens: {tokens!r} is a {start.family}, not a stabletoken.")
-        before = configs.from_dict(StableTokenConfig, start.config, repr(tokens))
-        config = configs.to_dict(before)
-        if decoder is not None:
-            config["decoder"] = configs.to_dict(configs.from_dict(DecoderConfig, decoder, "decoder"))
-        if config["decoder"] is None:
-            raise ConfigError(f"{tokens!r} has no decoder; describe one: decoder: {{...}}, {{}} for the published one.")
-        super().__init__(config, None, optimizer, loss_weights, **more)
-        self.decoder_config = cast("DecoderConfig", self.tokenizer.config.decoder)
-        if before.decoder is not None and before.decoder != self.decoder_config:
-            raise ConfigError(f"{tokens!r} has another decoder; leave `decoder` out to go on from it.")
-        self.goes_on = before.decoder is not None
-        missing = self.tokenizer.load_state_dict(start.tokenizer, strict=False)
-        if missing.unexpected_keys or any(not key.startswith("decoder.") for key in missing.missing_keys):
-            raise ConfigError(f"{tokens!r} does not fit: {missing}.")
-        self.tokenizer.requires_grad_(False)
-        nn.ModuleList(self.trained_modules()).requires_grad_(True)
-        self.spectrum = MelSpectrum(*self.decoder_config.mel)
-        self._carried, self.start_licence = start.needed, start.licence
-
-    @property
-    def decoder(self) -> SpeechDecoder:
-        """What is trained, in part."""
-        return cast("SpeechDecoder", self.tokenizer.decoder)
-
-    def train(self, mode: bool = True) -> _Stage:
-        """Leave the tokenizer in evaluation mode, as it is used; nothing in the decoder depends on the mode."""
-        super().train(mode)
-        self.tokenizer.eval()
-        return self
-
-    def num_items(self, batch: SpeechBatch) -> int:
-        """Return how many utterances a batch has."""
-        return len(batch.lengths)
-
-    def _crops(self, waves: Tensor, lengths: Tensor, starts: Sequence[tuple[int, int]], num_tokens: int) -> Tensor:
-        """Return stretches of utterances, at the decoder's rate.
-
-        Args:
-            waves: (B, samples).
-            lengths: (B,).
-            starts: N pairs of the row and the first token of each stretch; past the end of its utterance is silence.
-            num_tokens: How long.
-
-        Returns:
-            (N, samples).
-        """
-        own, size = self.tokenizer.config, num_tokens * self.tokenizer.config.token_samples
-        pieces = []
-        for row, token in starts:
-            piece = waves[row, : int(lengths[row])][token * own.token_samples :][:size]
-            pieces.append(F.pad(piece, (0, size - len(piece))))
-        cut = change_rate(torch.stack(pieces), own.sample_rate, self.decoder_config.sample_rate)
-        return cut[:, : self.decoder_config.num_samples(num_tokens)]
-
-
-class VocoderTraining(_Stage, AdversarialModule):
+class VocoderTraining(DecoderStage, AdversarialModule):
     """Trains the vocoder: spectra of recordings → the recordings.
 
     The source follows the recording's own pitch, which a predictor learns beside. Losses: `stft`, of waves at several
@@ -137,6 +47,7 @@ class VocoderTraining(_Stage, AdversarialModule):
     Args:
         tokens: As for every stage: a model, a folder, an `hf://` address, or a training checkpoint (`.ckpt`).
         decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
+        decoder_weights: Model whose decoder is gone on from instead; None for none.
         crop_tokens: Length of the stretches that are trained on, one of each utterance.
         discriminator: Values of `DiscriminatorConfig`; None for no discriminators.
         discriminator_optimizer: Optimiser and schedule of the discriminators; None for the vocoder's.
@@ -159,6 +70,7 @@ class VocoderTraining(_Stage, AdversarialModule):
         self,
         tokens: str,
         decoder: dict[str, Any] | None = None,
+        decoder_weights: str | None = None,
         crop_tokens: int = 20,
         discriminator: dict[str, Any] | None = None,
         discriminator_optimizer: OptimizerConfig | None = None,
@@ -170,6 +82,7 @@ class VocoderTraining(_Stage, AdversarialModule):
         super().__init__(
             tokens,
             decoder,
+            decoder_weights,
             optimizer,
             loss_weights,
             discriminator=discriminator,
@@ -195,7 +108,7 @@ class VocoderTraining(_Stage, AdversarialModule):
         size = self.tokenizer.config.token_samples
         slack = (batch.lengths // size - self.crop_tokens).clamp(min=0)
         starts = (torch.rand(len(slack), dtype=torch.float32, device="cpu") * (slack.cpu() + 1)).long().tolist()
-        wave = self._crops(batch.waves, batch.lengths, list(enumerate(starts)), self.crop_tokens)
+        wave = self.crops(batch.waves, batch.lengths, list(enumerate(starts)), self.crop_tokens)
         vocoder, hop = self.decoder.vocoder, self.decoder_config.vocoder.frame_samples
         mel = self.spectrum(wave)
         pitch = fundamental_frequency(wave, self.decoder_config.sample_rate, hop)
@@ -239,14 +152,14 @@ class VocoderTraining(_Stage, AdversarialModule):
     def media(self, batch: SpeechBatch) -> dict[str, Media]:
         """Return the first utterance and what becomes of it."""
         count = int(batch.lengths[0]) // self.tokenizer.config.token_samples
-        wave = self._crops(batch.waves[:1], batch.lengths[:1], [(0, 0)], count)
+        wave = self.crops(batch.waves[:1], batch.lengths[:1], [(0, 0)], count)
         with torch.no_grad():
             made = self.decoder.vocoder(self.spectrum(wave), torch.Generator().manual_seed(0))
         rate = self.decoder_config.sample_rate
         return {"recording": Audio(wave[0], rate), "vocoder": Audio(made[0], rate)}
 
 
-class DecoderTraining(_Stage):
+class DecoderTraining(DecoderStage):
     """Trains the flow from tokens to mel spectra (section 5.1 of the spec; conditional flow matching).
 
     Utterances are encoded whole and cut into stretches of equal length, so that no padding gets into the network's
@@ -261,6 +174,7 @@ class DecoderTraining(_Stage):
     Args:
         tokens: As for every stage: a model, a folder, an `hf://` address, or a training checkpoint (`.ckpt`).
         decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
+        decoder_weights: Model whose decoder is gone on from instead; None for none.
         voice: Speaker whose voice `decode` is to have.
         start_from_codes: Whether the embedding of the tokens starts from the quantizer's vectors, so that tokens whose
             bits differ little start alike, instead of from random ones, of which each has to be learned by itself. That
@@ -279,6 +193,7 @@ class DecoderTraining(_Stage):
         self,
         tokens: str,
         decoder: dict[str, Any] | None = None,
+        decoder_weights: str | None = None,
         voice: str | None = None,
         start_from_codes: bool = False,
         crop_tokens: int = 50,
@@ -288,7 +203,7 @@ class DecoderTraining(_Stage):
         optimizer: OptimizerConfig = _DEFAULT_OPTIMIZER,
         loss_weights: dict[str, float] | None = None,
     ) -> None:
-        super().__init__(tokens, decoder, optimizer, loss_weights)
+        super().__init__(tokens, decoder, decoder_weights, optimizer, loss_weights)
         for name, value in {"drop": drop, "prompted": prompted, "most_prompt": most_prompt}.items():
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1, got {value}.")
@@ -356,7 +271,7 @@ class DecoderTraining(_Stage):
         for row, start in starts:
             own = tokens.ids[row, start : min(start + size, int(tokens.lengths[row]))]
             ids.append(torch.cat([own, silence.expand(size - len(own))]))
-        mel = self.spectrum(self._crops(batch.waves, batch.lengths, starts, size))
+        mel = self.spectrum(self.crops(batch.waves, batch.lengths, starts, size))
         names = [batch.speakers[row] for row, _ in starts]
         vectors = {name: self._speaker(name) for name in set(names)}
         speaker = torch.stack([vectors[name] for name in names]).to(mel.device)
