@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from zoo.cli._output import note
 from zoo.cli._placing import require_writable
+from zoo.cli._precision import advice
 from zoo.cli._settings import completed
 from zoo.data.datamodule import DataModule
 from zoo.errors import ConfigError, MissingExtraError, ZooError, near_matches
@@ -75,6 +76,9 @@ def run(command: str, arguments: Sequence[str]) -> None:
         path = cli.checkpoint()
         if command != "fit":
             require_writable(cli.config["results"])
+        slow = advice(str(cli.trainer.precision), cli.trainer.strategy.root_device)
+        if slow is not None:
+            note(slow)
         found = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, ckpt_path=path)
         if command != "fit" and cli.config["results"] is not None:
             _write_results(Path(cli.config["results"]), command, found, path)
