@@ -184,6 +184,25 @@ class ActionTokenizer(KeepsPrecision, Tokenizer):
         self.require_in_reach(actions)
         return actions
 
+    def whole_chunks(self, x: Any, lengths: Any = None) -> Tensor | None:
+        """Return a batch of whole chunks (B, T, D) as `as_actions` does, or None if x is anything else.
+
+        That is what a policy's every step is, so it takes the shortest way.
+
+        Raises:
+            InputError: As of `as_actions`.
+            NotFittedError: The same.
+        """
+        if type(x) is not Tensor or lengths is not None or x.layout != torch.strided or x.is_nested or x.is_meta:
+            return None
+        if not x.is_floating_point() or x.shape[1:] != (self.horizon, self.num_dofs) or not x.numel():
+            return None
+        self.require_ready()
+        actions = x.detach().to(self.device, torch.float32)
+        if not self.reach.holds(actions):
+            self.require_in_reach(actions)
+        return actions
+
     def require_order(self, dof_names: Sequence[str] | None) -> None:
         """Raise `InputError` if degrees of freedom are called otherwise than those that the tokenizer was fitted on.
 

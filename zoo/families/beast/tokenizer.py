@@ -118,13 +118,15 @@ class BeastTokenizer(ActionTokenizer):
             NotFittedError: There are no bounds yet.
         """
         with torch.no_grad():
-            actions = self.as_actions(x, lengths)
-            before = self._before(start, len(actions))
             size, name = self.config.codebook_size, self.name
-            if actions.even_length == self.horizon:
-                ids = self.quantizer.ids_(self._points(actions.batch(), before)).flatten(1)
+            whole = self.whole_chunks(x, lengths)
+            if whole is None:
+                actions = self.as_actions(x, lengths)
+                whole = actions.batch() if actions.even_length == self.horizon else None
+            if whole is not None:
+                ids = self.quantizer.ids_(self._points(whole, self._before(start, len(whole)))).flatten(1)
                 return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), size, name)
-            points, chunks = self._chunk_points(actions, before)
+            points, chunks = self._chunk_points(actions, self._before(start, len(actions)))
             ids = self.quantizer.ids_(points).flatten(1)
             return Tokens(chunks.padded(ids), chunks.per_item * ids.shape[1], size, name, signal_lengths=chunks.signal)
 

@@ -132,6 +132,12 @@ class BinningTokenizer(ActionTokenizer):
             NotFittedError: There are no quantiles yet.
         """
         with torch.no_grad():
+            whole = self.whole_chunks(x, lengths)
+            if whole is not None:
+                ids = self._ids(whole)
+                counts = ids.new_full((2, len(ids)), self.horizon)
+                counts[0] = ids.shape[1]
+                return Tokens(ids, counts[0], self.config.codebook_size, self.name, signal_lengths=counts[1])
             actions = self.as_actions(x, lengths)
             chunks = split(actions, self.horizon)
             return Tokens(
@@ -184,6 +190,11 @@ class BinningTokenizer(ActionTokenizer):
     def clipped_share(self, x: Any, *, start: Any = None) -> float:
         """Return the share of values beyond the fitted quantiles; see `ActionTokenizer.clipped_share`."""
         return float(self._clipped(self.as_actions(x)).double().mean())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the quantiles are, or, if there are none, what else it has."""
+        return super().device if self.normalizer is None else self.normalizer.centre.device
 
     @property
     def is_fitted(self) -> bool:

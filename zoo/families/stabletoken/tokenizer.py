@@ -50,9 +50,11 @@ __all__ = ["NoDecoder", "StableTokenTokenizer"]
 class StableTokenTokenizer(SegmentedSpeechTokenizer):
     """Speech (B, samples) → ids (B, T), one for every 40 ms begun; (B, T, K) if the quantizer has K codebooks.
 
-    Speech of more than 30 s is cut into consecutive segments of 30 s, each encoded alone; the last may be shorter. A
-    token depends on the whole of its segment, so this is no streaming model: another cut gives other tokens, of
-    `encode_chunks` as well (`eval/invariance.yaml` measures how many differ).
+    Speech of more than 30 s is cut into consecutive segments of 30 s, each encoded alone; the last may be shorter. As
+    published, a token depends on the whole of its segment, so this is no streaming model: another cut gives other
+    tokens, of `encode_chunks` as well (`eval/invariance.yaml` measures how many differ). With `attention_reach`, what
+    is further away than the layers reach together says nothing but how loud a segment's loudest moment is, from which
+    spectra are floored.
 
     Attributes:
         features: Waves → log-mel spectra (`LogMel`).
