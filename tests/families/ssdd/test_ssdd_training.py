@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import training_runs as runs
 import yaml
 from PIL import Image
 from tiny_ssdd import CONTINUOUS, FSQ, fill, make
@@ -20,7 +22,6 @@ from zoo.families.autoencoder_kl.training import AutoencoderKLTraining
 from zoo.families.ssdd.distillation import SSDDDistillation
 from zoo.families.ssdd.measured import some_pictures
 from zoo.families.ssdd.training import SSDDTraining
-from zoo.process import random as process_random
 
 RECIPES = Path(__file__).parents[3] / "recipes/ssdd"
 PLAIN, DISCRETE = zoo.config.to_dict(CONTINUOUS), zoo.config.to_dict(FSQ)
@@ -321,22 +322,12 @@ def photographs(tmp_path_factory):
 
 
 @pytest.fixture
-def fit(photographs, monkeypatch, quiet_lightning):
+def fit(photographs, quiet_lightning):
     """`fit(recipe, folder, config, **more)` makes two steps of a nano recipe of a tiny model."""
-    for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(variable, "0")
-    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
     def run(recipe, folder, config, **more):
         values = {
-            "trainer.accelerator": "cpu",
             "trainer.max_steps": "2",
-            "trainer.val_check_interval": "2",
-            "trainer.log_every_n_steps": "1",
-            "trainer.default_root_dir": str(folder),
-            "trainer.logger": "false",
-            "trainer.enable_progress_bar": "false",
-            "trainer.enable_model_summary": "false",
             "data.folder": str(photographs),
             "data.batch_size": "4",
             "data.repeat": "null",
@@ -347,11 +338,13 @@ def fit(photographs, monkeypatch, quiet_lightning):
             "model.optimizer.warmup_steps": "1",
             **more,
         }
-        arguments = [part for key, value in values.items() for part in (f"--{key}", value)]
-        with process_random.preserved():
-            return main(["fit", "--config", str(RECIPES / f"{recipe}.yaml"), *arguments])
+        return runs.fit_recipe(RECIPES / f"{recipe}.yaml", folder, **values)
 
     return run
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(fit, tmp_path):
+    runs.require_resumes(partial(fit, "nano", config=PLAIN), tmp_path)
 
 
 def test_the_nano_recipes_follow_each_other(fit, photographs, tmp_path, capsys):

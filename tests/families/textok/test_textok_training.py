@@ -7,10 +7,13 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import training_runs as runs
 import yaml
 from lightning.pytorch import Trainer
+from PIL import Image
 from tiny_textok import CONFIG, WordStates, picture
 
 import zoo
@@ -311,3 +314,56 @@ def test_the_paper_s_recipe_is_the_published_model():
     with torch.device("meta"):
         assert sum(p.numel() for p in ImageDiscriminator(judge).parameters()) == 24_192_385
     assert arguments["optimizer"]["betas"] == [0.0, 0.99]
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory):
+    """A folder of pictures with captions beside them, and the states of these."""
+    folder = tmp_path_factory.mktemp("drawings")
+    draw = np.random.default_rng(0)
+    for split, count in {"train": 12, "val": 4}.items():
+        (folder / split).mkdir()
+        for number in range(count):
+            coarse = Image.fromarray(draw.integers(256, size=(4, 5, 3), dtype=np.uint8))
+            coarse.resize((24, 20), Image.Resampling.BICUBIC).save(folder / f"{split}/{number}.png")
+            (folder / f"{split}/{number}.txt").write_text(CAPTIONS[number % 4] + "\n")
+    (folder / "states.safetensors").write_bytes(KnownCaptions.of(WordStates(), CAPTIONS).to_bytes())
+    return folder
+
+
+@pytest.fixture
+def fit(drawings, quiet_lightning):
+    """`fit(folder, **more)` makes three steps of the nano recipe of a tiny model, with a discriminator."""
+
+    def run(folder, **more):
+        text = {"kind": "precomputed", "dim": 6, "file": str(drawings / "states.safetensors")}
+        values = {
+            "data.folder": str(drawings),
+            "data.batch_size": "4",
+            "data.transforms": json.dumps([{"name": "RandomCrop", "size": 16}]),
+            "data.eval_transforms": json.dumps([{"name": "CenterCrop", "size": 16}]),
+            "model.config": json.dumps(PLAIN | {"text": text}),
+            "model.discriminator": json.dumps(JUDGE),
+            "model.kept_captions": json.dumps(CAPTIONS[:2]),
+            "model.text_cache": "null",
+            "model.optimizer.warmup_steps": "1",
+            **more,
+        }
+        return runs.fit_recipe(RECIPES / "nano.yaml", folder, **values)
+
+    return run
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(fit, tmp_path):
+    """Two networks, captions that are dropped, R1 and LeCam: all that is drawn and averaged comes back."""
+    runs.require_resumes(fit, tmp_path)
+
+
+def test_the_nano_recipe_trains(fit, tmp_path, capsys):
+    assert fit(tmp_path) == 0, capsys.readouterr().err
+    last = str(tmp_path / "checkpoints/last.ckpt")
+    assert main(["export", last, "-o", str(tmp_path / "model"), "--name", "textok.mine"]) == 0
+    made = zoo.load(tmp_path / "model")
+    tokens = made.encode(IMAGES[:2], caption=CAPTIONS[:2])
+    assert tokens.ids.shape == (2, 5)
+    assert made.decode(tokens).shape == IMAGES[:2].shape
