@@ -40,7 +40,7 @@ def test_encoder_and_recognizer_make_up_the_encoder(whisper, theirs):
     front = SpeechEncoder(PAIR).eval()
     whisper.fill_encoder(front)
     back = Recognizer(PAIR, whisper, 32).eval()
-    hidden = front._stem(mel)
+    hidden = front.stem(mel)
     for layer in [*front.layers, *back.layers]:
         hidden = layer(hidden)
     torch.testing.assert_close(back.norm(hidden), expected, rtol=1e-5, atol=1e-5)
