@@ -150,7 +150,7 @@ class TestEncoder:
         later = mel.clone()
         later[:, :, 21:] += 1
         with torch.no_grad():
-            first, second = encoder._stem(mel), encoder._stem(later)
+            first, second = encoder.stem(mel), encoder.stem(later)
         assert torch.equal(first[:, :11], second[:, :11])
         assert not torch.equal(first[:, 11], second[:, 11])
 
