@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo.data.ragged import Ragged
 from zoo.tokens import PAD_ID
 
-__all__ = ["Chunks", "split"]
+__all__ = ["Chunks", "cut_at", "split"]
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,13 @@ def split(actions: Ragged, horizon: int) -> Chunks:
     values = actions.values[index + (lengths.cumsum(0) - lengths)[item, None]]
     valid = (length - start).clamp(max=horizon)
     return Chunks(values, valid, per_item, lengths, bool((per_item == per_item[0]).all()))
+
+
+def cut_at(actions: Tensor, ends: Tensor) -> Tensor:
+    """Return actions (B, L, D) up to the latest of their `ends` (B,) in steps, 0 past each item's own."""
+    first, last = (int(end) for end in ends.aminmax())
+    actions = actions[:, :last]
+    if first == last:  # as of a policy's chunks, whose calls are short
+        return actions
+    inside = torch.arange(last, device=actions.device) < ends[:, None]
+    return torch.where(inside[:, :, None], actions, 0.0)

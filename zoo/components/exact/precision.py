@@ -133,11 +133,9 @@ class ExactTimeMap(KeepsPrecision):
         batch, length, channels = x.shape
         if batch < _WIDE:
             return torch.bmm(self.weight.expand(batch, -1, -1), steps.double())
-        # One wide product for the batch, (N, T) · (T, D·B), is faster than a narrow one an item; items stand last,
-        # since a whole matrix is transposed twice as fast as rows as short as D are moved.
-        by_step = steps.reshape(batch, -1).t().contiguous().view(length, -1)
-        wide = self.weight @ by_step.double()
-        return wide.view(-1, batch).t().contiguous().view(batch, -1, channels)
+        # One wide product for the batch, (N, T) · (T, B·D), is faster than a narrow one an item.
+        wide = self.weight @ steps.transpose(0, 1).reshape(length, -1).double()
+        return wide.view(-1, batch, channels).transpose(0, 1)
 
     def _complaint(self, x: Tensor) -> str:
         finite = x.isfinite()

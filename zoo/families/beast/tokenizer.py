@@ -25,7 +25,7 @@ from zoo.families.beast.config import BeastConfig
 from zoo.families.beast.options import DecodeOptions, EncodeOptions
 from zoo.families.beast.spline import Bases, SplineDecoder, SplineEncoder, episode_windows
 from zoo.modalities.action import ActionTokenizer, refresh_after_load, require_usable
-from zoo.modalities.chunks import Chunks, split
+from zoo.modalities.chunks import Chunks, cut_at, split
 from zoo.process.fresh import fresh
 from zoo.spec import TokenSpec
 from zoo.tokens import Latents, Tokens
@@ -177,10 +177,7 @@ class BeastTokenizer(ActionTokenizer):
             signal = tokens.signal_lengths if times is None else None
             if chunks == 1 and signal is None and per_item.all():
                 return curve
-            ends = per_item * (curve.shape[1] // chunks) if signal is None else signal
-            curve = curve if signal is None else curve[:, : int(signal.max())]
-            inside = torch.arange(curve.shape[1], device=curve.device) < ends[:, None]
-            return torch.where(inside[:, :, None], curve, 0.0)
+            return cut_at(curve, per_item * (curve.shape[1] // chunks) if signal is None else signal)
 
     def clipped_slots(self, x: Any, lengths: Any = None, *, start: Any = None) -> Tensor:
         """Count the control points of actions that lie outside the bounds, and so are clipped, (F, D) int64.

@@ -25,7 +25,7 @@ from zoo.errors import ConfigError
 from zoo.families.binning.quantizer import EdgeGrid
 from zoo.modalities.action import ActionTokenizer, refresh_after_load, require_usable
 from zoo.modalities.action_settings import check_chunk, check_quantiles, require_between
-from zoo.modalities.chunks import split
+from zoo.modalities.chunks import cut_at, split
 from zoo.spec import TokenSpec
 from zoo.tokens import Tokens
 
@@ -166,13 +166,11 @@ class BinningTokenizer(ActionTokenizer):
         with torch.no_grad():
             tokens = self.as_tokens(tokens, lengths)
             ids, _ = self.chunk_tokens(tokens)
-            ends = self.output_lengths(tokens)
-            ids = ids.view(len(tokens), -1, self.num_dofs)[:, : int(ends.max())]
+            ids = ids.view(len(tokens), -1, self.num_dofs)
             actions: Tensor = self.decoder(self.quantizer.values(ids, torch.float64))
             if self.normalizer is not None:
                 actions = self.normalizer.restore(actions)
-            inside = torch.arange(actions.shape[1], device=actions.device) < ends[:, None]
-            return torch.where(inside[:, :, None], actions.float(), 0.0)
+            return cut_at(actions.float(), self.output_lengths(tokens))
 
     def count_clipped(self, x: Any, lengths: Any = None) -> Tensor:
         """Count the values that `encode` would clip to the fitted range, (B, D) int64.

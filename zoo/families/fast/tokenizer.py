@@ -28,7 +28,7 @@ from zoo.families.fast.options import DecodeOptions
 from zoo.families.fast.parsing import Parsed, fill, parse
 from zoo.families.fast.transform import CosineTransform, windows
 from zoo.modalities.action import ActionTokenizer, refresh_after_load, require_usable
-from zoo.modalities.chunks import split
+from zoo.modalities.chunks import cut_at, split
 from zoo.process.fresh import fresh
 from zoo.spec import TokenSpec
 from zoo.tokens import PAD_ID, Tokens
@@ -161,10 +161,7 @@ class FastTokenizer(ActionTokenizer):
                 )
             integers = fill(parsed, self.horizon * self.num_dofs, malformed)
             actions = self._actions(torch.from_numpy(integers).to(self.device).view(-1, self.horizon, self.num_dofs))
-            ends = self._ends(tokens, parsed)
-            actions = actions.view(len(parsed), -1, self.num_dofs)[:, : int(ends.max())]
-            inside = torch.arange(actions.shape[1], device=actions.device) < ends[:, None]
-            return torch.where(inside[:, :, None], actions, 0.0)
+            return cut_at(actions.view(len(parsed), -1, self.num_dofs), self._ends(tokens, parsed))
 
     def decode_flags(self, tokens: Any, lengths: Any = None, *, num_chunks: int | None = None) -> Tensor:
         """Return which items do not spell whole chunks of readable coefficients, (B,) bool.
