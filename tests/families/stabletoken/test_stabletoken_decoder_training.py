@@ -20,7 +20,8 @@ from zoo.components.losses.spectral import MultiResolutionSTFT
 from zoo.components.vocoder.pitch import fundamental_frequency
 from zoo.data.speech import SpeechData
 from zoo.errors import ConfigError
-from zoo.families.stabletoken.decoder_training import DecoderTraining, VocoderTraining, speaker_vector
+from zoo.families.stabletoken.decoder.voices import speaker_vector
+from zoo.families.stabletoken.decoder_training import DecoderTraining, VocoderTraining
 from zoo.process import random as process_random
 from zoo.training import Reconstruction
 
@@ -390,6 +391,8 @@ def test_recipes_train(size, place, tmp_path, capsys, monkeypatch, quiet_lightni
     last, folder = str(decoder / "checkpoints/last.ckpt"), tmp_path / "model"
     assert main(["export", last, "-o", str(folder), "--name", "stabletoken.mine", "--dtype", "float16"]) == 0
     tokenizer, tokens = zoo.load(folder), make()
+    own = tokenizer.config.decoder
+    assert (own.voice, own.voices) == ("flite-slt" if size == "nano" else "", ("s0", "s1", "s2"))
     wave = speech(6400)
     assert torch.equal(tokenizer.encode(wave).ids, tokens.encode(wave).ids)
     assert tokenizer.decode(tokenizer.encode(wave)).shape == (1, 6400)

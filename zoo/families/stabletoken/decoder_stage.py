@@ -61,7 +61,10 @@ class DecoderStage(TokenizerModule):
         before = configs.from_dict(StableTokenConfig, start.config, repr(tokens))
         config = configs.to_dict(before)
         if decoder is not None:
-            config["decoder"] = configs.to_dict(configs.from_dict(DecoderConfig, decoder, "decoder"))
+            told = configs.from_dict(DecoderConfig, decoder, "decoder")
+            if before.decoder is not None:  # whose voices are what it has learned
+                told = replace(told, voice=before.decoder.voice, voices=before.decoder.voices)
+            config["decoder"] = configs.to_dict(told)
         if config["decoder"] is None:
             raise ConfigError(f"{tokens!r} has no decoder; describe one: decoder: {{...}}, {{}} for the published one.")
         super().__init__(config, None, optimizer, loss_weights, **more)

@@ -6,8 +6,8 @@ spectra from tokens (`DecoderTraining`). Each stage starts from what the one bef
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -21,14 +21,15 @@ from zoo.components.losses.adversarial import discriminator_loss, feature_loss, 
 from zoo.components.losses.spectral import MultiResolutionSTFT
 from zoo.components.vocoder.convolution import Conv
 from zoo.components.vocoder.pitch import fundamental_frequency
-from zoo.data.speech import SpeechBatch
+from zoo.data.speech import SpeechBatch, SpeechData
 from zoo.errors import ConfigError
 from zoo.families.stabletoken.decoder.mel import PATH
+from zoo.families.stabletoken.decoder.voices import speaker_vector
 from zoo.families.stabletoken.decoder_stage import DecoderStage
 from zoo.training import AdversarialModule, Audio, Media, OptimizerConfig, Reconstruction
 from zoo.training.figures import ratio
 
-__all__ = ["DecoderTraining", "VocoderTraining", "speaker_vector"]
+__all__ = ["DecoderTraining", "VocoderTraining"]
 
 _DEFAULT_OPTIMIZER = OptimizerConfig()
 _PITCH_SCALE = 100.0  # Hz, to which the untrained predictor's output of about one is raised
@@ -168,14 +169,14 @@ class DecoderTraining(DecoderStage):
     of the published recipe, which gets the token encoder going in a short one.
 
     A speaker is a direction that follows from the name (`speaker_vector`), so that the tokens need not tell voices
-    apart. `voice` is the one that zero stands for, which is what `decode` asks for; with None all speakers have their
-    vector, and zero, as published, is a voice of no one in particular.
+    apart, and `decode` can be asked for one. `voice` is the one that zero stands for, which is what `decode` asks for
+    by itself; with None all have their vector, and zero, as published, is a voice of no one in particular.
 
     Args:
         tokens: As for every stage: a model, a folder, an `hf://` address, or a training checkpoint (`.ckpt`).
         decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
         decoder_weights: Model whose decoder is gone on from instead; None for none.
-        voice: Speaker whose voice `decode` is to have.
+        voice: Speaker whose voice `decode` is to have if it is not asked for another's.
         start_from_codes: Whether the embedding of the tokens starts from the quantizer's vectors, so that tokens whose
             bits differ little start alike, instead of from random ones, of which each has to be learned by itself. That
             of a flow that has been trained is gone on from as it is.
@@ -208,10 +209,19 @@ class DecoderTraining(DecoderStage):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1, got {value}.")
         self.voice = voice
+        self._name_voices(set())
         if start_from_codes and _is_untrained(self.decoder.flow):
             self._start_from_codes()
         self.crop_tokens = crop_tokens
         self.drop, self.prompted, self.most_prompt = drop, prompted, most_prompt
+
+    def on_fit_start(self) -> None:
+        """Note whose voices the flow learns."""
+        super().on_fit_start()
+        data = getattr(self.trainer, "datamodule", None)
+        items = data.dataset("train") if isinstance(data, SpeechData) else None
+        if items is not None:
+            self._name_voices({utterance.speaker for utterance in items.utterances})
 
     def trained_modules(self) -> list[nn.Module]:
         """Return the flow."""
@@ -237,6 +247,14 @@ class DecoderTraining(DecoderStage):
         for name, loss in losses.items():  # over stretches, of which an utterance has several
             self.tally(name, ratio, loss * len(mel), torch.tensor(len(mel)))
         return losses
+
+    def _name_voices(self, speakers: set[str]) -> None:
+        """Write into the config whose voice zero is, and whose others the flow knows; it forgets none it knew."""
+        own = self.voice or ""
+        known = {*self.decoder_config.voices, *speakers} - {"", own}
+        self.decoder_config = replace(self.decoder_config, voice=own, voices=tuple(sorted(known)))
+        self.decoder.config = self.decoder_config
+        self.tokenizer.config = replace(self.tokenizer.config, decoder=self.decoder_config)
 
     @torch.no_grad()
     def _start_from_codes(self) -> None:
@@ -304,12 +322,3 @@ def _pitch_sums(found: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
 def _pitch_error(total: Tensor, count: Tensor) -> Tensor:
     """Return the mean difference in Hz, (voiced + unvoiced) / 2, of those that there are."""
     return (total[count > 0] / count[count > 0]).mean()
-
-
-def speaker_vector(name: str, size: int) -> Tensor:
-    """Return a direction (size,) that stands for a speaker's name, the same everywhere; zero for the empty name."""
-    if not name:
-        return torch.zeros(size, dtype=torch.float32, device="cpu")
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(size, dtype=torch.float32, device="cpu", generator=generator), dim=0)

@@ -111,6 +111,7 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         guidance: float | None = None,
         generator: torch.Generator | None = None,
         sample_rate: int | None = None,
+        voice: str | Tensor | None = None,
     ) -> Tensor:
         """Turn tokens into speech: what was said, in a voice that is not the speaker's.
 
@@ -128,6 +129,8 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
             generator: Source of the random numbers, which one number from it starts; the decoder's own seed if None.
             sample_rate: Hz of the result. If None, that of speech to encode, `spec.sample_rate`, to which the decoder's
                 waves are resampled; they are not with `config.decoder.sample_rate`.
+            voice: Whose voice it has: a name of `config.decoder.voices`, or the vector (S,) of a speaker that the
+                decoder was made for. If None, `config.decoder.voice`'s, in published models no one's in particular.
 
         Returns:
             (B, samples) float32, 0 past the end of each item; `output_lengths` says where that is.
@@ -135,7 +138,7 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         Raises:
             TokenError: Ids out of range, of the wrong shape or another model's; or this tokenizer has no decoder.
             ConfigError: The weights are not in float32, or an option is not usable.
-            InputError: It cannot be resampled to such a rate.
+            InputError: It cannot be resampled to such a rate, or there is no such voice.
             CheckpointError: The decoder's weights make NaN or infinities.
         """
         tokens = self.as_tokens(tokens, lengths)
@@ -145,6 +148,7 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         counts = self.output_lengths(tokens, rate).tolist()
         waves = torch.zeros(len(tokens), max(counts, default=0), dtype=torch.float32, device=self.device)
         seed = None if generator is None else _drawn(generator)
+        speaker = _voice(decoder, voice)
         with same_kernels, torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             rows = zip(waves, tokens.ids, tokens.lengths.tolist(), counts, strict=True)
             for number, (row, ids, length, count) in enumerate(rows):
@@ -152,7 +156,9 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
                     continue
                 with part(number / len(waves), (number + 1) / len(waves)):
                     noise = None if seed is None else torch.Generator().manual_seed(seed)
-                    pieces = decoder.pieces(ids[:length], steps=steps, guidance=guidance, generator=noise)
+                    pieces = decoder.pieces(
+                        ids[:length], steps=steps, guidance=guidance, generator=noise, speaker=speaker
+                    )
                     place = 0
                     for piece in _at_rate(pieces, own_rate, rate):
                         kept = piece[: count - place]
@@ -166,9 +172,11 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         return waves
 
     def check_decode(self, tokens: Tokens | None = None, **options: Any) -> None:
-        """Refuse to decode without a decoder, or with other steps or guidance than there can be."""
+        """Refuse to decode without a decoder, or with other steps, guidance or voices than there can be."""
         super().check_decode(tokens, **options)
-        self._require_decoder().flow_settings(options.get("steps"), options.get("guidance"))
+        decoder = self._require_decoder()
+        decoder.flow_settings(options.get("steps"), options.get("guidance"))
+        _voice(decoder, options.get("voice"))
 
     @property
     def has_vocoder(self) -> bool:
@@ -270,6 +278,12 @@ def _build_decoder(config: DecoderConfig) -> SpeechDecoder:
     from zoo.families.stabletoken.decoder.speech import SpeechDecoder
 
     return SpeechDecoder(config)
+
+
+def _voice(decoder: SpeechDecoder, voice: str | Tensor | None) -> Tensor:
+    from zoo.families.stabletoken.decoder.voices import voice_vector
+
+    return voice_vector(voice, decoder.config)
 
 
 def _at_rate(pieces: Iterator[Tensor], rate: int, new_rate: int) -> Iterator[Tensor]:

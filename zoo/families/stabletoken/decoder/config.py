@@ -31,7 +31,9 @@ class DecoderConfig:
         num_mel: Mel bands, M. The published ones are from 0 to 8000 Hz, of 1024 samples every 256.
         mel_mean: Of the natural logarithms that the flow's spectra are measured from; as published, 0.
         mel_std: Unit that they are measured in; as published, 1.
-        speaker_size: Width of the vector that describes a speaker. Here it is zero, a voice of no one in particular.
+        speaker_size: Width of the vector that describes a speaker, S.
+        voice: Whose voice the zero vector is, which speech has if a caller does not say; as published, no one's ("").
+        voices: Speakers whose names stand for a vector (`speaker_vector`) that the flow was trained with.
         steps: Steps from noise to spectrum, if a caller does not say.
         guidance: How much the tokens' influence is exaggerated, if a caller does not say; 0 for not at all.
         conformer: Reads the tokens.
@@ -46,6 +48,8 @@ class DecoderConfig:
     mel_mean: float = 0.0
     mel_std: float = 1.0
     speaker_size: int = 192
+    voice: str = ""
+    voices: tuple[str, ...] = ()
     steps: int = 10
     guidance: float = 0.7
     conformer: ConformerConfig = _CONFORMER

@@ -58,7 +58,9 @@ class MelFlow(nn.Module):
         self.windows = Windows(max(size, 2 * overlap), overlap, margin=overlap * 3 // 8)
         self.history = round(_HISTORY * config.token_rate)
 
-    def forward(self, ids: Tensor, *, steps: int, guidance: float, generator: torch.Generator) -> Tensor:
+    def forward(
+        self, ids: Tensor, *, steps: int, guidance: float, generator: torch.Generator, speaker: Tensor | None = None
+    ) -> Tensor:
         """Generate the spectrum of one item.
 
         Args:
@@ -67,16 +69,18 @@ class MelFlow(nn.Module):
             guidance: How far to go on past the velocity that the tokens give, away from the one without them; 0 for not
                 at all, which takes half the time.
             generator: Source of the noise, on any device.
+            speaker: The vector (S,) of the voice, of any length but zero's; zero if None.
 
         Returns:
             (M, F).
         """
         frames = self.config.num_frames(len(ids))
         noise = draw_noise((1, self.config.num_mel, frames), generator, ids.device)
+        voice = self.voice(None if speaker is None else speaker.to(ids.device)[None])
 
         def window(start: int, stop: int) -> Tensor:
             content = self.content(ids[None], start, stop)
-            conditions = (content, self.voice(), torch.zeros_like(content))
+            conditions = (content, voice, torch.zeros_like(content))
             return sample(
                 self.velocity,
                 noise[:, :, start:stop],

@@ -55,9 +55,11 @@ class SpeechDecoder(nn.Module):
         steps: int | None = None,
         guidance: float | None = None,
         generator: torch.Generator | None = None,
+        speaker: Tensor | None = None,
     ) -> Tensor:
         """Make the wave of one item, (`config.num_samples(T)`,); arguments and errors as of `pieces`."""
-        return torch.cat(list(self.pieces(ids, steps=steps, guidance=guidance, generator=generator)))
+        pieces = self.pieces(ids, steps=steps, guidance=guidance, generator=generator, speaker=speaker)
+        return torch.cat(list(pieces))
 
     def pieces(
         self,
@@ -66,6 +68,7 @@ class SpeechDecoder(nn.Module):
         steps: int | None = None,
         guidance: float | None = None,
         generator: torch.Generator | None = None,
+        speaker: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Make the wave of one item, piece by piece.
 
@@ -75,6 +78,7 @@ class SpeechDecoder(nn.Module):
             guidance: How much the tokens' influence is exaggerated; as in the config, 0.7 as published, if None.
             generator: Source of all random numbers: the spectrum's noise, then the vocoder's. If None, a CPU generator
                 that starts from `SEED`. Torch's own generators are left alone.
+            speaker: The vector (S,) of the voice (`voice_vector`); zero if None.
 
         Yields:
             Consecutive waves (samples,), of half a minute or less as published.
@@ -86,7 +90,7 @@ class SpeechDecoder(nn.Module):
             generator = torch.Generator().manual_seed(SEED)
         steps, guidance = self.flow_settings(steps, guidance)
         with part(0.0, _FLOW):
-            mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator)
+            mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator, speaker=speaker)
         count = -(-len(mel.T) // self.vocoder.piece_frames)
         pieces = counted(self.vocoder.pieces(mel[None], generator), count, _FLOW)
         for piece in pieces:
