@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
         zoo decode episodes.zoo -o decoded/
         zoo decode photos.zoo -o decoded/ --device cuda
         zoo decode episodes.zoo -o decoded/ --model ./my-robot
-        zoo decode talks.zoo -o decoded/ --steps 10 --seed 3
+        zoo decode talks.zoo -o decoded/ --steps 10 --voice flite-awb
         zoo decode episodes.zoo -o decoded/ --start episodes.npz
         """,
     )

@@ -55,8 +55,9 @@ class TestNames:
     @pytest.mark.parametrize(
         ("voice", "message"),
         [
-            ("dora", "no 'dora'; say one of anna, bert, carl"),
-            ("", "no ''; say one of anna"),
+            ("dora", "no 'dora'; known: anna, bert, carl"),
+            ("carla", "no 'carla'; did you mean 'carl'"),
+            ("", "no ''; known: anna"),
             (torch.zeros(SIZE + 1), f"a vector of {SIZE} finite numbers, got the shape"),
             (torch.zeros(1, SIZE), f"a vector of {SIZE} finite numbers, got the shape"),
             (torch.full((SIZE,), torch.nan), "finite"),
@@ -71,7 +72,7 @@ class TestNames:
             tokenizer.check_decode(voice=voice)
 
     def test_a_decoder_without_names_says_so(self):
-        with pytest.raises(InputError, match="knows none by name"):
+        with pytest.raises(InputError, match="none is known by name"):
             voice_vector("anna", TINY_DECODER)
 
 
@@ -109,7 +110,7 @@ class TestDecode:
         decode = ["decode", file, "--model", str(tmp_path / "model"), "-o"]
         capsys.readouterr()
         assert main([*decode, out, "--voice", "dora"]) != 0
-        assert "one of anna, bert, carl" in capsys.readouterr().err
+        assert "known: anna, bert, carl" in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
         assert main([*decode, out, "--voice", "bert"]) == 0
         (written,) = (tmp_path / "out").iterdir()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.errors import InputError, shown
+from zoo.errors import InputError, near_matches, shown
 from zoo.families.stabletoken.decoder.config import DecoderConfig
 
 __all__ = ["speaker_vector", "voice_vector"]
@@ -41,8 +41,8 @@ def voice_vector(voice: str | Tensor | Sequence[float] | None, config: DecoderCo
     if isinstance(voice, str):
         if voice not in config.voices:
             known = [name for name in (config.voice, *config.voices) if name]
-            told = f"one of {', '.join(known)}" if known else f"a vector of {size} numbers, as it knows none by name"
-            raise InputError(f"voice: this decoder has no {shown(voice)}; say {told}.")
+            told = near_matches(voice, known) if known else f"none is known by name: pass a vector of {size} numbers."
+            raise InputError(f"voice: this decoder has no {shown(voice)}; {told}")
         return speaker_vector(voice, size)
     try:
         vector = torch.as_tensor(voice).detach().to("cpu", torch.float32)
