@@ -69,6 +69,15 @@ def test_one_clip_goes_on_in_several_ways(models, capsys):
     assert not torch.equal(media.read_video("out/0000.mp4")[0], first[0]), "fewer frames are known"
 
 
+def test_clips_are_written_as_gif_where_that_is_asked_for(models):
+    ok(*generate("--condition", "7.mp4", "--gif"))
+    assert listed("out") == ["0000.gif"]
+    ok(*generate("--condition", "7.mp4", "--overwrite"))
+    clips = [media.read_video(f"out/0000.{kind}")[0] for kind in ("gif", "mp4")]
+    assert clips[0].shape == clips[1].shape
+    assert (clips[0] - clips[1]).abs().mean() < 0.1, "palette and compression are all that differ"
+
+
 def test_what_cannot_be_continued_is_said(models, capsys):
     fails(capsys, generate(), "generator.frames predicts frames", "by --condition")
     fails(capsys, generate("--condition", "none.mp4"), "none.mp4")

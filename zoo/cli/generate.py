@@ -83,6 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--frame-rate", metavar="HZ", type=positive, help="frames a second of videos (default: that of the condition)"
     )
+    parser.add_argument("--gif", action="store_true", help="write videos as animated GIFs instead of mp4")
     parser.add_json()
     names = add_declared(parser, arguments, partial(_family_of, arguments), "decode_options", OWN_OPTIONS)
     values = parser.values(arguments)
@@ -109,6 +110,7 @@ def generate(
     device: str,
     tokenizer: str | None,
     frame_rate: float | None,
+    gif: bool,
     json: bool,
     options: Mapping[str, Any] | None = None,
 ) -> None:
@@ -147,7 +149,7 @@ def generate(
         raise ConfigError("--condition-frames, --resize and --resample are about the clips that --condition names.")
     names = [f"{item:04d}" for item in range(total if labels is None else len(labels))]
     folder, run = Path(output), f"{generator.name} samples"
-    targets = targets_of(names, decoder.spec.modality, folder)
+    targets = targets_of(names, decoder.spec.modality, folder, ".gif" if gif else None)
     require_free(folder, targets, run, overwrite)
     check = partial(check_decoding, decoder, _likely(generator), targets, names, frame_rate=frame_rate, options=options)
     # Clips say their rates when they are read.
