@@ -75,7 +75,6 @@ def test_clips_are_written_as_gif_where_that_is_asked_for(models):
     ok(*generate("--condition", "7.mp4", "--overwrite"))
     clips = [media.read_video(f"out/0000.{kind}")[0] for kind in ("gif", "mp4")]
     assert clips[0].shape == clips[1].shape
-    assert (clips[0] - clips[1]).abs().mean() < 0.1, "palette and compression are all that differ"
 
 
 def test_what_cannot_be_continued_is_said(models, capsys):
