@@ -176,26 +176,6 @@ class TestTraining:
         with pytest.raises(ConfigError, match="have a decoder already"):
             SSDDDecoderTraining(TRAINED, source, name, name, pictures=photographs, num_measured=4)
 
-    def test_latents_are_drawn_to_those_of_an_ssdd(self, source, photographs, tmp_path, monkeypatch):
-        ssdd = make_ssdd(CONTINUOUS)
-        name = str(zoo.save(ssdd, tmp_path / "ssdd", name="ssdd.tiny"))
-        arguments = {"decoder": name, "pictures": photographs, "num_measured": 4}
-        module = SSDDDecoderTraining(TRAINED, source, loss_weights={"latents": 2.0}, **arguments)
-        monkeypatch.setattr(module, "_trainer", FakeTrainer())
-        monkeypatch.setattr(module, "_log", lambda *_, **__: None)
-        laid_out, losses = module.eval().latents(Batch.images)
-        codes = ssdd.encode_latents(Batch.images).values
-        wanted = ssdd.decoder.latents(codes.transpose(1, 2).reshape(4, -1, 4, 4))
-        assert torch.allclose(losses["latents"], (laid_out - wanted).square().mean(), atol=1e-6)
-        sum(module.losses(Batch).values()).backward()
-        assert module.decoder.project.query.project.weight.grad.any()
-        assert not any("guide" in key for key in module.state_dict())
-        with pytest.raises(ConfigError, match="which `decoder` is to name"):
-            SSDDDecoderTraining(TRAINED, source, loss_weights={"latents": 1.0}, pictures=photographs, num_measured=4)
-        mine = str(zoo.save(module.tokenizer, tmp_path / "mine", name="ssdd_decoder.tiny"))
-        with pytest.raises(ConfigError, match="is a ssdd_decoder with"):
-            SSDDDecoderTraining(TRAINED, source, loss_weights={"latents": 1.0}, **{**arguments, "decoder": mine})
-
     def test_what_is_no_source(self):
         with pytest.raises(ConfigError, match="no tokenizer of images"):
             SSDDDecoderTraining(TRAINED, "beast")

@@ -10,16 +10,13 @@ the config; distillation, `SSDDDecoderDistillation`, then starts from the checkp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zoo import config as configs
 from zoo.errors import ConfigError
-from zoo.families.ssdd.decoder import SSDDDecoder
 from zoo.families.ssdd.distillation import Distilling
 from zoo.families.ssdd.flow_training import FlowTraining
 from zoo.families.ssdd.measured import some_pictures
@@ -38,18 +35,13 @@ _LEAST_STD = 1e-3
 class SSDDDecoderTraining(FlowTraining):
     """Trains SSDD's decoder, and what lays out its latents, on the code vectors of another tokenizer.
 
-    One loss more than `FlowTraining` has, where it counts: `latents`, the mean squared difference of the latents from
-    those that the SSDD `decoder` has of the picture. Its network draws what such latents say, and learns to do without
-    latents that say nothing yet; told what they should be, tokens are read within minutes.
-
     Args:
         config: Values of `SSDDDecoderConfig`. `source` and `image_size` are filled in, `grid` if the source has one,
             and mean and deviation of code vectors if `num_measured` is not 0.
         source: The tokenizer whose tokens or latents are decoded: a name, a folder, an `hf://` address, or a training
             checkpoint (`.ckpt`).
         weights: As of `TokenizerModule`; `steps` and `time_power` may differ.
-        decoder: A trained SSDD whose network this one's starts from; as of `take_network`. Of `latents` as well, whose
-            grid must be this one's.
+        decoder: A trained SSDD whose network this one's starts from; as of `take_network`.
         pictures: Where the pictures are whose code vectors are measured, as of `ImageData`; its default if None.
         num_measured: How many of these, evenly spread over the training split.
         any_prefix: Whether the tokens of an ordered source are cut in training, a batch at one of the lengths that it
@@ -66,7 +58,6 @@ class SSDDDecoderTraining(FlowTraining):
     """
 
     family: ClassVar[str] = "ssdd_decoder"
-    default_weights: ClassVar[Mapping[str, float]] = {**FlowTraining.default_weights, "latents": 0.0}
 
     tokenizer: SSDDDecoderTokenizer
 
@@ -101,7 +92,6 @@ class SSDDDecoderTraining(FlowTraining):
             self._start_from(weights)
         elif decoder is not None:
             self.take_network(decoder)
-        self._guide = _guide_of(self.tokenizer, decoder) if self.loss_weights["latents"] else None
 
     def train(self, mode: bool = True) -> Self:
         """Leave the source in evaluation mode."""
@@ -118,12 +108,8 @@ class SSDDDecoderTraining(FlowTraining):
         return codes
 
     def latents(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what the network is conditioned on, and how far it is from what the SSDD has, if that counts."""
-        laid_out = self.tokenizer.latents(self.codes(images))
-        if self._guide is None:
-            return laid_out, {}
-        wanted = self._guide.to(images.device).of(images)
-        return laid_out, {"latents": F.mse_loss(laid_out.float(), wanted)}
+        """Return what the network is conditioned on; there are no further losses."""
+        return self.tokenizer.latents(self.codes(images)), {}
 
     def _require_same(self, weights: str, origin: Origin) -> list[str]:
         return super()._require_same(weights, self.with_own(origin, ("steps", "time_power")))
@@ -162,7 +148,7 @@ class SSDDDecoderDistillation(Distilling, SSDDDecoderTraining):
             raise ConfigError(f"weights: {weights!r} is a {origin.family}, and what is distilled is a {self.family}.")
         config = {**origin.config, "steps": 1}
         FlowTraining.__init__(self, config, optimizer, loss_weights, None, perceptual, alignment, alignment_layer)
-        self.any_prefix, self._guide = any_prefix, None
+        self.any_prefix = any_prefix
         self._start_from(weights)
         kept = self.tokenizer.encoder.requires_grad_(False)
         kept.is_exact = not kept.fast_modules
@@ -174,41 +160,6 @@ class SSDDDecoderDistillation(Distilling, SSDDDecoderTraining):
         with torch.no_grad():
             goal = self.teacher(tokenizer.maps(codes), noise, self.teacher_steps, tokenizer.config.time_power)
         return tokenizer.latents(codes), goal
-
-
-class _Guide:
-    """The latents that a trained SSDD's network is conditioned on. No module: it is no part of what is trained."""
-
-    def __init__(self, tokenizer: ImageTokenizer) -> None:
-        self.tokenizer = tokenizer.requires_grad_(False)
-
-    def to(self, device: torch.device) -> Self:
-        self.tokenizer.to(device)
-        return self
-
-    @torch.no_grad()
-    def of(self, images: Tensor) -> Tensor:
-        """Return (B, Y, h, w) of pictures."""
-        codes = _codes(self.tokenizer, images)
-        maps = codes.transpose(1, 2).reshape(*codes.shape[::2], *cast("tuple[int, int]", self.tokenizer.grid))
-        return cast(SSDDDecoder, self.tokenizer.decoder).latents(maps).float()
-
-
-def _guide_of(tokenizer: SSDDDecoderTokenizer, decoder: str | None) -> _Guide:
-    """Return what says which latents pictures should have.
-
-    Raises:
-        ConfigError: It is no SSDD, or one of another grid.
-    """
-    if decoder is None:
-        raise ConfigError("loss_weights: latents are those of an SSDD, which `decoder` is to name.")
-    found, config = _load(decoder), tokenizer.config
-    if found.family != "ssdd" or found.grid != config.grid or found.spec.input_size != config.image_size:
-        raise ConfigError(
-            f"loss_weights: latents are those of an SSDD with a grid of {config.grid} for pictures of "
-            f"{config.image_size}; {decoder!r} is a {found.family} with {found.grid} for {found.spec.input_size}."
-        )
-    return _Guide(found)
 
 
 def _load(source: str) -> ImageTokenizer:
