@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from zoo.components.exact.nearest import nearest, ordered_sum, positive, unit
 from zoo.components.quantizers import build
+from zoo.components.quantizers.kinds import KINDS
 
 NUM = 2048
 
@@ -37,6 +38,11 @@ CONFIGS = {
         "stage": {"kind": "vq", "codebook_size": 256, "dim": 64, "cosine": True},
     },
 }
+
+
+def test_every_kind_with_ids_is_tested():
+    kinds = {config["kind"] for config in CONFIGS.values()}
+    assert kinds | {"none", "gaussian"} == set(KINDS), "a kind has a line in CONFIGS"
 
 
 def make(name):
@@ -67,8 +73,18 @@ def near_ties(quantizer, num=NUM):
         part = z[::2].double()
         z[::2] = (part - (part @ weight.T + bias) @ torch.linalg.pinv(weight).T).float()
     else:
-        z[::2] = tiny
+        z[::4], z[2::4] = tiny[::2], between(quantizer, z[2::4], z[3::4])
     return z
+
+
+def between(quantizer, a, b):
+    """Return vectors on the way from a to b, within rounding of where the first ids on it end."""
+    first = quantizer.ids(a)
+    for _ in range(40):
+        middle = (a + b) / 2
+        is_same = (quantizer.ids(middle) == first).reshape(len(a), -1).all(1, keepdim=True)
+        a, b = torch.where(is_same, middle, a), torch.where(is_same, b, middle)
+    return b
 
 
 @contextlib.contextmanager

@@ -196,7 +196,8 @@ class CollectionData(DataModule):
         sources = collection.sources()
         if sources is None:
             raise ConfigError(
-                f"data: {collection.origin} does not tell sources, so that none can be chosen or repeated."
+                f"data: {collection.origin} does not tell sources, so that none can be chosen or repeated: set sources "
+                "and repeat to null, or have them in a manifest."
             )
         for name in (*(wanted or ()), *repeat):
             if name not in sources:
