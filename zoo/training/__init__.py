@@ -9,6 +9,7 @@
             error = (self.tokenizer.decoder(quantized.codes) - batch).square().mean()
             return {"reconstruction": error, **self.quantizer_losses(quantized)}
 
+That is of a family whose encoder and decoder are functions of one tensor; an image family's are `vectors` and `pixels`.
 `AdversarialModule` adds a discriminator with an optimiser of its own.
 
 A run that is stopped anywhere and resumed ends with the very weights of one that was never stopped, given the callbacks
