@@ -77,14 +77,15 @@ class PixelTokenizer(Tokenizer):
             InputError: NaN, another size, out of range, transparent, or an unreadable file.
         """
         size = self.spec.require_codebook()
-        ids, grid = self._encode(x, lengths, on_white, lambda pixels: self.quantizer.ids(self._vectors_of(pixels)))
+        ids, grid = self._encode(x, lengths, on_white, lambda pixels: self.quantizer.ids(self.vectors(pixels)))
+        self._require_as_spec(ids)
         return Tokens(ids, ids.new_full((len(ids),), ids.shape[1]), size, self.name, grid)
 
     def encode_latents(self, x: Any, lengths: Any = None, *, on_white: bool = False) -> Latents:
         """Turn images or videos into the vectors that are quantized; arguments and errors as of `encode`."""
         if self.spec.latent_dim is None:
             return super().encode_latents(x, lengths)
-        values, grid = self._encode(x, lengths, on_white, self._vectors_of)
+        values, grid = self._encode(x, lengths, on_white, self.vectors)
         counts = torch.full((len(values),), values.shape[1], device=values.device)
         return Latents(values.float(), counts, self.name, grid)
 
@@ -189,14 +190,15 @@ class PixelTokenizer(Tokenizer):
             rows = canonical(self.device, len(pixels), lambda run: run(finish, [*pixels[:, None]]))
         return torch.cat(rows), grid
 
-    def _vectors_of(self, pixels: Tensor) -> Tensor:
-        vectors, count = self.vectors(pixels), self.spec.num_tokens
-        if vectors.ndim != 3 or (count is not None and vectors.shape[1] != count):
+    def _require_as_spec(self, ids: Tensor) -> None:
+        """Raise `ConfigError` if ids (B, T) or (B, T, K) are not as many as `spec` says."""
+        count, depth = self.spec.num_tokens, self.spec.num_codebooks
+        own = ids.shape[2:] if ids.ndim > 2 else (1,)
+        if ids.ndim not in (2, 3) or tuple(own) != (depth,) or (count is not None and ids.shape[1] != count):
             raise ConfigError(
-                f"{self.name}: `vectors` must make (B, {count or 'T'}, D) of pixels, a vector a token, and makes "
-                f"{tuple(vectors.shape)}: bring what the encoder makes into that form."
+                f"{self.name}: by its spec an item has {count or 'some'} tokens of {depth} codebook(s), and what is made "
+                f"of pixels has ids of the shape {tuple(ids.shape)}: `vectors` must make (B, T, D), a vector a token."
             )
-        return vectors
 
     def _pixels_of(self, vectors: Tensor) -> Tensor:
         is_fast = not self.is_exact and "decoder" in self.fast_modules
