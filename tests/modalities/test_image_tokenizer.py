@@ -73,7 +73,9 @@ class TestEncoding:
     @pytest.mark.parametrize("shape", [(1, 4, 4, 3), (1, 15, 3), (1, 3)])
     def test_what_is_no_vector_for_each_token_is_said(self, tokenizer, images, monkeypatch, shape):
         monkeypatch.setattr(tokenizer, "vectors", lambda pixels: torch.zeros(shape))
-        with pytest.raises(ConfigError, match=r"has 16 tokens of 1 codebook.*ids of the shape.*must make \(B, T, D\)"):
+        with pytest.raises(
+            ConfigError, match=r"has 16 tokens of 1 codebook.*ids made of pixels.*must make \(B, T, D\)"
+        ):
             tokenizer.encode(images)
 
     def test_an_item_knows_no_neighbours(self, tokenizer, images):

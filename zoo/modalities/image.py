@@ -196,8 +196,9 @@ class PixelTokenizer(Tokenizer):
         own = ids.shape[2:] if ids.ndim > 2 else (1,)
         if ids.ndim not in (2, 3) or tuple(own) != (depth,) or (count is not None and ids.shape[1] != count):
             raise ConfigError(
-                f"{self.name}: by its spec an item has {count or 'some'} tokens of {depth} codebook(s), and it has ids of "
-                f"the shape {tuple(ids.shape)}: `vectors` must make (B, T, D) of pixels, a vector a token."
+                f"{self.name}: by its spec an item has {count or 'some'} tokens of {depth} codebook(s), "
+                f"and ids made of pixels have the shape {tuple(ids.shape)}: "
+                "`vectors` must make (B, T, D), a vector a token."
             )
 
     def _pixels_of(self, vectors: Tensor) -> Tensor:
