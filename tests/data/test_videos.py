@@ -140,6 +140,38 @@ def test_training_clips_are_mirrored_half_of_the_time(tmp_path):
     assert {is_mirrored(items[0].video) for _ in range(12)} == {True, False}
 
 
+def test_training_clips_are_cut_to_random_rectangles(tmp_path):
+    write(tmp_path / "train" / "a.mp4", encoded(4, size=(32, 64)))
+    write(tmp_path / "val" / "a.mp4", encoded(4, size=(32, 64)))
+    data = VideoData(str(tmp_path), num_frames=4, size=16, random_crop=[0.25, 0.5], seed=1)
+    items = data.dataset("train")
+    torch.manual_seed(0)
+    clips = [items[0].video for _ in range(8)]
+    assert {clip.shape for clip in clips} == {(3, 4, 16, 16)}
+    corners = [(clip[:, 1] > 0.9).float().mean() for clip in clips]
+    assert len(set(map(float, corners))) > 2, "other rectangles hold more or less of the white corner"
+    assert max(corners) > 0, "which is at the left edge, that the middle never has"
+    for clip in clips:
+        assert torch.equal(clip[:, 1] > 0.9, clip[:, 3] > 0.9), "one rectangle in all frames"
+        assert clip.min() >= 0
+        assert clip.max() <= 1
+    middle = data.dataset("val")[0].video
+    assert torch.equal(middle, VideoData(str(tmp_path), num_frames=4, size=16).dataset("val")[0].video)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"random_crop": [0.5, 1.0]}, "random_crop needs the size"),
+        ({"random_crop": [0.0, 1.0], "size": 16}, "above 0 and up to 1"),
+        ({"random_crop": [0.8, 0.5], "size": 16}, "smallest and the largest share"),
+    ],
+)
+def test_rectangles_that_cannot_be(tmp_path, values, message):
+    with pytest.raises(ConfigError, match=message):
+        VideoData(str(tmp_path), **values)
+
+
 def test_frames_are_dropped_for_a_lower_rate(tmp_path):
     write(tmp_path / "a.mp4", LONG)
     data = VideoData(str(tmp_path), splits={"test": "a.mp4"}, num_frames=3, frame_rate=5.0)

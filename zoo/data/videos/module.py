@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from zoo.data._clip import clips_in, read_clip, video_facts
+from zoo.data._image import Size, output_size
 from zoo.data.collection import CollectionData, CollectionItems, Corrupt
 from zoo.data.datamodule import Split
 from zoo.data.videos.layouts import find_shots
@@ -68,6 +69,8 @@ class VideoClips(CollectionItems[_Loaded, VideoItem]):
         num_frames: Frames of a clip.
         frame_rate: Frames a second, see `zoo.data.media.read_video`; those of the file if None.
         size: Resize to (H, W), or to a square, and cut the middle out; None keeps the size.
+        random_crop: Instead of the middle a rectangle of each clip, of a share of a frame's area drawn from this range,
+            anywhere, the same in all of its frames, and resized to `size`.
         flip: Mirror every other clip, at random.
         repeat_last: Repeat the last frame of a shot that is shorter than a clip; otherwise it cannot be read.
         corrupt: What to do with a video that cannot be read, see `zoo.data.collection.CollectionItems`.
@@ -87,8 +90,10 @@ class VideoClips(CollectionItems[_Loaded, VideoItem]):
         repeat_last: bool = False,
         corrupt: Corrupt = "refuse",
         on_white: bool = False,
+        random_crop: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(corrupt)
+        self.random_crop = random_crop
         self.on_white = on_white
         self.shots = shots
         self.origin = shots.origin
@@ -119,15 +124,17 @@ class VideoClips(CollectionItems[_Loaded, VideoItem]):
             start=shot.start + first / rate,
             end=shot.end,
             frame_rate=self.frame_rate,
-            size=self.size,
+            size=self.size if self.random_crop is None else None,
             repeat_last=self.repeat_last,
             on_white=self.on_white,
         )
         return _Loaded(video, length, first, shot)
 
     def finish(self, loaded: _Loaded, place: int, lost: tuple[str, ...]) -> VideoItem:
-        """Mirror a clip, perhaps."""
+        """Cut a rectangle out of a clip and mirror it, perhaps."""
         video, length, first, shot = loaded
+        if self.random_crop is not None:
+            video = _rectangle(video, self.random_crop, output_size(cast("Size", self.size), "center"))
         if self.flip and torch.rand(()) < 0.5:
             video = video.flip(-1)
         return VideoItem(video, length, shot.label, shot.caption, f"{self.name(place)}, frame {first}", lost)
@@ -149,6 +156,9 @@ class VideoData(CollectionData):
         sampling: "shot": an epoch has one clip of each shot. "start": as many clips as fit into it one after another,
             so that long shots count for more; each file whose length no manifest says is then opened in advance.
         stride: Frames between the starts of two clips in validation and testing; `num_frames` if None.
+        random_crop: Range of the share of a frame's area, such as [0.4, 1.0], that a rectangle covers which a training
+            clip is cut to before it is resized to `size`: drawn anew each time, anywhere, up to a tenth wider or higher
+            than `size` is. None cuts the middle out, as validation and testing always do.
         flip: Mirror every other training clip, at random.
         repeat_last: Repeat the last frame of a shot that is shorter than a clip, which `lengths` tells; otherwise such
             a shot cannot be read.
@@ -162,7 +172,7 @@ class VideoData(CollectionData):
         batch_size: Clips of a training batch of one process.
         eval_batch_size: Clips of a batch in validation and testing; `batch_size` if None.
         num_workers: Processes that read; 0 reads in the training process. The result is the same.
-        seed: Of the order, the starts and the mirroring.
+        seed: Of the order, the starts, the rectangles and the mirroring.
         pin_memory: Put batches where they are copied to a GPU faster.
 
     Attributes:
@@ -182,6 +192,7 @@ class VideoData(CollectionData):
         size: int | tuple[int, int] | None = None,
         sampling: Literal["shot", "start"] = "start",
         stride: int | None = None,
+        random_crop: tuple[float, float] | None = None,
         flip: bool = False,
         repeat_last: bool = False,
         on_white: bool = False,
@@ -221,9 +232,18 @@ class VideoData(CollectionData):
         sides = (size,) if isinstance(size, int) else tuple(size or ())
         if len(sides) > 2 or any(side < 1 for side in sides):
             raise ConfigError(f"data: size must be a number of pixels, or height and width, got {size}.")
+        if random_crop is not None:
+            if size is None:
+                raise ConfigError("data: random_crop needs the size that rectangles are resized to: set data.size.")
+            if not 0 < random_crop[0] <= random_crop[1] <= 1:
+                raise ConfigError(
+                    "data: random_crop must be the smallest and the largest share of a frame's area, above 0 and up to "
+                    f"1, got {shown(random_crop)}."
+                )
         self.num_frames = num_frames
         self.frame_rate = frame_rate
         self.size = size if size is None or isinstance(size, int) else (size[0], size[1])
+        self.random_crop = random_crop
         self.sampling = sampling
         self.stride = stride or num_frames
         self.flip = flip
@@ -259,6 +279,7 @@ class VideoData(CollectionData):
             self.repeat_last,
             self.corrupt,
             self.on_white,
+            self.random_crop if is_training else None,
         )
 
     def _last_start(self, shots: Shots, number: int) -> int:
@@ -309,3 +330,15 @@ def frames_of_shot(shot: Shot, frame_rate: float | None, needs_frames: bool = Tr
     if shot.start >= facts.duration:
         raise InputError(f"the shot begins at {shot.start:g} s, the video has {facts.duration:g} s.")
     return clips_in(end - shot.start, rate), rate
+
+
+def _rectangle(video: Tensor, shares: tuple[float, float], size: tuple[int, int]) -> Tensor:
+    """Return a random rectangle of a clip (3, T, H, W), resized: (3, T, h, w)."""
+    from torchvision.transforms.v2 import RandomResizedCrop
+    from torchvision.transforms.v2.functional import InterpolationMode, resized_crop
+
+    ratio = size[1] / size[0]
+    top, left, height, width = RandomResizedCrop.get_params(video, list(shares), [0.9 * ratio, 1.1 * ratio])
+    # (as what reads clips of a size resizes them, whose overshoot is clamped, too)
+    resized: Tensor = resized_crop(video, top, left, height, width, list(size), InterpolationMode.BICUBIC)
+    return resized.clamp(0, 1)
