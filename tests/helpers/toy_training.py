@@ -207,3 +207,17 @@ class SignalAt(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.fit_loop.total_batch_idx == self.batch and self.rank in (None, trainer.global_rank):
             os.kill(os.getpid(), self.number)
+
+
+class KeepWeights(Callback):
+    """Writes the weights that each process of a run ends with to a file of its own, `rank-R.pt`.
+
+    Args:
+        folder: Where.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+
+    def on_train_end(self, trainer, pl_module):
+        torch.save(pl_module.state_dict(), self.folder / f"rank-{trainer.global_rank}.pt")

@@ -133,12 +133,17 @@ def run(**arguments):
 
 def run_pair(**arguments):
     """The same as two processes of one distributed run."""
+    arguments = {"devices": 2, "strategy": "ddp", **arguments}
+    return finish(*(start(environment, **arguments) for environment in _ranks()))
+
+
+def _ranks():
+    """Return the environments of the two processes of a run."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    arguments = {"devices": 2, "strategy": "ddp", **arguments}
-    return finish(*(start({**shared, "LOCAL_RANK": str(r)}, **arguments) for r in range(2)))
+    return [{**shared, "LOCAL_RANK": str(rank)} for rank in range(2)]
 
 
 def read(root):
@@ -221,3 +226,31 @@ def require_resumes(fit, tmp_path):
     assert fit(tmp_path / "killed", **steps, ckpt_path="last") == 0
     found = differences(essence(tmp_path / "whole"), essence(tmp_path / "killed"))
     assert not found, found
+
+
+def require_two_processes(fit, tmp_path, apart=()):
+    """Fail unless `fit(folder, **overrides)` as two processes trains one model, which both end with.
+
+    `apart` are the names of what each process has for itself.
+    """
+    kept = json.dumps([{"class_path": "toy_training.KeepWeights", "init_args": {"folder": str(tmp_path)}}])
+    both = {"trainer.devices": "2", "trainer.strategy": "ddp_find_unused_parameters_true"}
+    options = {"trainer.callbacks": kept}
+    children = []
+    for environment in _ranks():
+        child = os.fork()
+        if not child:
+            os.environ.update(environment)
+            code = 1
+            try:
+                code = fit(tmp_path / "two", **options, **both)
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    first, second = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in range(2))
+    found = differences(first, second)
+    assert found == [f"/{name}" for name in apart], found
+    assert fit(tmp_path / "one", **options) == 0
+    alone = torch.load(tmp_path / "rank-0.pt", weights_only=True)
+    assert differences(first, alone), "the second process had other items"

@@ -206,6 +206,10 @@ def fit(autoencoder, photographs, quiet_lightning):
     return run
 
 
+def test_two_processes_train_one_model(fit, tmp_path):
+    runs.require_two_processes(fit, tmp_path)
+
+
 def test_a_killed_run_goes_on_to_the_same_bits(fit, tmp_path):
     runs.require_resumes(fit, tmp_path)
 

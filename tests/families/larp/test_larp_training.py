@@ -354,6 +354,12 @@ def fit(tmp_path, quiet_lightning):
     return run
 
 
+def test_two_processes_train_one_model(fit, tmp_path):
+    # Averages of what a process has seen; the first one's are given to the others before each step.
+    averages = [f"tokenizer.encoder.norm.running_{name}" for name in ("mean", "var")]
+    runs.require_two_processes(fit, tmp_path, apart=averages)
+
+
 def test_a_killed_run_goes_on_to_the_same_bits(fit, tmp_path):
     dropped = {"transformer": PRIOR["transformer"] | {"dropout": 0.1}}
     # Curves go on with the last value of a loss that has ended, so the guide does not end here.
