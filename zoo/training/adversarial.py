@@ -142,7 +142,9 @@ class AdversarialModule(TokenizerModule):
         # since it does not do them then. This class does.
         self.automatic_optimization = False
         own, other, steps = self.optimizer_config, self.discriminator_optimizer_config, self._estimated_steps()
-        optimizer = build_optimizer(own, self.trained_modules(), self.discriminator, self.faster_modules())
+        optimizer = build_optimizer(
+            own, self.trained_modules(), self.discriminator, self.faster_modules(), self.undecayed()
+        )
         discriminator_optimizer = build_optimizer(other, [self.discriminator])
         return [optimizer, discriminator_optimizer], [
             build_schedule(own, optimizer, steps),

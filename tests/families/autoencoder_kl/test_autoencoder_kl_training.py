@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
+from pictures import photographs_in
 
 import zoo
 from zoo.cli import main
@@ -51,14 +50,7 @@ class Batch:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    draw = np.random.default_rng(0)
-    for split, count in {"train": 12, "val": 4}.items():
-        (folder / split).mkdir()
-        for number in range(count):
-            coarse = Image.fromarray(draw.integers(256, size=(4, 5, 3), dtype=np.uint8))
-            coarse.resize((40, 32), Image.Resampling.BICUBIC).save(folder / split / f"{number}.png")
-    return folder
+    return photographs_in(tmp_path_factory.mktemp("photographs") / "x")
 
 
 def test_losses_are_what_their_names_say(module):

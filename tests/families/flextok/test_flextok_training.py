@@ -6,12 +6,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import training_runs as runs
 import yaml
-from PIL import Image
+from pictures import photographs_in
 from tiny_flextok import CONFIG
 
 import zoo
@@ -175,14 +174,7 @@ def test_the_paper_s_recipe_is_the_published_model():
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    draw = np.random.default_rng(0)
-    for split, count in {"train": 12, "val": 4}.items():
-        (folder / split).mkdir()
-        for number in range(count):
-            coarse = Image.fromarray(draw.integers(256, size=(4, 5, 3), dtype=np.uint8))
-            coarse.resize((40, 32), Image.Resampling.BICUBIC).save(folder / f"{split}/{number}.png")
-    return folder
+    return photographs_in(tmp_path_factory.mktemp("photographs") / "x")
 
 
 @pytest.fixture

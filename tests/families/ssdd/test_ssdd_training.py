@@ -7,12 +7,11 @@ import json
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import training_runs as runs
 import yaml
-from PIL import Image
+from pictures import photographs_in
 from tiny_ssdd import CONTINUOUS, FSQ, fill, make
 
 import zoo
@@ -311,14 +310,7 @@ def test_both_decoders_of_the_comparison_are_equally_large():
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    draw = np.random.default_rng(0)
-    for split, count in {"train": 8, "val": 2}.items():
-        (folder / split).mkdir()
-        for number in range(count):
-            coarse = Image.fromarray(draw.integers(256, size=(4, 5, 3), dtype=np.uint8))
-            coarse.resize((40, 32), Image.Resampling.BICUBIC).save(folder / f"{split}/{number}.png")
-    return folder
+    return photographs_in(tmp_path_factory.mktemp("photographs") / "x", 8, 2)
 
 
 @pytest.fixture

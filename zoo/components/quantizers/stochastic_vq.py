@@ -29,6 +29,8 @@ class StochasticVQConfig(StageConfig):
             code, so that none of the losses here reaches it: who trains it needs one of its own.
         commitment_weight: Of mean((u - sg(c))²).
         codebook_weight: Of mean((sg(u) - c)²).
+        revive_below: As of `VQConfig`; as published 0, which never replaces a code.
+        usage_decay: As of `VQConfig`.
     """
 
     codebook_size: int
@@ -37,6 +39,8 @@ class StochasticVQConfig(StageConfig):
     commitment_weight: float = 0.25
     codebook_weight: float = 1.0
     learns_temperature: bool = False
+    revive_below: float = 0.0
+    usage_decay: float = 0.99
     kind: Literal["stochastic_vq"] = "stochastic_vq"
 
     def __post_init__(self) -> None:
@@ -71,6 +75,8 @@ class StochasticVQ(VQ):
                 cosine=True,
                 commitment_weight=config.commitment_weight,
                 codebook_weight=config.codebook_weight,
+                revive_below=config.revive_below,
+                usage_decay=config.usage_decay,
             )
         )
         self.temperature = config.temperature

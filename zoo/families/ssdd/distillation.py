@@ -21,7 +21,7 @@ from zoo.components.flow import draw_noise
 from zoo.data.images import ImageBatch
 from zoo.errors import ConfigError
 from zoo.families.ssdd.decoder import SSDDDecoder
-from zoo.families.ssdd.flow_training import Flow, FlowTraining
+from zoo.families.ssdd.flow_training import Estimate, Flow, FlowTraining
 from zoo.families.ssdd.training import SSDDTraining
 from zoo.training import OptimizerConfig
 
@@ -65,8 +65,8 @@ class Distilling(FlowTraining):
         """Return the student's latents (B, Y, h, w) of pictures, and what the teacher makes of that noise."""
         raise NotImplementedError
 
-    def losses(self, batch: ImageBatch) -> dict[str, Tensor]:
-        """Return the losses of pictures; in evaluation, of noise that is the same each time."""
+    def reconstruct(self, batch: ImageBatch) -> Estimate:
+        """Return what the student makes of pictures' latents; in evaluation, of noise that is the same each time."""
         images = batch.images
         generator = None if self.trainer.training else torch.Generator(images.device).manual_seed(0)
         noise = draw_noise(images.shape, generator, images.device)
@@ -75,7 +75,7 @@ class Distilling(FlowTraining):
             self.tell_quality(images, latents)
         # At time 1 there is nothing but noise, the teacher's own.
         t = torch.ones(len(images), device=images.device)
-        return self.flow_losses(Flow(latents, noise, t, noise, goal.float()), images)
+        return self.estimate(Flow(latents, noise, t, noise, goal.float()), images, {})
 
 
 class SSDDDistillation(Distilling, SSDDTraining):

@@ -1,10 +1,11 @@
 """What trainings of SSDD's decoder have in common, whatever its latents come from: the flow and its losses.
 
-    L = L_flow + λ₁ L_perceptual + λ₂ L_alignment
+    L = L_flow + λ₁ L_perceptual + λ₂ L_alignment (+ λ₃ L_adversarial)
 
 `L_flow` is the error of the predicted velocity at a random time. At that time the line along it ends in an estimate of
 the picture, which `L_perceptual` compares with the picture in a frozen network's features. `L_alignment` ties a layer
-of the transformer to a frozen network's features of the picture (REPA; Yu et al., arXiv 2410.06940).
+of the transformer to a frozen network's features of the picture (REPA; Yu et al., arXiv 2410.06940). `L_adversarial`
+is what a discriminator says of the estimate, which the paper tries, and leaves out of its models.
 """
 
 from __future__ import annotations
@@ -15,25 +16,30 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from zoo import config as configs
+from zoo.components.discriminators.noisy import NoisyDiscriminator, NoisyDiscriminatorConfig
 from zoo.components.features import FeatureNetwork
 from zoo.components.features import build as build_features
 from zoo.components.flow import LogitNormal, draw_noise, draw_times, flow_loss
 from zoo.components.layers.positions import RelativePositionBias2d
+from zoo.components.losses.adversarial import discriminator_loss, generator_loss
 from zoo.components.losses.alignment import AlignmentHead, grid_alignment_loss
 from zoo.components.losses.perceptual import distance_of
 from zoo.data.images import ImageBatch
 from zoo.errors import ConfigError
 from zoo.families.ssdd.decoder import PATH, SSDDDecoder
 from zoo.metrics.image import decibels
-from zoo.training import Media, OptimizerConfig, Picture, TokenizerModule
+from zoo.training import AdversarialModule, Media, OptimizerConfig, Picture, Reconstruction
 from zoo.training.origin import Origin, differences, read_origin
 
-__all__ = ["Flow", "FlowTraining"]
+__all__ = ["ADVERSARIAL_FROM", "Estimate", "Flow", "FlowTraining"]
 
 _DEFAULT_OPTIMIZER = OptimizerConfig()
 _SHOWN = 4
+ADVERSARIAL_FROM = 50_000
+"""Steps before a judge is asked, as published."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,23 @@ class Flow:
     goal: Tensor
 
 
-class FlowTraining(TokenizerModule):
+@dataclass(frozen=True)
+class Estimate(Reconstruction):
+    """The pictures in -1…1 that predicted velocities lead to, `made`, and where the batch was.
+
+    Attributes:
+        flow: That.
+    """
+
+    flow: Flow
+
+
+class FlowTraining(AdversarialModule):
     """Trains an SSDD's decoder, and perhaps more of it. A subclass says what the latents of pictures are.
 
     Losses: `flow`, the mean squared error of velocities; `perceptual`, the distance of the estimated picture in a
     frozen network's features; `alignment`, one minus the mean cosine between projected states of the transformer and a
-    frozen network's features.
+    frozen network's features; `adversarial` and `discriminator`, cross-entropies of judgements, if there is a judge.
 
     Args:
         config: As of `TokenizerModule`; it has an `image_size`, `decoder`, `steps` and `time_power`.
@@ -70,12 +87,22 @@ class FlowTraining(TokenizerModule):
         perceptual: The frozen network, as `zoo.components.features.build` takes it; none if None.
         alignment: The frozen network of `alignment`, with one layer; none if None.
         alignment_layer: Block of the transformer, from 0, whose states are aligned; as published if None.
+        discriminator: Values of `NoisyDiscriminatorConfig`; None for none, as in the published models.
+        discriminator_optimizer: As of `AdversarialModule`.
+        discriminator_every: As of `AdversarialModule`.
+        adversarial_from: As of `AdversarialModule`.
 
     Raises:
         ConfigError: A value is unusable.
     """
 
-    default_weights: ClassVar[Mapping[str, float]] = {"flow": 1.0, "perceptual": 0.5, "alignment": 0.25}
+    default_weights: ClassVar[Mapping[str, float]] = {
+        "flow": 1.0,
+        "perceptual": 0.5,
+        "alignment": 0.25,
+        "adversarial": 0.5,
+        "discriminator": 1.0,
+    }
 
     def __init__(
         self,
@@ -86,8 +113,21 @@ class FlowTraining(TokenizerModule):
         perceptual: dict[str, Any] | None = None,
         alignment: dict[str, Any] | None = None,
         alignment_layer: int | None = None,
+        discriminator: dict[str, Any] | None = None,
+        discriminator_optimizer: OptimizerConfig | None = None,
+        discriminator_every: int = 1,
+        adversarial_from: int = ADVERSARIAL_FROM,
     ) -> None:
-        super().__init__(config, None, optimizer, loss_weights)
+        super().__init__(
+            config,
+            None,
+            optimizer,
+            loss_weights,
+            discriminator,
+            discriminator_optimizer,
+            discriminator_every,
+            adversarial_from,
+        )
         if self.tokenizer.config.image_size is None:
             raise ConfigError("config: training needs the image_size of its pictures.")
         self.times = configs.from_dict(LogitNormal, times or {}, "times")
@@ -106,6 +146,21 @@ class FlowTraining(TokenizerModule):
     def decoder(self) -> SSDDDecoder:
         """The decoder."""
         return cast("SSDDDecoder", self.tokenizer.decoder)
+
+    def build_discriminator(self, values: dict[str, Any]) -> nn.Module:
+        """Return the judge of values of `NoisyDiscriminatorConfig`.
+
+        Raises:
+            ConfigError: A value is unusable, or the pictures are too small for it.
+        """
+        judge = NoisyDiscriminator(configs.from_dict(NoisyDiscriminatorConfig, values, "discriminator"))
+        size = self.tokenizer.config.image_size
+        if size is not None and min(size) < judge.smallest:
+            raise ConfigError(
+                f"discriminator: pictures of {size[0]}×{size[1]} pixels are too small for {judge.config.num_layers} "
+                f"layers, which need {judge.smallest}: set num_layers lower."
+            )
+        return judge
 
     def trained_modules(self) -> list[nn.Module]:
         """Return tokenizer and projection; what is kept of the former needs no gradient."""
@@ -128,12 +183,21 @@ class FlowTraining(TokenizerModule):
             for module in self.trained_modules():
                 nn.utils.clip_grad_norm_(module.parameters(), gradient_clip_val)
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip as `configure_gradient_clipping` does, where Lightning leaves it to the module; the judge by itself."""
+        judged = set() if self.discriminator is None else set(self.discriminator.parameters())
+        if self.automatic_optimization or optimizer.param_groups[0]["params"][0] in judged:
+            super().on_before_optimizer_step(optimizer)
+        else:
+            trainer = self.trainer
+            self.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+
     def num_items(self, batch: ImageBatch) -> int:
         """Return how many pictures a batch has."""
         return len(batch.images)
 
-    def losses(self, batch: ImageBatch) -> dict[str, Tensor]:
-        """Return the losses of pictures; in evaluation, of random numbers that are the same each time."""
+    def reconstruct(self, batch: ImageBatch) -> Estimate:
+        """Return estimates of pictures; in evaluation, of random numbers that are the same each time."""
         images = batch.images
         generator = None if self.trainer.training else torch.Generator(images.device).manual_seed(0)
         latents, losses = self.latents(images)
@@ -143,27 +207,42 @@ class FlowTraining(TokenizerModule):
         flow = Flow(latents, noise, t, PATH.at(goal, noise, t), goal)
         if not self.trainer.training:
             self.tell_quality(images, latents)
-        return {**self.flow_losses(flow, images), **losses}
+        return self.estimate(flow, images, losses)
 
-    def flow_losses(self, flow: Flow, images: Tensor) -> dict[str, Tensor]:
-        """Return the losses of predicted velocities.
+    def estimate(self, flow: Flow, images: Tensor, losses: Mapping[str, Tensor]) -> Estimate:
+        """Return where predicted velocities lead to, and their losses.
 
         Args:
             flow: Where the batch is.
             images: (B, 3, H, W) in 0…1, whose features states are aligned with.
+            losses: Further ones.
         """
         layer = None if self.head is None else self.alignment_layer
         predicted, states = self.decoder.unet.with_states(flow.x, flow.t, flow.latents, layer)
-        losses = {"flow": flow_loss(predicted, PATH.velocity(flow.goal, flow.noise))}
+        losses = {"flow": flow_loss(predicted, PATH.velocity(flow.goal, flow.noise)), **losses}
+        made = PATH.data(flow.x, predicted.float(), flow.t)
         if self.perceptual is not None:
-            estimate = PATH.data(flow.x, predicted.float(), flow.t)
-            losses["perceptual"] = self.perceptual((estimate + 1) / 2, (flow.goal + 1) / 2).mean()
+            losses["perceptual"] = self.perceptual((made + 1) / 2, (flow.goal + 1) / 2).mean()
         if self.head is not None:
             network = cast("FeatureNetwork", self.alignment)
             with torch.no_grad():
                 features = network.features(images)[network.layers[0]]
             losses["alignment"] = grid_alignment_loss(self.head, cast(Tensor, states), self._token_grid, features)
-        return losses
+        return Estimate(losses, flow.goal, made, flow)
+
+    def discriminator_losses(self, pair: Reconstruction) -> dict[str, Tensor]:
+        """Return how badly the judge tells pictures from estimates."""
+        real, made = (self._judged(pair, pictures) for pictures in (pair.real, pair.made))
+        return {"discriminator": discriminator_loss([real], [made], "non_saturating")}
+
+    def adversarial_losses(self, pair: Reconstruction) -> dict[str, Tensor]:
+        """Return how far the judge is from taking estimates for pictures."""
+        return {"adversarial": generator_loss([self._judged(pair, pair.made)], "non_saturating")}
+
+    def _judged(self, pair: Reconstruction, pictures: Tensor) -> Tensor:
+        flow = cast("Estimate", pair).flow
+        judgement: Tensor = cast("nn.Module", self.discriminator)(pictures, flow.x, flow.t)
+        return judgement
 
     def tell_quality(self, images: Tensor, latents: Tensor) -> None:
         """Count in how well pictures are decoded of their latents, in the config's steps."""

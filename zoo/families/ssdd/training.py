@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from zoo import config as configs
 from zoo.components.quantizers import Gaussian, GaussianConfig
 from zoo.errors import ConfigError
-from zoo.families.ssdd.flow_training import FlowTraining
+from zoo.families.ssdd.flow_training import ADVERSARIAL_FROM, FlowTraining
 from zoo.families.ssdd.measured import some_pictures, start_projections
 from zoo.families.ssdd.tokenizer import SSDDTokenizer
 from zoo.training import OptimizerConfig
@@ -38,8 +38,9 @@ class SSDDTraining(FlowTraining):
     """Trains an SSDD, or its decoder alone.
 
     Losses: `flow`, the mean squared error of velocities; `perceptual`, the distance of the estimated picture in a
-    frozen network's features; `alignment`, one minus the mean cosine between projected states of the transformer and a
-    frozen network's features; and the quantizer's own, of `gaussian` the KL divergence, while the encoder is trained.
+    frozen network's features; `alignment`, one minus the mean cosine between projected states of the transformer
+    and a frozen network's features; `adversarial` and `discriminator`, if there is a judge; and the quantizer's
+    own, of `gaussian` the KL divergence, while the encoder is trained.
     In training the decoder sees samples of a Gaussian, also of a frozen encoder's, and elsewhere its mean.
 
     Args:
@@ -60,6 +61,10 @@ class SSDDTraining(FlowTraining):
         perceptual: The frozen network, as `zoo.components.features.build` takes it; none if None.
         alignment: The frozen network of `alignment`, with one layer; none if None.
         alignment_layer: Block of the transformer, from 0, whose states are aligned; as published if None.
+        discriminator: As of `FlowTraining`.
+        discriminator_optimizer: As of `AdversarialModule`.
+        discriminator_every: As of `AdversarialModule`.
+        adversarial_from: As of `AdversarialModule`.
 
     Raises:
         ConfigError: A value is unusable, or the encoder is another one than the config says.
@@ -84,8 +89,24 @@ class SSDDTraining(FlowTraining):
         perceptual: dict[str, Any] | None = None,
         alignment: dict[str, Any] | None = None,
         alignment_layer: int | None = None,
+        discriminator: dict[str, Any] | None = None,
+        discriminator_optimizer: OptimizerConfig | None = None,
+        discriminator_every: int = 1,
+        adversarial_from: int = ADVERSARIAL_FROM,
     ) -> None:
-        super().__init__(config, optimizer, loss_weights, times, perceptual, alignment, alignment_layer)
+        super().__init__(
+            config,
+            optimizer,
+            loss_weights,
+            times,
+            perceptual,
+            alignment,
+            alignment_layer,
+            discriminator,
+            discriminator_optimizer,
+            discriminator_every,
+            adversarial_from,
+        )
         if weights is not None and (encoder, decoder) != (None, None):
             raise ConfigError("weights: they have an encoder and a decoder already; leave out one or the other.")
         if freeze_encoder is not None and weights is None and encoder is None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from zoo import config as configs
 from zoo.errors import ConfigError
 from zoo.families.ssdd.distillation import Distilling
-from zoo.families.ssdd.flow_training import FlowTraining
+from zoo.families.ssdd.flow_training import ADVERSARIAL_FROM, FlowTraining
 from zoo.families.ssdd.measured import some_pictures
 from zoo.families.ssdd_decoder.config import SourceConfig
 from zoo.families.ssdd_decoder.tokenizer import SSDDDecoderTokenizer
@@ -52,6 +52,10 @@ class SSDDDecoderTraining(FlowTraining):
         perceptual: As of `FlowTraining`.
         alignment: As of `FlowTraining`.
         alignment_layer: As of `FlowTraining`.
+        discriminator: As of `FlowTraining`.
+        discriminator_optimizer: As of `AdversarialModule`.
+        discriminator_every: As of `AdversarialModule`.
+        adversarial_from: As of `AdversarialModule`.
 
     Raises:
         ConfigError: A value is unusable, or the source is no tokenizer of pictures of one size.
@@ -76,10 +80,26 @@ class SSDDDecoderTraining(FlowTraining):
         perceptual: dict[str, Any] | None = None,
         alignment: dict[str, Any] | None = None,
         alignment_layer: int | None = None,
+        discriminator: dict[str, Any] | None = None,
+        discriminator_optimizer: OptimizerConfig | None = None,
+        discriminator_every: int = 1,
+        adversarial_from: int = ADVERSARIAL_FROM,
     ) -> None:
         found = _load(source)
         config = _filled(config, found, pictures, num_measured)
-        super().__init__(config, optimizer, loss_weights, times, perceptual, alignment, alignment_layer)
+        super().__init__(
+            config,
+            optimizer,
+            loss_weights,
+            times,
+            perceptual,
+            alignment,
+            alignment_layer,
+            discriminator,
+            discriminator_optimizer,
+            discriminator_every,
+            adversarial_from,
+        )
         self.any_prefix = any_prefix
         kept = self.tokenizer.encoder
         kept.load_state_dict({n: t for n, t in found.state_dict().items() if not n.startswith("decoder.")})
