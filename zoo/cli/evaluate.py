@@ -30,7 +30,9 @@ def main(arguments: Sequence[str]) -> None:
         "to speaker, context and language, robustness, compressibility, vocabulary use), and\n"
         "resynthesis for what decoded speech sounds like (word errors, STOI, PESQ, MOS). image\n"
         "is for pictures (closeness to the original, beside JPEG and WebP of as many bits;\n"
-        "first tokens of ordered ones). invariance is for all: ids that change with batch,\n"
+        "first tokens of ordered ones), captions for those that read them, decoders for what\n"
+        "other decoders, in other numbers of steps, make of the same latents or tokens, and\n"
+        "video for clips (beside H.264). invariance is for all: ids that change with batch,\n"
         "padding, threads, and in fast mode; predictability, too: bits that a small model of\n"
         "each tokenizer's ids needs, and how well it goes on with actions.",
         """
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         zoo eval noise --models ./my-speech-tokenizer --out results.json
         zoo eval stab --models stabletoken,mine:tokenize --html page.html
         zoo eval image --models ./my-image-tokenizer --data photos/ --html page.html
+        zoo eval video --models ./my-video-tokenizer --data clips/ --html page.html
         """,
     )
     parser.add_argument(
