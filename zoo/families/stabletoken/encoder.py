@@ -25,6 +25,8 @@ __all__ = ["SpeechEncoder"]
 # at 256 rows and 1280 channels is 5 % of the time; at 768, 30 s of speech still occupy two cores.
 _ROWS = 768
 
+_NOT_SEEN = -1e4  # which no score comes near, and half precision holds
+
 
 class SpeechEncoder(nn.Module):
     """Log-mel spectra (B, M, F) → one vector a token, (B, T, Q).
@@ -130,16 +132,11 @@ class SpeechEncoder(nn.Module):
 
     def layer(self, number: int, x: Tensor, mask: Tensor) -> Tensor:
         """Apply layer `number`, from 0, to rows (B, T, D), of which those in `mask` (B, T) are attended to."""
-        layer = self.layers[number]
+        layer = cast(Block, self.layers[number])
         if not self.biases:
             attended: Tensor = layer(x, mask[:, None, None])
             return attended
-        rows = range(x.shape[1])
-        bias: Tensor = self.biases[number](rows, rows)
-        # Rows of padding may have nothing but padding in reach, and softmax needs something to look at.
-        is_lonely = ~(mask[:, None] & bias[0].isfinite()).any(2, keepdim=True)
-        biased: Tensor = layer(x, bias.to(x.dtype).masked_fill(~(mask[:, None] | is_lonely)[:, None], -torch.inf))
-        return biased
+        return self._attend_near(layer, cast(RelativePositionBias1d, self.biases[number]), x, mask)
 
     def slack(self, num_frames: Tensor) -> Tensor:
         """Return how many rows of the position table items leave, (B,): the last row that each may begin at."""
@@ -153,6 +150,29 @@ class SpeechEncoder(nn.Module):
     @property
     def _step(self) -> int:
         return _ROWS if self.conv1.weight.device.type == "cpu" else self.config.max_positions
+
+    def _attend_near(self, layer: Block, bias: RelativePositionBias1d, x: Tensor, mask: Tensor) -> Tensor:
+        """Apply a layer that attends within a reach to rows (B, T, D), in blocks of as many rows as it reaches.
+
+        A block sees itself and its two neighbours, so that scores are made of 3 keys a row of reach and not of all T.
+        """
+        size, length = bias.reach, x.shape[1]
+        padding = -length % size
+        padded, own = F.pad(x, (0, 0, 0, padding)), F.pad(mask, (size, padding + size))
+
+        def neighbours(rows: Tensor) -> Tensor:
+            """Return (B, H, T, S) as (B · blocks, H, 3 · size, S)."""
+            blocks = F.pad(rows, (0, 0, size, size)).view(*rows.shape[:2], -1, size, rows.shape[3]).transpose(1, 2)
+            return torch.cat([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]], 3).flatten(0, 1)
+
+        keys, values = map(neighbours, layer.keys_values(padded))
+        seen = own.unfold(1, 3 * size, size).flatten(0, 1)
+        # Rows of padding may have nothing but padding in reach, and softmax needs something to look at: padding is far
+        # below all scores, where what is out of reach is at -inf.
+        scores = bias(range(size), range(-size, 2 * size)).to(x.dtype)
+        scores = scores + seen.logical_not()[:, None, None] * _NOT_SEEN
+        done = layer.attend(padded.view(-1, size, x.shape[2]), keys, values, scores)
+        return done.view(len(x), -1, x.shape[2])[:, :length]
 
     def _layer_apart(self, number: int, xs: list[Tensor], valid: list[int], run: Run) -> list[Tensor]:
         """Apply a layer to items (1, T, D), of which the first `valid` rows are attended to, some rows at a time."""
