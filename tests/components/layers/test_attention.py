@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.components.layers.attention import Attention
+from zoo.components.layers.attention import Attention, scaled_dot_product
 from zoo.errors import ConfigError
 
 
@@ -108,3 +108,25 @@ def test_attention_of_equal_keys_is_the_mean():
     keys, values = attention.keys_values(x)
     expected = F.linear(values.mean(2), attention.out.weight, attention.out.bias).expand(1, 3, 4)
     torch.testing.assert_close(attention(x, torch.zeros_like(keys), values), expected)
+
+
+@pytest.mark.parametrize("num_keys", [8, 600])
+def test_autocast_of_few_keys_is_in_float32_on_the_cpu(num_keys):
+    torch.manual_seed(0)
+    queries, keys, values = (torch.randn(1, 2, count, 8, requires_grad=True) for count in (4, num_keys, num_keys))
+    halves = [each.bfloat16() for each in (queries, keys, values)]
+    bias = torch.randn(4, num_keys).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = scaled_dot_product(*halves, bias)
+    wanted = F.scaled_dot_product_attention(*(each.float() for each in halves), bias.float())
+    assert torch.equal(found, wanted) == (num_keys == 8)
+    torch.testing.assert_close(found.float(), wanted, rtol=0.05, atol=0.02)
+    found.float().sum().backward()
+    assert all(each.grad.isfinite().all() for each in (queries, keys, values))
+
+
+def test_what_is_not_trained_keeps_its_dtype():
+    halves = [torch.randn(1, 2, 8, 8, dtype=torch.bfloat16) for _ in range(3)]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert scaled_dot_product(*halves).dtype == torch.bfloat16
+    assert torch.equal(scaled_dot_product(*halves), F.scaled_dot_product_attention(*halves))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.components.layers.attention import merge_heads, split_heads
+from zoo.components.layers.attention import merge_heads, scaled_dot_product, split_heads
 from zoo.components.layers.positions import relative_sincos
 from zoo.config import check_fields, check_positive
 from zoo.errors import ConfigError
@@ -113,7 +113,7 @@ class RelativeAttention(nn.Module):
         by_distance = (q + self.position_bias[:, None]) @ p.transpose(2, 3)
         bias = _aligned(by_distance) / math.sqrt(q.shape[3])
         bias = bias.masked_fill(~mask, -math.inf)
-        mixed = F.scaled_dot_product_attention(q + self.content_bias[:, None], k, v, bias)
+        mixed = scaled_dot_product(q + self.content_bias[:, None], k, v, bias)
         projected: Tensor = self.out(merge_heads(mixed))
         return projected
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.components.layers.attention import merge_heads, split_heads
+from zoo.components.layers.attention import merge_heads, scaled_dot_product, split_heads
 from zoo.components.layers.positions import timestep_embedding
 from zoo.config import MAX_COUNT, check_fields, check_positive, check_product
 from zoo.errors import ConfigError
@@ -194,6 +194,6 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = self.attention_norm(x)
         q, k, v = (split_heads(linear(rows), self.num_heads) for linear in (self.q, self.k, self.v))
-        x = x + self.out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        x = x + self.out(merge_heads(scaled_dot_product(q, k, v)))
         mapped: Tensor = x + self.down(F.gelu(self.up(self.mlp_norm(x))))
         return mapped
