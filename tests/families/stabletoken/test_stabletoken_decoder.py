@@ -122,16 +122,32 @@ class TestFlow:
         with pytest.raises(ConfigError, match="num_steps"):
             decode(decoder, some_ids(9), steps=0)
 
-    @pytest.mark.parametrize(("steps", "guidance"), [(10, 0.7), (3, 0.0), (1, 2.0)])
-    def test_the_solver_is_euler_on_a_cosine(self, steps, guidance):
+    def test_temperature_is_what_the_noise_is_scaled_by(self):
+        decoder, cool = make_decoder(), make_decoder(temperature=0.5)
+        waves = [decode(decoder, some_ids(9), temperature=temperature) for temperature in (None, 1.0, 0.5)]
+        assert torch.equal(waves[0], waves[1])
+        assert not torch.allclose(waves[0], waves[2], atol=1e-4)
+        assert torch.equal(decode(cool, some_ids(9)), waves[2])
+        with torch.no_grad():
+            settings = decoder.flow_settings(2, 0.7, 0.0)
+            spectra = [decoder.flow(some_ids(6), **settings, generator=seeded(seed)) for seed in (1, 2)]
+        assert torch.equal(*spectra)
+        for value in (-0.1, math.nan, math.inf):
+            with pytest.raises(ConfigError, match="temperature must be a finite number, 0 or more"):
+                decode(decoder, some_ids(9), temperature=value)
+        with pytest.raises(ConfigError, match="decoder: temperature must not be negative, got -1"):
+            make_decoder(temperature=-1.0)
+
+    @pytest.mark.parametrize(("steps", "guidance", "temperature"), [(10, 0.7, 1.0), (3, 0.0, 0.3), (1, 2.0, 1.0)])
+    def test_the_solver_is_euler_on_a_cosine(self, steps, guidance, temperature):
         flow = make_decoder().flow
         ids = some_ids(5)
         with torch.no_grad():
-            got = flow(ids, steps=steps, guidance=guidance, generator=seeded(3))
+            got = flow(ids, steps=steps, guidance=guidance, temperature=temperature, generator=seeded(3))
             content, none = flow.content(ids[None]), torch.zeros(1, 8, 17)
             # A zero vector has no direction, so the map's bias is all there is of a speaker.
             speaker = flow.speaker.bias[None]
-            x = torch.randn(1, 8, 17, generator=seeded(3))
+            x = temperature * torch.randn(1, 8, 17, generator=seeded(3))
             times = [1 - math.cos(math.pi / 2 * step / steps) for step in range(steps + 1)]
             for now, later in itertools.pairwise(times):
                 t = torch.tensor([now])

@@ -65,6 +65,8 @@ def test_a_checkpoint_has_two_files_of_weights(tokenizer, saved):
     assert loaded.decode(torch.zeros(2, 0, dtype=torch.int64)).shape == (2, 0)
     with pytest.raises(ConfigError, match="guidance"):
         loaded.decode(IDS, guidance=float("nan"))
+    with pytest.raises(ConfigError, match="temperature"):
+        loaded.check_decode(temperature=-1.0)
     assert torch.equal(loaded.decode(IDS), tokenizer.decode(IDS))
     assert fingerprint(tokenizer) == fingerprint(loaded)
 

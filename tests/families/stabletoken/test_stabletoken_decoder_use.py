@@ -122,7 +122,7 @@ class TestDecode:
         ids = some_ids(5)[None]
         default = tokenizer.decode(ids)
         assert torch.equal(tokenizer.decode(ids, steps=10, guidance=0.7), default)
-        for options in ({"steps": 2}, {"guidance": 0.0}):
+        for options in ({"steps": 2}, {"guidance": 0.0}, {"temperature": 0.5}):
             assert not torch.equal(tokenizer.decode(ids, **options), default)
 
     def test_it_leaves_everything_alone(self, tokenizer):

@@ -31,11 +31,12 @@ def test_alone_and_batched(tokenizer):
     assert all(a.tolist() == b for a, b in zip(alone, together.tolist(), strict=True))
 
 
-def test_exact_and_fast_agree(tokenizer):
-    mels = [torch.randn(1, 16, frames) for frames in (4, 40, 44, 3 * 768, 4000)]
-    counts = [3, 40, 41, 3 * 768, 3999]
+@pytest.mark.parametrize("longest", [4000, 4008], ids=["padded to whole blocks", "whole blocks"])
+def test_exact_and_fast_agree(tokenizer, longest):
+    mels = [torch.randn(1, 16, frames) for frames in (4, 40, 44, 3 * 768, longest)]
+    counts = [3, 40, 41, 3 * 768, longest - 1]
     one_by_one = tokenizer.encoder.apart(mels, counts, lambda function, items: [function(item) for item in items])
-    batch = torch.cat([F.pad(mel, (0, 4000 - mel.shape[2]), value=5.0) for mel in mels])
+    batch = torch.cat([F.pad(mel, (0, longest - mel.shape[2]), value=5.0) for mel in mels])
     hidden, mask = tokenizer.encoder(batch, torch.tensor(counts))
     assert hidden.isfinite().all()
     for row, valid, wanted in zip(hidden, mask, one_by_one, strict=True):

@@ -162,7 +162,7 @@ class SpeechEncoder(nn.Module):
 
         def neighbours(rows: Tensor) -> Tensor:
             """Return (B, H, T, S) as (B · blocks, H, 3 · size, S)."""
-            blocks = F.pad(rows, (0, 0, size, size)).view(*rows.shape[:2], -1, size, rows.shape[3]).transpose(1, 2)
+            blocks = F.pad(rows, (0, 0, size, size)).reshape(*rows.shape[:2], -1, size, rows.shape[3]).transpose(1, 2)
             return torch.cat([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]], 3).flatten(0, 1)
 
         keys, values = map(neighbours, layer.keys_values(padded))
@@ -171,7 +171,7 @@ class SpeechEncoder(nn.Module):
         # below all scores, where what is out of reach is at -inf.
         scores = bias(range(size), range(-size, 2 * size)).to(x.dtype)
         scores = scores + seen.logical_not()[:, None, None] * _NOT_SEEN
-        done = layer.attend(padded.view(-1, size, x.shape[2]), keys, values, scores)
+        done = layer.attend(padded.reshape(-1, size, x.shape[2]), keys, values, scores)
         return done.view(len(x), -1, x.shape[2])[:, :length]
 
     def _layer_apart(self, number: int, xs: list[Tensor], valid: list[int], run: Run) -> list[Tensor]:

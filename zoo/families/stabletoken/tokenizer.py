@@ -109,6 +109,7 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         *,
         steps: int | None = None,
         guidance: float | None = None,
+        temperature: float | None = None,
         generator: torch.Generator | None = None,
         sample_rate: int | None = None,
         voice: str | Tensor | None = None,
@@ -126,6 +127,8 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
             steps: Steps from noise to the mel spectrum; those of the decoder's config, 10 as published, if None.
             guidance: How much the tokens' influence is exaggerated; as in the config, 0.7 as published, if None. 0 is
                 not at all, and twice as fast.
+            temperature: What the noise that the spectrum starts from is scaled by; as in the decoder's config, 1 as
+                published, if None. Less keeps to what is likely: plainer, and better understood.
             generator: Source of the random numbers, which one number from it starts; the decoder's own seed if None.
             sample_rate: Hz of the result. If None, that of speech to encode, `spec.sample_rate`, to which the decoder's
                 waves are resampled; they are not with `config.decoder.sample_rate`.
@@ -157,7 +160,12 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
                 with part(number / len(waves), (number + 1) / len(waves)):
                     noise = None if seed is None else torch.Generator().manual_seed(seed)
                     pieces = decoder.pieces(
-                        ids[:length], steps=steps, guidance=guidance, generator=noise, speaker=speaker
+                        ids[:length],
+                        steps=steps,
+                        guidance=guidance,
+                        temperature=temperature,
+                        generator=noise,
+                        speaker=speaker,
                     )
                     place = 0
                     for piece in _at_rate(pieces, own_rate, rate):
@@ -172,10 +180,10 @@ class StableTokenTokenizer(SegmentedSpeechTokenizer):
         return waves
 
     def check_decode(self, tokens: Tokens | None = None, **options: Any) -> None:
-        """Refuse to decode without a decoder, or with other steps, guidance or voices than there can be."""
+        """Refuse to decode without a decoder, or with steps, numbers or voices that there cannot be."""
         super().check_decode(tokens, **options)
         decoder = self._require_decoder()
-        decoder.flow_settings(options.get("steps"), options.get("guidance"))
+        decoder.flow_settings(*(options.get(name) for name in ("steps", "guidance", "temperature")))
         _voice(decoder, options.get("voice"))
 
     @property

@@ -59,7 +59,14 @@ class MelFlow(nn.Module):
         self.history = round(_HISTORY * config.token_rate)
 
     def forward(
-        self, ids: Tensor, *, steps: int, guidance: float, generator: torch.Generator, speaker: Tensor | None = None
+        self,
+        ids: Tensor,
+        *,
+        steps: int,
+        guidance: float,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        speaker: Tensor | None = None,
     ) -> Tensor:
         """Generate the spectrum of one item.
 
@@ -69,13 +76,15 @@ class MelFlow(nn.Module):
             guidance: How far to go on past the velocity that the tokens give, away from the one without them; 0 for not
                 at all, which takes half the time.
             generator: Source of the noise, on any device.
+            temperature: What the noise is scaled by (Grad-TTS: Popov et al., arXiv 2105.06337, section 3.4): less than
+                1 keeps to what is likely.
             speaker: The vector (S,) of the voice, of any length but zero's; zero if None.
 
         Returns:
             (M, F).
         """
         frames = self.config.num_frames(len(ids))
-        noise = draw_noise((1, self.config.num_mel, frames), generator, ids.device)
+        noise = temperature * draw_noise((1, self.config.num_mel, frames), generator, ids.device)
         voice = self.voice(None if speaker is None else speaker.to(ids.device)[None])
 
         def window(start: int, stop: int) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,20 @@ from zoo.process.fresh import fresh
 from zoo.process.memory import give_back
 from zoo.process.progress import counted, part
 
-__all__ = ["SEED", "SpeechDecoder"]
+__all__ = ["SEED", "FlowSettings", "SpeechDecoder"]
 
 _FLOW = 0.8  # of the time, about, that decoding takes
 
 SEED = 42
 """Where random numbers start from if nobody says otherwise, as in the published code."""
+
+
+class FlowSettings(TypedDict):
+    """How a flow is followed from noise to a spectrum: as `MelFlow` takes it."""
+
+    steps: int
+    guidance: float
+    temperature: float
 
 
 class SpeechDecoder(nn.Module):
@@ -54,11 +63,14 @@ class SpeechDecoder(nn.Module):
         *,
         steps: int | None = None,
         guidance: float | None = None,
+        temperature: float | None = None,
         generator: torch.Generator | None = None,
         speaker: Tensor | None = None,
     ) -> Tensor:
         """Make the wave of one item, (`config.num_samples(T)`,); arguments and errors as of `pieces`."""
-        pieces = self.pieces(ids, steps=steps, guidance=guidance, generator=generator, speaker=speaker)
+        pieces = self.pieces(
+            ids, steps=steps, guidance=guidance, temperature=temperature, generator=generator, speaker=speaker
+        )
         return torch.cat(list(pieces))
 
     def pieces(
@@ -67,6 +79,7 @@ class SpeechDecoder(nn.Module):
         *,
         steps: int | None = None,
         guidance: float | None = None,
+        temperature: float | None = None,
         generator: torch.Generator | None = None,
         speaker: Tensor | None = None,
     ) -> Iterator[Tensor]:
@@ -76,6 +89,7 @@ class SpeechDecoder(nn.Module):
             ids: (T,) int64, T at least 1.
             steps: Steps from noise to spectrum; those of the config, 10 as published, if None.
             guidance: How much the tokens' influence is exaggerated; as in the config, 0.7 as published, if None.
+            temperature: What the spectrum's noise is scaled by; as in the config, 1 as published, if None.
             generator: Source of all random numbers: the spectrum's noise, then the vocoder's. If None, a CPU generator
                 that starts from `SEED`. Torch's own generators are left alone.
             speaker: The vector (S,) of the voice (`voice_vector`); zero if None.
@@ -84,13 +98,13 @@ class SpeechDecoder(nn.Module):
             Consecutive waves (samples,), of half a minute or less as published.
 
         Raises:
-            ConfigError: There is not at least one step, or `guidance` is not finite.
+            ConfigError: There is not at least one step, or one of the numbers makes no sense.
         """
         if generator is None:
             generator = torch.Generator().manual_seed(SEED)
-        steps, guidance = self.flow_settings(steps, guidance)
+        settings = self.flow_settings(steps, guidance, temperature)
         with part(0.0, _FLOW):
-            mel = self.flow(ids, steps=steps, guidance=guidance, generator=generator, speaker=speaker)
+            mel = self.flow(ids, **settings, generator=generator, speaker=speaker)
         count = -(-len(mel.T) // self.vocoder.piece_frames)
         pieces = counted(self.vocoder.pieces(mel[None], generator), count, _FLOW)
         for piece in pieces:
@@ -99,17 +113,20 @@ class SpeechDecoder(nn.Module):
                 give_back()
             yield piece[0]
 
-    def flow_settings(self, steps: int | None, guidance: float | None) -> tuple[int, float]:
-        """Return steps and guidance, those of the config in place of None.
+    def flow_settings(self, steps: int | None, guidance: float | None, temperature: float | None) -> FlowSettings:
+        """Return what the flow is followed with, the config's values in place of None.
 
         Raises:
-            ConfigError: There is not at least one step, or `guidance` is not finite.
+            ConfigError: There is not at least one step, `guidance` is not finite, or `temperature` not from 0 on.
         """
         steps = self.config.steps if steps is None else steps
         guidance = self.config.guidance if guidance is None else guidance
+        temperature = self.config.temperature if temperature is None else temperature
         if not math.isfinite(guidance):
             raise ConfigError(f"guidance must be a finite number, got {guidance}.")
-        return Solver(steps).num_steps, guidance
+        if not 0 <= temperature < math.inf:
+            raise ConfigError(f"temperature must be a finite number, 0 or more, got {temperature}.")
+        return {"steps": Solver(steps).num_steps, "guidance": guidance, "temperature": temperature}
 
     def copy(self, wave: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Make a wave again from its own mel spectrum, tokens left out: what the vocoder alone does to it.
