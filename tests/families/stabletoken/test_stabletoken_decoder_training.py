@@ -201,6 +201,14 @@ class TestStages:
         assert torch.equal(speaker_vector("a", 192), vectors[0])
         assert not speaker_vector("", 192).any()
 
+    def test_what_decode_uses_is_told(self, place):
+        module = stage(DecoderTraining, place, guidance=1.5, temperature=0.0)
+        for config in (module.decoder_config, module.decoder.config, module.tokenizer.config.decoder):
+            assert (config.guidance, config.temperature) == (1.5, 0.0)
+        assert stage(DecoderTraining, place).decoder_config.temperature == 1
+        with pytest.raises(ConfigError, match="temperature must not be negative"):
+            stage(DecoderTraining, place, temperature=-1.0)
+
     def test_tokens_that_differ_in_one_bit_start_alike(self, place):
         def distances(**options):
             weight = stage(DecoderTraining, place, **options).decoder.flow.tokens.weight.detach()

@@ -177,6 +177,8 @@ class DecoderTraining(DecoderStage):
         decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
         decoder_weights: Model whose decoder is gone on from instead; None for none.
         voice: Speaker whose voice `decode` is to have if it is not asked for another's.
+        guidance: `DecoderConfig`'s, which `decode` has if it is not asked for another; as it is there if None.
+        temperature: The same.
         start_from_codes: Whether the embedding of the tokens starts from the quantizer's vectors, so that tokens whose
             bits differ little start alike, instead of from random ones, of which each has to be learned by itself. That
             of a flow that has been trained is gone on from as it is.
@@ -196,6 +198,8 @@ class DecoderTraining(DecoderStage):
         decoder: dict[str, Any] | None = None,
         decoder_weights: str | None = None,
         voice: str | None = None,
+        guidance: float | None = None,
+        temperature: float | None = None,
         start_from_codes: bool = False,
         crop_tokens: int = 50,
         drop: float = 0.2,
@@ -209,6 +213,8 @@ class DecoderTraining(DecoderStage):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1, got {value}.")
         self.voice = voice
+        told = {"guidance": guidance, "temperature": temperature}
+        self._describe(**{name: value for name, value in told.items() if value is not None})
         self._name_voices(set())
         if start_from_codes and _is_untrained(self.decoder.flow):
             self._start_from_codes()
@@ -252,7 +258,11 @@ class DecoderTraining(DecoderStage):
         """Write into the config whose voice zero is, and whose others the flow knows; it forgets none it knew."""
         own = self.voice or ""
         known = {*self.decoder_config.voices, *speakers} - {"", own}
-        self.decoder_config = replace(self.decoder_config, voice=own, voices=tuple(sorted(known)))
+        self._describe(voice=own, voices=tuple(sorted(known)))
+
+    def _describe(self, **values: Any) -> None:
+        """Write values into the config that the decoder is used and exported with."""
+        self.decoder_config = replace(self.decoder_config, **values)
         self.decoder.config = self.decoder_config
         self.tokenizer.config = replace(self.tokenizer.config, decoder=self.decoder_config)
 
