@@ -20,7 +20,7 @@ from zoo.components.losses.spectral import MultiResolutionSTFT
 from zoo.components.vocoder.pitch import fundamental_frequency
 from zoo.data.speech import SpeechData
 from zoo.errors import ConfigError
-from zoo.families.stabletoken.decoder.voices import speaker_vector
+from zoo.families.stabletoken.decoder.voices import speaker_vector, voice_vector
 from zoo.families.stabletoken.decoder_training import DecoderTraining, VocoderTraining
 from zoo.process import random as process_random
 from zoo.training import Reconstruction
@@ -200,6 +200,21 @@ class TestStages:
         assert (vectors @ vectors.T - torch.eye(3)).abs().max() < 0.3
         assert torch.equal(speaker_vector("a", 192), vectors[0])
         assert not speaker_vector("", 192).any()
+
+    @pytest.mark.parametrize("voice", ["s2", "a new one"])
+    def test_another_voice_for_zero_leaves_all_as_they_were(self, place, tmp_path, voice):
+        first = stage(DecoderTraining, place, voice="s1")
+        first._name_voices({"s2", "s3", "s4"})
+        torch.nn.init.normal_(first.decoder.flow.speaker.weight)
+        torch.nn.init.normal_(first.decoder.flow.speaker.bias)
+        zoo.save(first.tokenizer, tmp_path / "first", name="stabletoken.tiny")
+        second = DecoderTraining(str(tmp_path / "first"), voice=voice)
+        before, after = first.decoder, second.decoder
+        assert {after.config.voice, *after.config.voices} == {"s1", "s2", "s3", "s4", voice}
+        assert after.config.voice == voice
+        for name in ("s1", "s2", "s3", "s4"):
+            wanted = before.flow.voice(voice_vector(name, before.config)[None])
+            torch.testing.assert_close(after.flow.voice(voice_vector(name, after.config)[None]), wanted)
 
     def test_what_decode_uses_is_told(self, place):
         module = stage(DecoderTraining, place, guidance=1.5, temperature=0.0)
@@ -400,7 +415,7 @@ def test_recipes_train(size, place, tmp_path, capsys, monkeypatch, quiet_lightni
     assert main(["export", last, "-o", str(folder), "--name", "stabletoken.mine", "--dtype", "float16"]) == 0
     tokenizer, tokens = zoo.load(folder), make()
     own = tokenizer.config.decoder
-    assert (own.voice, own.voices) == ("flite-slt" if size == "nano" else "", ("s0", "s1", "s2"))
+    assert (own.voice, own.voices) == ("kokoro-af_heart" if size == "nano" else "", ("s0", "s1", "s2"))
     wave = speech(6400)
     assert torch.equal(tokenizer.encode(wave).ids, tokens.encode(wave).ids)
     assert tokenizer.decode(tokenizer.encode(wave)).shape == (1, 6400)

@@ -176,7 +176,8 @@ class DecoderTraining(DecoderStage):
         tokens: As for every stage: a model, a folder, an `hf://` address, or a training checkpoint (`.ckpt`).
         decoder: Values of `DecoderConfig`; None to go on from the decoder of `tokens`.
         decoder_weights: Model whose decoder is gone on from instead; None for none.
-        voice: Speaker whose voice `decode` is to have if it is not asked for another's.
+        voice: Speaker whose voice `decode` is to have if it is not asked for another's. In a flow that has been trained
+            zero may have had another's; it is given this one's, and no known voice is another for it.
         guidance: `DecoderConfig`'s, which `decode` has if it is not asked for another; as it is there if None.
         temperature: The same.
         start_from_codes: Whether the embedding of the tokens starts from the quantizer's vectors, so that tokens whose
@@ -213,6 +214,8 @@ class DecoderTraining(DecoderStage):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1, got {value}.")
         self.voice = voice
+        if voice and voice != self.decoder_config.voice:
+            self._let_zero_be(voice)
         told = {"guidance": guidance, "temperature": temperature}
         self._describe(**{name: value for name, value in told.items() if value is not None})
         self._name_voices(set())
@@ -257,7 +260,8 @@ class DecoderTraining(DecoderStage):
     def _name_voices(self, speakers: set[str]) -> None:
         """Write into the config whose voice zero is, and whose others the flow knows; it forgets none it knew."""
         own = self.voice or ""
-        known = {*self.decoder_config.voices, *speakers} - {"", own}
+        before = {self.decoder_config.voice} if own else set()
+        known = {*self.decoder_config.voices, *before, *speakers} - {"", own}
         self._describe(voice=own, voices=tuple(sorted(known)))
 
     def _describe(self, **values: Any) -> None:
@@ -265,6 +269,24 @@ class DecoderTraining(DecoderStage):
         self.decoder_config = replace(self.decoder_config, **values)
         self.decoder.config = self.decoder_config
         self.tokenizer.config = replace(self.tokenizer.config, decoder=self.decoder_config)
+
+    @torch.no_grad()
+    def _let_zero_be(self, voice: str) -> None:
+        """Give the zero vector the voice that a name has, if any, and zero's to its own name; all others stay."""
+        config, layer = self.decoder_config, self.decoder.flow.speaker
+        names = [name for name in (config.voice, *config.voices) if name and name != voice]
+        if not names:
+            return
+        weight = layer.weight.double()
+        added = weight @ speaker_vector(voice if voice in config.voices else "", config.speaker_size).double()
+        vectors = torch.stack([speaker_vector(name, config.speaker_size).double() for name in names])
+        wanted = vectors @ weight.T - added
+        if config.voice:
+            wanted[0] = -added
+        # The least change of the weights, exact for as many voices as a vector has numbers.
+        weight = weight + (torch.linalg.pinv(vectors) @ (wanted - vectors @ weight.T)).T
+        layer.weight.copy_(weight)
+        layer.bias.copy_(layer.bias + added)
 
     @torch.no_grad()
     def _start_from_codes(self) -> None:
