@@ -35,6 +35,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python eval/benchmarks/import_time.py
 	$(BIN)/python eval/benchmarks/quantizers.py
+	$(BIN)/python eval/benchmarks/attention.py
 	$(BIN)/python eval/benchmarks/actions.py
 	$(BIN)/python eval/benchmarks/speech.py
 	$(BIN)/python eval/benchmarks/images.py --steps 2 --turns 0

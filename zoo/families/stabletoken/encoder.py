@@ -25,6 +25,7 @@ __all__ = ["SpeechEncoder"]
 # at 256 rows and 1280 channels is 5 % of the time; at 768, 30 s of speech still occupy two cores.
 _ROWS = 768
 
+_SHORT = 8  # reaches up to which all pairs of rows are compared, which is faster
 _NOT_SEEN = -1e4  # which no score comes near, and half precision holds
 
 
@@ -154,24 +155,30 @@ class SpeechEncoder(nn.Module):
     def _attend_near(self, layer: Block, bias: RelativePositionBias1d, x: Tensor, mask: Tensor) -> Tensor:
         """Apply a layer that attends within a reach to rows (B, T, D), in blocks of as many rows as it reaches.
 
-        A block sees itself and its two neighbours, so that scores are made of 3 keys a row of reach and not of all T.
+        A block sees itself and its two neighbours, so that there are scores of 3 keys a row of reach, and not of all T.
         """
         size, length = bias.reach, x.shape[1]
-        padding = -length % size
-        padded, own = F.pad(x, (0, 0, 0, padding)), F.pad(mask, (size, padding + size))
+
+        def scores(queries: range, keys: range, seen: Tensor) -> Tensor:
+            # Rows of padding may have nothing but padding in reach, and softmax needs something to look at: padding is
+            # far below all scores, where what is out of reach is at -inf.
+            return bias(queries, keys).to(x.dtype) + seen.logical_not()[:, None, None] * _NOT_SEEN
+
+        if length <= _SHORT * size:
+            short: Tensor = layer(x, scores(range(length), range(length), mask))
+            return short
 
         def neighbours(rows: Tensor) -> Tensor:
             """Return (B, H, T, S) as (B · blocks, H, 3 · size, S)."""
             blocks = F.pad(rows, (0, 0, size, size)).reshape(*rows.shape[:2], -1, size, rows.shape[3]).transpose(1, 2)
             return torch.cat([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]], 3).flatten(0, 1)
 
+        padding = -length % size
+        padded, own = F.pad(x, (0, 0, 0, padding)), F.pad(mask, (size, padding + size))
         keys, values = map(neighbours, layer.keys_values(padded))
         seen = own.unfold(1, 3 * size, size).flatten(0, 1)
-        # Rows of padding may have nothing but padding in reach, and softmax needs something to look at: padding is far
-        # below all scores, where what is out of reach is at -inf.
-        scores = bias(range(size), range(-size, 2 * size)).to(x.dtype)
-        scores = scores + seen.logical_not()[:, None, None] * _NOT_SEEN
-        done = layer.attend(padded.reshape(-1, size, x.shape[2]), keys, values, scores)
+        near = scores(range(size), range(-size, 2 * size), seen)
+        done = layer.attend(padded.reshape(-1, size, x.shape[2]), keys, values, near)
         return done.view(len(x), -1, x.shape[2])[:, :length]
 
     def _layer_apart(self, number: int, xs: list[Tensor], valid: list[int], run: Run) -> list[Tensor]:
