@@ -162,7 +162,8 @@ class SpeechEncoder(nn.Module):
         def scores(queries: range, keys: range, seen: Tensor) -> Tensor:
             # Rows of padding may have nothing but padding in reach, and softmax needs something to look at: padding is
             # far below all scores, where what is out of reach is at -inf.
-            return bias(queries, keys).to(x.dtype) + seen.logical_not()[:, None, None] * _NOT_SEEN
+            made: Tensor = bias(queries, keys).to(x.dtype) + seen.logical_not()[:, None, None] * _NOT_SEEN
+            return made
 
         if length <= _SHORT * size:
             short: Tensor = layer(x, scores(range(length), range(length), mask))
